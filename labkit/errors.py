@@ -1,0 +1,71 @@
+"""Named errors: each says what was wrong, where, and what to do.
+
+Every error that a user can cause is a subclass of `LabkitError`, is raised before any
+work starts, and leaves the model, the cache and the output folder as they were. The
+command line turns a `LabkitError` into one line and a non-zero exit; anything else is a
+bug and keeps its traceback.
+"""
+
+
+class LabkitError(Exception):
+    """Base class of every error that a user of the lab can cause and mend."""
+
+
+class UnknownModel(LabkitError):
+    """A model name that is no folder, no registered short name and no hub id."""
+
+
+class FetchError(LabkitError):
+    """Weights could not be brought here: no network, no such file, interrupted."""
+
+
+class ChecksumMismatch(FetchError):
+    """A fetched file is not the one that was registered; it has been removed."""
+
+
+class SelfCheckFailed(LabkitError):
+    """A loaded model broke one of the laws that the lab's numbers rest on."""
+
+
+class FingerprintMismatch(LabkitError):
+    """An artefact made with one model was handed to another."""
+
+
+class InputError(LabkitError):
+    """An argument is out of its range or does not fit the others."""
+
+
+class LayerOutOfRange(InputError):
+    """A layer index that the model does not have."""
+
+
+class EmptyPrompt(InputError):
+    """A prompt with no text, or with no token."""
+
+
+class EmptyTarget(InputError):
+    """A target that is empty or tokenises to nothing."""
+
+
+class SubjectNotFound(InputError):
+    """The subject does not occur in the prompt."""
+
+
+class DuplicateSubject(InputError):
+    """Several rewrites share one subject, hence one key, where one was expected."""
+
+
+class MalformedRecord(InputError):
+    """A record of a data file does not have the fields that its format promises."""
+
+
+class MissingFile(InputError):
+    """A file or folder that was named does not exist or cannot be read."""
+
+
+class OutputError(LabkitError):
+    """The output could not be written; nothing was left half-written."""
+
+
+class NonFiniteLoss(LabkitError):
+    """An optimisation met a loss that is not a number; the model is untouched."""
