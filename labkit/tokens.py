@@ -150,7 +150,7 @@ def subject_span(
         SubjectNotFound: If the subject is empty or does not occur in the prompt.
         InputError: If the tokenizer reports no offsets.
     """
-    start, stop = _characters(prompt, subject, at)
+    start, stop = find_subject(prompt, subject, at=at)
     if not tokenizer.is_fast:
         raise InputError("subject_span needs a fast tokenizer, which reports character offsets")
     encoding = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
@@ -165,8 +165,15 @@ def subject_span(
     return TokenSpan(covering[0] + shift, covering[-1] + 1 + shift)
 
 
-def _characters(prompt: str, subject: str, at: int | None) -> tuple[int, int]:
-    """Character range of the subject in the prompt; see `subject_span`."""
+def find_subject(prompt: str, subject: str, *, at: int | None = None) -> tuple[int, int]:
+    """The characters of a subject inside a prompt, as `(start, stop)`.
+
+    The first occurrence that is not the inside of a longer word; the one at character `at`
+    where that is given. Composed and decomposed accents are taken for the same.
+
+    Raises:
+        SubjectNotFound: If the subject is empty or does not occur in the prompt.
+    """
     subject = subject.strip()
     if not subject:
         raise SubjectNotFound(f"the subject is empty; name a part of {prompt!r}")

@@ -1,0 +1,104 @@
+"""Read and write activations: hooks in, hooks out, always removed.
+
+Plain torch hooks on the Hugging Face modules, so they fire in full and in partial runs
+(`labkit.execute`) alike. For attention scores and patterns use `model.bridge`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor
+
+from labkit.models import LabModel, Site
+
+Activations = dict[tuple[Site, int], Tensor]
+"""Activations by site and layer, each `[row, pos, width]`."""
+
+
+@contextmanager
+def capture(
+    model: LabModel, sites: Iterable[Site], layers: Iterable[int] | None = None
+) -> Iterator[Activations]:
+    """Collect activations of every run inside the block.
+
+        with capture(model, ["ffn_key"], layers=[5]) as seen:
+            run.forward(stop=6)
+        seen["ffn_key", 5]    # [row, pos, d_mlp]
+
+    Tensors are handed over as they are, with their gradient history; a second run
+    overwrites the first.
+
+    Args:
+        model: The model.
+        sites: Which activations; see `labkit.models.Site`.
+        layers: Which blocks; all by default.
+
+    Raises:
+        InputError, LayerOutOfRange: For a site or layer that does not exist.
+    """
+    layers = range(model.n_layers) if layers is None else list(layers)
+    seen: Activations = {}
+    with ExitStack() as stack:
+        for site in list(sites):
+            for layer in layers:
+
+                def keep(tensor: Tensor, key: tuple[Site, int] = (site, layer)) -> None:
+                    seen[key] = tensor
+
+                stack.enter_context(_hooked(model, site, layer, keep))
+        yield seen
+
+
+@contextmanager
+def patched(
+    model: LabModel, changes: Mapping[tuple[Site, int], Callable[[Tensor], Tensor]]
+) -> Iterator[None]:
+    """Replace activations in every run inside the block.
+
+    Args:
+        model: The model.
+        changes: By site and layer, a function from the activation to what shall stand in
+            its place (the same shape). It must not write into its argument.
+
+    Raises:
+        InputError, LayerOutOfRange: For a site or layer that does not exist.
+    """
+    with ExitStack() as stack:
+        for (site, layer), change in changes.items():
+            stack.enter_context(_hooked(model, site, layer, change))
+        yield
+
+
+@contextmanager
+def _hooked(
+    model: LabModel, site: Site, layer: int, function: Callable[[Tensor], Tensor | None]
+) -> Iterator[None]:
+    """A function on one activation; where it returns a tensor, that takes its place."""
+    module, side = model.site(site, layer)
+
+    def on_input(_module, args):
+        new = function(args[0])
+        return None if new is None else (new, *args[1:])
+
+    def on_output(_module, _args, out):
+        several = isinstance(out, tuple)
+        new = function(out[0] if several else out)
+        if new is None:
+            return None
+        return (new, *out[1:]) if several else new
+
+    def on_keyword_input(_module, args, kwargs):
+        if args:
+            changed = on_input(_module, args)
+            return None if changed is None else (changed, kwargs)
+        new = function(kwargs["hidden_states"])
+        return None if new is None else (args, {**kwargs, "hidden_states": new})
+
+    if side == "input":
+        handle = module.register_forward_pre_hook(on_keyword_input, with_kwargs=True)
+    else:
+        handle = module.register_forward_hook(on_output)
+    try:
+        yield
+    finally:
+        handle.remove()
