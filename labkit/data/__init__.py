@@ -1,0 +1,1 @@
+"""The project's own facts and cases, and the script that builds them."""
