@@ -100,6 +100,7 @@ def bootstrap(
     if array.size == 1:
         return Estimate(mean, mean, mean, 1)
     if np.ptp(array) == 0:
+        mean = float(array[0])  # a sum of equal numbers may be an ulp off
         if mean in (0.0, 1.0):
             return proportion(int(mean * array.size), array.size)
         return Estimate(mean, mean, mean, array.size)
@@ -146,6 +147,8 @@ def paired_difference(
     if a.shape != b.shape:
         raise InputError(f"paired values need the same length, not {a.size} and {b.size}")
     estimate = bootstrap(a - b, seed=seed)
+    if a.size == 1:  # both signs of a single pair are equally extreme
+        return estimate, 1.0
     test = scipy_stats.permutation_test(
         (a, b),
         lambda x, y, axis: np.mean(x - y, axis=axis),

@@ -1,0 +1,123 @@
+"""Metrics against scipy, torch's own losses, and counts made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+from scipy import stats as scipy_stats
+from torch.nn import functional
+
+from labkit import metrics
+from labkit.stats import generator
+
+VOCAB = 11
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return 3 * torch.randn(2, 5, VOCAB, generator=generator(0, "logits"), dtype=torch.float64)
+
+
+@pytest.fixture
+def target() -> torch.Tensor:
+    return torch.randint(VOCAB, (2, 5), generator=generator(0, "target"))
+
+
+def test_log_prob_is_scipys(logits, target):
+    reference = special.log_softmax(logits.numpy(), axis=-1)
+    expected = np.take_along_axis(reference, target.numpy()[..., None], -1)[..., 0]
+    torch.testing.assert_close(metrics.log_prob(logits, target), torch.tensor(expected))
+    torch.testing.assert_close(metrics.probability(logits, target), torch.tensor(expected).exp())
+
+
+def test_mean_nll_is_cross_entropy_of_the_unmasked_tokens(logits, target):
+    mask = torch.tensor([[False, False, True, True, True], [False, True, True, False, True]])
+    nll = metrics.mean_nll(logits, target, mask)
+    for row in range(2):
+        expected = functional.cross_entropy(logits[row, mask[row]], target[row, mask[row]])
+        torch.testing.assert_close(nll[row], expected)
+    torch.testing.assert_close(metrics.perplexity(logits, target, mask), nll.exp())
+
+
+def test_a_masked_token_that_is_impossible_does_not_matter(logits, target):
+    logits[0, 0, target[0, 0]] = -math.inf
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    mask[0, 0] = False
+    assert metrics.mean_nll(logits, target, mask).isfinite().all()
+
+
+def test_perplexity_of_a_uniform_model_is_the_size_of_the_vocabulary(target):
+    ones = torch.ones(2, 5, dtype=torch.bool)
+    value = metrics.perplexity(torch.zeros(2, 5, VOCAB), target, ones)
+    torch.testing.assert_close(value, torch.full((2,), float(VOCAB)))
+
+
+def test_kl_and_entropy_are_scipys(logits):
+    other = logits.flip(0)
+    p, q = logits.softmax(-1).numpy(), other.softmax(-1).numpy()
+    expected = torch.tensor(scipy_stats.entropy(p, q, axis=-1))
+    torch.testing.assert_close(metrics.kl_divergence(logits, other), expected)
+    expected = torch.tensor(scipy_stats.entropy(p, axis=-1))
+    torch.testing.assert_close(metrics.entropy(logits), expected)
+
+
+def test_kl_is_of_the_first_against_the_second(logits):
+    one_way = metrics.kl_divergence(logits[0], logits[1])
+    assert not torch.allclose(one_way, metrics.kl_divergence(logits[1], logits[0]))
+    assert metrics.kl_divergence(logits, logits).abs().max() < 1e-12
+
+
+def test_tokens_that_the_reference_rules_out_add_nothing():
+    p = torch.tensor([0.0, -math.inf, 0.0])
+    q = torch.zeros(3)
+    assert metrics.kl_divergence(p, q).item() == pytest.approx(math.log(3 / 2))
+    assert metrics.entropy(p).item() == pytest.approx(math.log(2))
+
+
+def test_rank_is_the_place_in_sorted_order(logits, target):
+    order = logits.argsort(-1, descending=True)
+    expected = (order == target[..., None]).int().argmax(-1)
+    assert metrics.rank(logits, target).equal(expected)
+    assert metrics.is_argmax(logits, logits.argmax(-1)).all()
+    assert not metrics.is_argmax(logits, logits.argmin(-1)).any()
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_broken_model_gets_nothing_right(value, target):
+    broken = torch.full((2, 5, VOCAB), value)
+    assert not metrics.is_argmax(broken, target).any()
+    assert not metrics.success(broken, target, (target + 1) % VOCAB).any()
+
+
+def test_success_compares_two_tokens_argmax_compares_all():
+    logits = torch.tensor([[0.0, 1.0, 2.0]])
+    new, true = torch.tensor([1]), torch.tensor([0])
+    assert metrics.success(logits, new, true).all()
+    assert not metrics.success(logits, true, new).any()
+    assert not metrics.is_argmax(logits, new).any()
+
+
+def test_half_precision_is_worked_on_in_float32(logits, target):
+    half = logits.bfloat16()
+    value = metrics.log_prob(half, target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, metrics.log_prob(half.float(), target))
+
+
+def test_ngram_entropy_by_hand():
+    # "a b a b a": bigrams ab ba ab ba, half each, so 1 bit; trigrams aba bab aba.
+    text = ["a", "b", "a", "b", "a"]
+    assert metrics.ngram_entropy(text, 2) == pytest.approx(1.0)
+    trigrams = scipy_stats.entropy([2 / 3, 1 / 3], base=2)
+    assert metrics.ngram_entropy(text, 3) == pytest.approx(trigrams)
+    assert metrics.fluency(text) == pytest.approx((2 / 3 * 1.0 + 4 / 3 * trigrams) / 2)
+    assert metrics.repetition(text, 2) == pytest.approx(0.5)
+
+
+def test_a_text_that_repeats_itself_is_less_fluent():
+    assert metrics.fluency(range(100)) == pytest.approx(np.log2([99, 98]) @ [1 / 3, 2 / 3])
+    assert metrics.fluency([1] * 100) == 0
+    assert metrics.repetition([1] * 100) > 0.98
+    assert metrics.fluency([]) == metrics.repetition([]) == 0
