@@ -70,6 +70,22 @@ def patched(
 
 
 @contextmanager
+def patched_embedding(model: LabModel, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Replace the output of the token embedding in every run inside the block.
+
+    Args:
+        model: The model.
+        change: From the embeddings `[row, pos, d_model]` to what shall stand in their place.
+    """
+    embedding = model.hf.get_input_embeddings()
+    handle = embedding.register_forward_hook(lambda module, args, out: change(out))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def _hooked(
     model: LabModel, site: Site, layer: int, function: Callable[[Tensor], Tensor | None]
 ) -> Iterator[None]:

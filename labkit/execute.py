@@ -60,6 +60,14 @@ class Prefix:
         """Number of positions, padding included."""
         return self.mask.shape[1]
 
+    def head(self, length: int) -> "Prefix":
+        """The first `length` positions of it."""
+        return Prefix(
+            tuple(states[..., :length, :] for states in self.keys),
+            tuple(states[..., :length, :] for states in self.values),
+            self.mask[:, :length],
+        )
+
 
 class _ConstantPrefix(DynamicCache):
     """A key-value cache that hands out a prefix and remembers nothing."""
@@ -88,17 +96,15 @@ class _ConstantPrefix(DynamicCache):
 
 
 class _Recorded(DynamicCache):
-    """A key-value cache that keeps the first positions of what passes through."""
+    """A key-value cache that keeps what passes through, and adds nothing to it."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.length = length
         self.states: dict[int, tuple[Tensor, Tensor]] = {}
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        """Keep copies of the first positions; pass the states on."""
-        head = (..., slice(self.length), slice(None))
-        self.states[layer_idx] = (key_states[head].clone(), value_states[head].clone())
+        """Keep the states, and pass them on."""
+        self.states[layer_idx] = (key_states, value_states)
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -130,7 +136,7 @@ class Execution:
         self.model = model
         self.n_prompts = batch.shape[0]
         self.first = prefix.length if prefix is not None else 0
-        self._prefix = prefix
+        self._prefix, self._mask = prefix, batch.mask
         if prefix is not None:
             if prefix.length >= batch.shape[1]:
                 raise InputError(
@@ -149,7 +155,6 @@ class Execution:
         start: int = 0,
         stop: int | None = None,
         rows: Int[Tensor, " row"] | None = None,
-        keep: _Recorded | None = None,
     ) -> Float[Tensor, "row pos d_model"]:
         """Run blocks `start..stop-1`.
 
@@ -160,7 +165,6 @@ class Execution:
             stop: Block to stop before; by default after the last.
             rows: Which prompt each row of `resid` belongs to, where rows and prompts are
                 not one to one. A single prompt serves any number of rows by itself.
-            keep: Used by `freeze`.
 
         Returns:
             Residual stream entering block `stop` (leaving the last block by default;
@@ -177,11 +181,36 @@ class Execution:
             resid = self.embed if rows is None else self.embed[rows]
         if self.n_prompts == 1:
             rows = None  # one prompt's masks and angles broadcast over any number of rows
-        cache = keep
+        cache = None
         if self._prefix is not None:
             shared = self._prefix.mask.shape[0] == 1
             cache = _ConstantPrefix(self._prefix, None if shared else rows)
-        for layer in range(start, stop):
+        return self._blocks(resid, range(start, stop), rows, cache)
+
+    def freeze(self) -> tuple[Float[Tensor, "row pos d_model"], Prefix]:
+        """Run everything, and keep the keys and values of every position on the way.
+
+        Returns:
+            The residual stream leaving the last block, and the keys and values as a
+            prefix for later runs (take its `head`).
+
+        Raises:
+            InputError: If this run itself starts behind a prefix.
+        """
+        if self._prefix is not None:
+            raise InputError("only a run from the first position can be frozen")
+        kept = _Recorded()
+        resid = self._blocks(self.embed, range(self.model.n_layers), None, kept)
+        keys, values = zip(
+            *(kept.states[layer] for layer in range(self.model.n_layers)), strict=True
+        )
+        return resid, Prefix(keys, values, self._mask)
+
+    def _blocks(
+        self, resid: Tensor, layers: range, rows: Tensor | None, cache: DynamicCache | None
+    ) -> Tensor:
+        """Run blocks on rows of the prompts, with the arguments that were recorded."""
+        for layer in layers:
             args, kwargs = self._calls[layer]
             args = tuple(self._adapt(value, rows, cache) for value in args)
             kwargs = {name: self._adapt(value, rows, cache) for name, value in kwargs.items()}
@@ -202,7 +231,7 @@ class Execution:
     def _record(self, batch: TokenBatch) -> tuple[Tensor, list[tuple[tuple, dict]]]:
         """What the model hands to each block, worked out by the model's own forward."""
         base = self.model.hf.base_model
-        placeholder = _Recorded(0) if self._prefix is None else _ConstantPrefix(self._prefix, None)
+        placeholder = _Recorded() if self._prefix is None else _ConstantPrefix(self._prefix, None)
         inputs: dict[str, Any] = {
             "input_ids": batch.ids[:, self.first :],
             # With no padding the mask is left out: attention then takes its causal fast path.
@@ -263,12 +292,9 @@ def freeze(model: LabModel, batch: TokenBatch, *, length: int) -> Prefix:
     """
     if not 1 <= length <= batch.shape[1]:
         raise InputError(f"cannot freeze {length} of {batch.shape[1]} positions")
-    head = TokenBatch(batch.ids[:, :length], batch.mask[:, :length])
-    kept = _Recorded(length)
     with torch.no_grad():
-        Execution(model, head).forward(keep=kept)
-    keys, values = zip(*(kept.states[layer] for layer in range(model.n_layers)), strict=True)
-    return Prefix(keys, values, head.mask)
+        run = Execution(model, TokenBatch(batch.ids[:, :length], batch.mask[:, :length]))
+        return run.freeze()[1]
 
 
 def read_logits(
