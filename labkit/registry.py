@@ -26,19 +26,19 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a model is opened from; exactly one of the last three is set.
+    """Where a model is opened from; the field that its kind names is set.
 
     Attributes:
         kind: What it is.
-        path: A folder in transformers' format.
-        family: A family that `random_model` knows.
-        id: A repository of the Hugging Face hub.
+        path: For a folder: where it lies; it is in transformers' format.
+        family: For a random model: a family that `random_model` knows.
+        id: For the hub: a repository there.
     """
 
     kind: Literal["folder", "random", "hub"]
     path: Path | None = None
-    family: str | None = None
-    id: str | None = None
+    family: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Entry:
     license: str
     source: str
     wheel: WheelFile | None = None
-    family: str | None = None
+    family: str = ""
 
     @property
     def cached(self) -> bool:
@@ -139,7 +139,7 @@ def resolve(name: str | Path, *, progress: Progress | None = None) -> Source:
     if (path / "config.json").is_file():
         return Source(kind="folder", path=_with_weights(path))
     entry = ENTRIES.get(str(name))
-    if entry is not None and entry.family is not None:
+    if entry is not None and entry.kind == "random":
         return Source(kind="random", family=entry.family)
     if entry is not None:
         return Source(kind="folder", path=fetch(entry.name, progress=progress))
