@@ -1,0 +1,74 @@
+"""Where figures go: fragments of HTML, PNG files, notebooks."""
+
+from pathlib import Path
+
+import plotly.io as pio
+from plotly import graph_objects as go
+
+from labkit.errors import OutputError
+from labkit.files import atomic_write
+
+# plotly 7 shows a 'Share chart' button that uploads the figure; nothing here leaves the machine.
+CONFIG = {
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    "displaylogo": False,
+    "responsive": True,
+}
+
+
+def to_html(figure: go.Figure, *, div_id: str | None = None) -> str:
+    """A `<div>` for a page that already has plotly.js; it contains no plotly.js itself.
+
+    Args:
+        figure: Any figure.
+        div_id: Id of the element, unique on its page; random if not given.
+    """
+    return pio.to_html(
+        figure, config=CONFIG, include_plotlyjs=False, full_html=False, div_id=div_id
+    )
+
+
+def to_png(
+    figure: go.Figure,
+    path: str | Path,
+    *,
+    background: str = "white",
+    width: int = 900,
+    scale: float = 2,
+) -> Path:
+    """Write a figure as a PNG file, through kaleido and a Chrome or Chromium.
+
+    Args:
+        figure: Any figure; it is not changed.
+        path: The file.
+        background: A CSS colour, or `"rgba(0,0,0,0)"` for none.
+        width: Width in CSS pixels; the height is the figure's own.
+        scale: Pixels of the file per CSS pixel.
+
+    Raises:
+        OutputError: If kaleido or a browser is missing (it says what to install), or the
+            file cannot be written.
+    """
+    painted = go.Figure(figure).update_layout(paper_bgcolor=background)
+    try:
+        image = painted.to_image(format="png", width=width, scale=scale)
+    except (RuntimeError, ImportError) as error:  # plotly's words for both are several lines
+        needed = (
+            "a Chrome or Chromium browser (apt-get install chromium, or plotly_get_chrome)"
+            if "Chrome" in str(error)
+            else "the png extra (pip install 'labkit[png]')"
+        )
+        raise OutputError(f"cannot draw {path}: PNG files need {needed}") from error
+    return atomic_write(path, image)
+
+
+def use_in_notebooks() -> None:
+    """Show figures in JupyterLab and in HTML made from notebooks, without the share button.
+
+    Sets plotly's own default renderer for this process: a library does not do that at
+    import, so a notebook asks for it.
+    """
+    for name in ("plotly_mimetype", "notebook"):
+        pio.renderers[name].config = dict(CONFIG)
+    pio.renderers.default = "plotly_mimetype+notebook"

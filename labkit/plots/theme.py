@@ -1,0 +1,138 @@
+"""How every figure looks: readable on white and on black, and by colour-blind readers.
+
+Backgrounds are transparent and ink is a mid-grey with a contrast of about 4.3 on both white
+and #111, so that one figure serves light and dark pages. Colours of states (before, after)
+are blue and orange, which no common colour blindness confuses.
+"""
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import pandas as pd
+from plotly import graph_objects as go
+
+from labkit.errors import InputError
+
+INK = "#7b7b7b"
+GRID = "rgba(128, 128, 128, 0.25)"
+# Blue, orange, teal, purple, brown: at least 3:1 on white and on #111.
+COLOURS = ("#4c83b8", "#d9730d", "#26967f", "#a066c2", "#a07040")
+# Dark to light in even steps of lightness, whatever the reader's colour vision.
+SEQUENTIAL = "Cividis"
+# For cells that carry text: grey to vivid blue, all dark enough for white letters.
+SEQUENTIAL_UNDER_TEXT = ((0.0, "#3a3f47"), (0.33, "#2e4f72"), (0.67, "#22659f"), (1.0, "#1278d0"))
+# Blue below, grey at zero, orange above; the grey is no colour of either page.
+DIVERGING = (
+    (0.0, "#1f5fa8"),
+    (0.25, "#7fa6cf"),
+    (0.5, "#d0d0d0"),
+    (0.75, "#e0a06a"),
+    (1.0, "#b4520a"),
+)
+HEIGHT = 380
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+
+_AXIS = go.layout.XAxis(
+    gridcolor=GRID, zerolinecolor=GRID, linecolor=INK, ticks="outside", tickcolor=GRID
+).to_plotly_json() | {"automargin": True, "title": {"standoff": 10}}
+_COLORBAR = {"thickness": 12, "outlinewidth": 0, "ticks": "outside", "tickcolor": GRID}
+TEMPLATE = go.layout.Template(
+    layout={
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "title": {
+            "x": 0.0,
+            "xanchor": "left",
+            "xref": "container",
+            "pad": {"l": 12, "t": 14},
+            "y": 1.0,
+            "yref": "container",
+            "yanchor": "top",
+            "font": {"size": 16},
+            "subtitle": {"font": {"size": 13}},
+        },
+        "colorway": COLOURS,
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "hoverlabel": {"bgcolor": "#222222", "font": {"color": "#f2f2f2", "family": FONT}},
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        "margin": {"l": 20, "r": 20, "b": 20},
+        "annotationdefaults": {"font": {"size": 13, "color": INK}},
+    },
+    data={"heatmap": [{"colorbar": _COLORBAR, "xgap": 1, "ygap": 1}]},
+)
+
+
+def themed(
+    figure: go.Figure,
+    title: str,
+    subtitle: str | None = None,
+    *,
+    height: int = HEIGHT,
+    legend: bool = False,
+) -> go.Figure:
+    """Give a figure the common look, its title, and a height in pixels.
+
+    Args:
+        figure: The figure, changed in place and returned.
+        title: Plain text; escaped here.
+        subtitle: Plain text of a second, smaller line.
+        height: Set on the figure itself: notebooks overlook a template's height.
+        legend: Whether to show a legend, in a row of its own below the titles.
+    """
+    heading = {"text": text(title)} | ({"subtitle": {"text": text(subtitle)}} if subtitle else {})
+    panels = len(figure.layout.annotations) > 0  # they have titles of their own
+    top = 54 + 26 * bool(subtitle) + 28 * legend + 20 * panels
+    # Legend positions count in heights of the plot; the row below it is the panels' titles.
+    legend_y = 1.0 + (26 / max(height - top - 60, 1) if panels else 0.0)
+    figure.update_annotations(font_size=13)
+    return figure.update_layout(
+        template=TEMPLATE,
+        title=heading,
+        height=height,
+        margin={"t": top},
+        showlegend=legend,
+        legend={"y": legend_y},
+    )
+
+
+def layer_axis(n_layers: int) -> dict[str, Any]:
+    """Ticks on whole layers only (every layer up to 16, then every second...), no overhang."""
+    return {"dtick": -(-n_layers // 16), "range": [-0.5, n_layers - 0.5]}
+
+
+def text(plain: str) -> str:
+    """Plain text for a place where plotly would read tags (`<b>`) and entities."""
+    return escape(plain, quote=False)
+
+
+def token_label(token: str, width: int = 16) -> str:
+    """A token as a tick or cell label: white space made visible, cut to `width`, escaped.
+
+    Spaces become `·`, line ends `⏎`, tabs `⇥`, the empty token `∅`.
+    """
+    visible = token.replace(" ", "·").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
+    cut = visible if len(visible) <= width else visible[: width - 1] + "…"
+    return text(cut or "∅")
+
+
+def require_columns(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """The frame, if it has rows and all of the columns.
+
+    Raises:
+        InputError: If a column is missing, or there is nothing to draw.
+    """
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise InputError(f"the table lacks the columns {missing}; it has {list(frame.columns)}")
+    if frame.empty:
+        raise InputError("the table has no rows: there is nothing to draw")
+    return frame
+
+
+def translucent(colour: str, alpha: float) -> str:
+    """A `#rrggbb` colour with an opacity in 0..1."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {alpha})"
