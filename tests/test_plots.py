@@ -232,5 +232,5 @@ BROWSER = (
 def test_a_png_is_written_where_there_is_a_browser(tmp_path, monkeypatch):
     pytest.importorskip("kaleido")
     monkeypatch.setenv("BROWSER_PATH", str(BROWSER))
-    path = plots.to_png(heatmap(trace()), tmp_path / "a.png", width=300, scale=1)
+    path = plots.to_png(heatmap(trace()), tmp_path / "a.png", width=300, scale=1.0)
     assert path.read_bytes().startswith(b"\x89PNG")

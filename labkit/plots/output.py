@@ -4,6 +4,7 @@ from pathlib import Path
 
 import plotly.io as pio
 from plotly import graph_objects as go
+from plotly.offline import get_plotlyjs
 
 from labkit.errors import OutputError
 from labkit.files import atomic_write
@@ -14,6 +15,7 @@ CONFIG = {
     "plotlyServerURL": "",
     "displaylogo": False,
     "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 }
 
 
@@ -27,6 +29,11 @@ def to_html(figure: go.Figure, *, div_id: str | None = None) -> str:
     return pio.to_html(
         figure, config=CONFIG, include_plotlyjs=False, full_html=False, div_id=div_id
     )
+
+
+def plotly_js() -> str:
+    """The text of plotly.js (5 MB), for a page that is to work offline."""
+    return get_plotlyjs()
 
 
 def to_png(

@@ -57,6 +57,7 @@ TEMPLATE = go.layout.Template(
         "xaxis": _AXIS,
         "yaxis": _AXIS,
         "hoverlabel": {"bgcolor": "#222222", "font": {"color": "#f2f2f2", "family": FONT}},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK, "activecolor": COLOURS[0]},
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         "margin": {"l": 20, "r": 20, "b": 20},
         "annotationdefaults": {"font": {"size": 13, "color": INK}},
