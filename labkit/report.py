@@ -115,7 +115,7 @@ class Report:
 
     def html(self) -> str:
         """The whole page as one string."""
-        style = resources.files("labkit").joinpath("report.css").read_text(encoding="utf-8")
+        style = resources.files("labkit.plots").joinpath("report.css").read_text(encoding="utf-8")
         script = f"<script>{plotly_js()}</script>\n" if self._n_figures else ""
         return (
             f'<!doctype html>\n<html lang="{escape(self.language)}">\n<head>\n'

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from plotly import graph_objects as go
+from plotly import io as pio
 
 from labkit.errors import (
     FingerprintMismatch,
@@ -233,6 +235,9 @@ class Found(Result):
     def to_frame(self):
         return self.table
 
+    def figure(self):
+        return go.Figure(go.Bar(y=[1, 2]))
+
 
 FOUND = Found(
     prompt="a <i>",
@@ -272,3 +277,10 @@ def test_a_result_shows_itself_without_scripts():
     html = FOUND._repr_html_()
     assert "&lt;b&gt;" in html and "<b>" not in html
     assert "&lt;s&gt;" in html and "10 more rows" in html
+
+
+def test_a_notebook_gets_the_figure_and_everyone_else_the_table(monkeypatch):
+    monkeypatch.setattr(pio.renderers, "default", "plotly_mimetype")
+    bundle = FOUND._repr_mimebundle_()
+    assert bundle["application/vnd.plotly.v1+json"]["data"][0]["type"] == "bar"
+    assert bundle["text/html"] == FOUND._repr_html_() and bundle["text/plain"] == FOUND.title
