@@ -21,6 +21,8 @@ from labkit.wheels import Progress, WheelFile
 
 __all__ = ["ENTRIES", "Entry", "Source", "entries", "fetch", "hub_error", "random_model", "resolve"]
 
+_NO_CONNECTION = {"ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
+_OFFLINE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
@@ -197,15 +199,15 @@ def hub_error(name: str, error: BaseException) -> FetchError:
         )
     elif "RepositoryNotFoundError" in kinds:
         advice = "the hub has no such model, or it is private: check the spelling, or log in"
-    elif kinds & {"OfflineModeIsEnabled"}:
-        advice = "HF_HUB_OFFLINE is set and the model is not in the hub's cache: unset it"
-    elif kinds & {"LocalEntryNotFoundError", "ConnectError", "ConnectionError", "ConnectTimeout"}:
+    elif kinds & _NO_CONNECTION:
         advice = (
             "the hub cannot be reached: check the network, or bring the model here as a folder "
             "and give its path"
         )
+    elif kinds & _OFFLINE:
+        advice = "it is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it: unset that"
     else:
-        advice = f"{' '.join(str(error).split())[:300]}"
+        advice = " ".join(str(error).split())[:300]
     names = ", ".join(entry.name for entry in entries() if entry.kind != "random")
     return FetchError(f"{name} could not be opened from the hub: {advice}. Without a hub: {names}")
 

