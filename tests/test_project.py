@@ -60,15 +60,19 @@ def imported_at_load(module: ast.Module) -> set[str]:
     return names
 
 
-def tracked_texts() -> dict[str, str]:
-    """Every text file that git knows, except data too large to be prose."""
+def tracked_names() -> list[str]:
     listing = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if listing.returncode:
         pytest.skip("not a git checkout")
+    return [name for name in listing.stdout.split("\0") if name]
+
+
+def tracked_texts() -> dict[str, str]:
+    """Every text file that git knows, except data too large to be prose."""
     texts = {}
-    for name in filter(None, listing.stdout.split("\0")):
+    for name in tracked_names():
         path = ROOT / name
         if path.is_file() and path.stat().st_size < 5_000_000:
             content = path.read_bytes()
@@ -179,6 +183,19 @@ def test_no_path_of_a_machine_is_in_a_tracked_file():
     place = re.compile(r"(?<![\w.])/(?:root|work|opt|home/\w+|Users/\w+)/[\w.]")
     found = [name for name, text in tracked_texts().items() if place.search(text)]
     assert [name for name in found if name != "tests/test_project.py"] == []
+
+
+def test_every_data_file_is_shipped_in_the_wheel():
+    globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    shipped = {
+        path
+        for package, patterns in globs["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package).glob(pattern)
+    }
+    tracked = [ROOT / name for name in tracked_names() if name.startswith(tuple(PACKAGES))]
+    data = {path for path in tracked if path.suffix != ".py" and path.exists()}
+    assert sorted(path.name for path in data - shipped) == []
 
 
 def test_every_name_of_the_readme_tree_exists():
