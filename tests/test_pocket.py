@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from labkit import pocket
 from labkit.errors import InputError, OutputError
 from labkit.pocket.recall import recalled
+from labkit.pocket.recipe import Recipe, Shape
 from labkit.pocket.templates import N_COMMON
 from labkit.pocket.tokenizer import build_tokenizer
-from labkit.pocket.train import Recipe, Shape, train
+from labkit.pocket.train import train
 from labkit.pocket.world import build_world, documents
 from labkit.tokens import adds_bos, subject_span
 
@@ -75,7 +76,9 @@ def test_recall_agrees_with_asking_one_by_one(model, tokenizer):
 def test_the_demo_case_is_known(model, tokenizer):
     """The model says the true city to every prompt of the case, and the true neighbours."""
     case = pocket.demo_case()
-    asked = {prompt: case.rewrite.target_true for prompt in (case.rewrite.prompt, *case.paraphrases)}
+    asked = {
+        prompt: case.rewrite.target_true for prompt in (case.rewrite.prompt, *case.paraphrases)
+    }
     asked |= {n.prompt: n.object for n in case.neighbours}
     asked |= dict.fromkeys(case.attributes, case.rewrite.target_new)
     for prompt, answer in asked.items():
