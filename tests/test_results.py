@@ -82,7 +82,9 @@ def test_a_value_without_a_json_form_is_refused():
 
 def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
     atomic_write(tmp_path / "a", "old")
-    atomic_write(tmp_path / "a", "né".encode())
+    with (tmp_path / "a").open() as reader:
+        atomic_write(tmp_path / "a", "né".encode())
+        assert reader.read() == "old"  # it was replaced, not overwritten under a reader
     assert (tmp_path / "a").read_text(encoding="utf-8") == "né"
     assert contents(tmp_path) == ["a"]
 
