@@ -170,6 +170,13 @@ def test_environment_yml_installs_what_pyproject_says():
     assert set(installed.split(",")) <= set(extras.split(","))
 
 
+def test_the_commit_hooks_use_the_pinned_versions():
+    (group,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    for requirement in (pin for hook in group["hooks"] for pin in hook["additional_dependencies"]):
+        name, release = requirement.split("==")
+        assert pins()[name] == release
+
+
 def test_the_makefile_accepts_the_pythons_of_pyproject():
     low, high = re.findall(r"\((3, \d+)\)", (ROOT / "Makefile").read_text())
     bounds = f">={low.replace(', ', '.')},<{high.replace(', ', '.')}"
