@@ -4,8 +4,9 @@ A model *knows* a fact here if, after the fact's prompt, the most probable next 
 first token of the object or of one of its aliases.
 
 What this does not show: a first token can be shared by several objects ("New" of York and
-of Delhi), and a model may know a fact that it does not say behind this template, because it
-would rather go on with "the". Both readings depend on the template; try another one.
+of Delhi; before a digit some tokenizers write a bare space, which all numbers share), and a
+model may know a fact that it does not say behind this template, because it would rather go
+on with "the". Both readings depend on the template; try another one.
 """
 
 from collections.abc import Iterator, Sequence

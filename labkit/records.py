@@ -12,6 +12,8 @@ References:
 import json
 import os
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from labkit.facts import Case, Fact, Neighbour, Rewrite
@@ -75,7 +77,7 @@ def read_cases(path: str | os.PathLike[str]) -> list[Case]:
     """
     cases: dict[str, Case] = {}
     for index, record in enumerate(records_of(path)):
-        case = record.make(lambda record, index=index: _case(record, index))
+        case = record.make(partial(_case, index=index))
         if case.case_id in cases:
             raise record.malformed(f"field 'case_id': {case.case_id!r} is taken by another record")
         cases[case.case_id] = case
@@ -89,7 +91,7 @@ def write_jsonl(path: str | os.PathLike[str], items: Iterable[Fact | Rewrite | C
         OutputError: If the file cannot be written.
     """
     lines = [json.dumps(to_record(item), ensure_ascii=False) for item in items]
-    atomic_write(path, "".join(f"{line}\n" for line in lines))
+    atomic_write(Path(path), "".join(f"{line}\n" for line in lines))
 
 
 def to_record(item: Fact | Rewrite | Case) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Facts, what ships with the package, which of them a model knows, and cases made of them."""
 
+import math
 import unicodedata
 
 import pytest
@@ -32,8 +33,7 @@ BY_HAND = {  # checked by a person, against the built file
     ("city_country", "Istanbul"): "Turkey",
     ("us_city_state", "Seattle"): "Washington",
     ("language_script", "Ukrainian"): "Cyrillic",
-    ("element_number", "carbon"): "6",
-    ("element_number", "tin"): "50",
+    ("theory_scientist", "discovery of penicillin"): "Alexander Fleming",
     ("element_symbol", "uranium"): "U",
     ("book_author", "Dune"): "Frank Herbert",
     ("moon_planet", "Triton"): "Neptune",
@@ -197,29 +197,29 @@ def test_known_facts_ranks_as_the_plain_model_does(model):
         assert row.probability == pytest.approx(float(logits.softmax(-1)[best]), rel=1e-4)
 
 
-@torch.no_grad()
-def test_a_fact_is_known_if_the_top_token_begins_an_answer(model):
-    prompt = "The capital of France is"
-    top = reference_logits(model, prompt).argsort(descending=True)
-    words = [model.tokenizer.decode([token]).strip() for token in top[:200]]
-    first, other = [
-        word
-        for token, word in zip(top, words, strict=False)
-        if word and model.tokenizer(f" {word}", add_special_tokens=False).input_ids == [int(token)]
-    ][:2]
-    fact = {"subject": "France", "template": "The capital of {} is"}
+def test_a_fact_is_known_if_the_top_token_begins_an_answer(model, monkeypatch):
+    def says_paris(model, prompts):
+        logits = torch.zeros(len(prompts), model.d_vocab)
+        logits[:, model.tokenizer("P", add_special_tokens=False).input_ids[0]] = 9.0
+        return logits
+
+    monkeypatch.setattr("labkit.known.next_token_logits", says_paris)
+    # Behind a space, the first token of this byte-level tokenizer is the first letter.
+    fact = {"subject": "France", "template": "The capital of {} is "}
     facts = [
-        Fact(**fact, object=other),
-        Fact(**fact, object=other, aliases=(first,)),
+        Fact(**fact, object="Lyon", relation="capital"),
+        Fact(**fact, object="Lyon", relation="capital", aliases=("Paris",)),
+        Fact(**fact, object="Paris", relation="town"),
     ]
     result = known_facts(model, facts)
-    expected = 1 if first == words[0] else None
-    if expected:
-        assert [row.rank == 1 for row in result.asked] == [False, True]
-        assert result.facts == facts[1:]
-        assert result.share.mean == 0.5
-    assert result.asked[1].rank < result.asked[0].rank
-    assert list(result.to_frame().known) == [row.rank == 1 for row in result.asked]
+    assert [row.rank for row in result.asked] == [2, 1, 1]
+    assert result.facts == facts[1:] == [row.fact for row in result]
+    assert [row.prediction for row in result] == ["P", "P"]
+    assert result[0].probability == pytest.approx(1 / (1 + (model.d_vocab - 1) * math.exp(-9)))
+    assert result.share.mean == pytest.approx(2 / 3)
+    assert list(result.to_frame().known) == [False, True, True]
+    assert list(result.by_relation().share) == [0.5, 1.0]
+    assert result.fingerprint == model.fingerprint
 
 
 def test_known_facts_refuses_what_it_cannot_compare(model):
@@ -254,10 +254,11 @@ def test_a_case_takes_what_there_is_of_one_kind():
     fact = find("country_capital", "France")  # nobody else has this capital
     case = make_case(fact, FACTS, "Rome", seed=0, n_neighbours=20)
     assert len({n.prompt for n in case.neighbours}) == 20
-    few = [fact for fact in bundled_facts("moon_planet") if fact.object in ("Saturn", "Mars")]
-    case = make_case(find("moon_planet", "Titan"), few, "Jupiter", seed=0, n_neighbours=10)
+    few = [f for f in bundled_facts("moon_planet") if f.object in ("Saturn", "Mars", "Jupiter")]
+    case = make_case(find("moon_planet", "Titan"), few, "Jupiter", seed=0, n_neighbours=12)
     assert sum(n.object == "Mars" for n in case.neighbours) == 2
-    assert sum(n.object == "Saturn" for n in case.neighbours) == 8
+    assert sum(n.object == "Saturn" for n in case.neighbours) == 10
+    assert len(case.attributes) == 5
 
 
 def test_the_draw_of_neighbours_follows_the_seed():

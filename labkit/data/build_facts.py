@@ -38,7 +38,11 @@ def build() -> list[dict[str, Any]]:
                     f"{seen[row.subject]!r} and {row.object!r}"
                 )
             seen[row.subject] = row.object
-            fact = {"relation": relation, "subject": row.subject, "object": row.object}
+            fact: dict[str, Any] = {
+                "relation": relation,
+                "subject": row.subject,
+                "object": row.object,
+            }
             if row.aliases:
                 fact["aliases"] = list(dict.fromkeys(row.aliases))
             facts.append({**fact, "source": row.source})

