@@ -42,7 +42,7 @@ DTYPES = {
 }
 
 Site = Literal[
-    "resid_pre", "attn_out", "ffn_in", "ffn_key", "ffn_out", "resid_post", "head_out"
+    "resid_pre", "attn_out", "ffn_in", "ffn_key", "ffn_value", "ffn_out", "resid_post", "head_out"
 ]
 """Where an activation is read or written, by block:
 
@@ -50,6 +50,7 @@ Site = Literal[
 - attn_out, ffn_out: what attention and FFN add to the residual stream [d_model]
 - ffn_in: what the FFN reads, after its norm [d_model]
 - ffn_key: the input of the FFN's output projection, the *key* [d_mlp]
+- ffn_value: what that projection answers; `ffn_out` but for families that norm it after
 - head_out: the input of attention's output projection, all heads side by side
 """
 
@@ -259,6 +260,8 @@ class LabModel:
             return block.get_submodule(names.ffn_in), "input"
         if site == "ffn_key":
             return block.get_submodule(names.ffn_proj), "input"
+        if site == "ffn_value":
+            return block.get_submodule(names.ffn_proj), "output"
         if site == "head_out":
             return block.get_submodule(names.attn_proj), "input"
         raise InputError(f"unknown site {site!r}; one of {', '.join(Site.__args__)}")
@@ -283,9 +286,7 @@ class LabModel:
 
     def span(self, prompt: str, subject: str, at: int | None = None) -> TokenSpan:
         """Positions of a subject in `tokens([prompt])`; see `tokens.subject_span`."""
-        return subject_span(
-            self.tokenizer, prompt, subject, prepend_bos=self.prepend_bos, at=at
-        )
+        return subject_span(self.tokenizer, prompt, subject, prepend_bos=self.prepend_bos, at=at)
 
     def check(self) -> None:
         """Run the self-check of `labkit.selfcheck` again.
@@ -345,14 +346,14 @@ def wrap(
         SelfCheckFailed: If the architecture or its numbers do not fit the lab.
     """
     hf.eval().requires_grad_(False)
-    bridge = _bridge(hf, tokenizer, name)
+    bridged = bridge(hf, tokenizer)
     model = LabModel(
         name=name,
         hf=hf,
-        bridge=bridge,
+        bridge=bridged,
         tokenizer=tokenizer,
         prepend_bos=adds_bos(tokenizer) if prepend_bos is None else prepend_bos,
-        anatomy=Anatomy.of(bridge),
+        anatomy=Anatomy.of(bridged),
         fingerprint=fingerprint(hf, tokenizer),
     )
     if check:
@@ -408,7 +409,7 @@ def _open(name: str, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, 
         raise InputError(f"{place} holds no model that transformers can open: {error}") from error
 
 
-def _bridge(hf: PreTrainedModel, tokenizer: Tokenizer, name: str) -> Any:
+def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
     """transformer_lens' bridge over a second skeleton that shares every tensor of `hf`."""
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -425,7 +426,7 @@ def _bridge(hf: PreTrainedModel, tokenizer: Tokenizer, name: str) -> Any:
         )
     except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         raise SelfCheckFailed(
-            f"{name}: transformer_lens has no bridge for {type(hf).__name__}: {error}"
+            f"transformer_lens has no bridge for {type(hf).__name__}: {error}"
         ) from error
 
 

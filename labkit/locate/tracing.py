@@ -45,7 +45,7 @@ Kind = Literal["resid", "ffn", "attn"]
 SITES: dict[Kind, Site] = {"resid": "resid_post", "ffn": "ffn_out", "attn": "attn_out"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TraceResult(Result):
     """What a causal trace found.
 
@@ -133,9 +133,12 @@ class TraceResult(Result):
 
         return trace_heatmap(
             self.to_frame(),
-            title=self.title,
+            answer=self.answer,
             clean=self.clean,
             corrupted=float(self.corrupted.mean()),
+            subject_positions=self.subject_positions,
+            kind=self.kind,
+            n_draws=len(self.corrupted),
         )
 
 
@@ -277,9 +280,7 @@ class CausalTrace:
         at_once = max(1, rows_within(model, rows.shape[1], self.memory) // self.samples)
         parts = [
             self._cells(model, run, clean, corrupted, pos, list(layers), answer)
-            for layers in np.array_split(
-                np.arange(model.n_layers), -(-model.n_layers // at_once)
-            )
+            for layers in np.array_split(np.arange(model.n_layers), -(-model.n_layers // at_once))
         ]
         return torch.cat(parts, dim=1)
 

@@ -1,0 +1,190 @@
+"""The audit of one edit: every prompt before and after, side by side.
+
+Where `editing.evaluate` averages over many cases, this looks at one. The unit of its
+intervals is therefore the prompt (Wilson intervals), and they say how well these prompts
+stand for others like them, not how well the method works on other facts.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from editing.delta import WeightDelta, applied
+from editing.readings import GENERATED_TOKENS, METRICS, READINGS, Answer, ask, generate, text_nll
+from labkit import stats
+from labkit.corpus import held_out
+from labkit.facts import Case
+from labkit.models import LabModel
+from labkit.results import Result
+from labkit.stats import Estimate
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audit(Result):
+    """One edit, read before and after.
+
+    Attributes:
+        case: The case that was audited.
+        before: Answers of the unedited model, in the order of the case's questions.
+        after: Answers of the edited model.
+        openings: The case's generation prompts.
+        written_before: What the unedited model writes after them.
+        written_after: What the edited model writes after them.
+        nll_before: Held-out text under the unedited model, nats per token, by piece.
+        nll_after: The same under the edited model.
+        model: Name of the model.
+        fingerprint: Fingerprint of the unedited model.
+    """
+
+    case: Case
+    before: tuple[Answer, ...]
+    after: tuple[Answer, ...]
+    openings: tuple[str, ...]
+    written_before: tuple[str, ...]
+    written_after: tuple[str, ...]
+    nll_before: np.ndarray
+    nll_after: np.ndarray
+    model: str
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """The rewrite, in one line."""
+        rewrite = self.case.rewrite
+        return f"{rewrite.prompt} … {rewrite.target_true or '?'} → {rewrite.target_new}"
+
+    def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
+        """Share of prompts that pass, with its Wilson interval; None if none was asked.
+
+        Args:
+            state: "before" or "after".
+            reading: One of `editing.readings.READINGS`.
+            metric: One of `editing.readings.METRICS`.
+        """
+        passed = [
+            answer.passes(reading)
+            for answer in getattr(self, state)
+            if answer.question.metric == metric
+        ]
+        counted = [p for p in passed if p is not None]
+        return stats.proportion(sum(counted), len(counted)) if counted else None
+
+    def perplexity(self, state: str) -> Estimate:
+        """Perplexity on held-out text, `exp` of nats per token, interval over pieces."""
+        nll = stats.bootstrap(self.nll_before if state == "before" else self.nll_after)
+        return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
+
+    @property
+    def nll_change(self) -> Estimate:
+        """Change in nats per token on held-out text, paired over pieces, with its interval."""
+        return stats.paired_difference(self.nll_after, self.nll_before)[0]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a reading, metric and state (unedited, edited): mean, low, high, n."""
+        rows = []
+        for reading in READINGS:
+            for metric in METRICS:
+                for state, shown in (("before", "unedited"), ("after", "edited")):
+                    found = self.estimate(state, reading, metric)
+                    if found is not None:
+                        name = "argmax accuracy" if reading == "accuracy" else reading
+                        row = {"reading": name, "metric": metric, "state": shown}
+                        rows.append(row | found.to_dict())
+        return pd.DataFrame(rows)
+
+    def prompts(self) -> pd.DataFrame:
+        """One row a prompt: what it wants, P(wanted) and what the model writes, both times."""
+        rows = []
+        for before, after in zip(self.before, self.after, strict=True):
+            rows.append(
+                {
+                    "asked as": before.question.metric,
+                    "prompt": before.question.prompt,
+                    "wanted": before.question.wanted.strip(),
+                    "P before": math.exp(-before.wanted_nll),
+                    "P after": math.exp(-after.wanted_nll),
+                    "writes before": (before.text or "").strip().replace("\n", " "),
+                    "writes after": (after.text or "").strip().replace("\n", " "),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def metrics(self) -> dict[str, Any]:
+        """The summary as a JSON-ready table, in the shape of `Evaluation.metrics`."""
+
+        def readings(state: str) -> dict[str, Any]:
+            table: dict[str, Any] = {}
+            for reading in READINGS:
+                for metric in METRICS:
+                    found = self.estimate(state, reading, metric)
+                    if found is not None:
+                        table.setdefault(reading, {})[metric] = found.to_dict()
+            return table
+
+        return {
+            "n": 1,
+            "unit of intervals": "prompt",
+            "unedited": readings("before"),
+            **readings("after"),
+            "perplexity": {
+                "unedited": self.perplexity("before").to_dict(),
+                "edited": self.perplexity("after").to_dict(),
+                "change_in_nats_per_token": self.nll_change.to_dict(),
+            },
+        }
+
+    def figure(self) -> Any:
+        """Bars with intervals, unedited beside edited, a panel a reading."""
+        from labkit.plots import metrics_bars
+
+        return metrics_bars(self.to_frame(), title=self.title)
+
+
+def audit(
+    model: LabModel,
+    delta: WeightDelta,
+    case: Case,
+    *,
+    n_tokens: int = GENERATED_TOKENS,
+    held_out_texts: Sequence[str] | None = None,
+) -> Audit:
+    """Read one case before and after an edit.
+
+    Args:
+        model: The model; afterwards it is what it was.
+        delta: The edit.
+        case: The prompts to read.
+        n_tokens: Length of free continuations.
+        held_out_texts: Text for perplexity; by default the model's (`labkit.corpus`).
+
+    Raises:
+        FingerprintMismatch: If the delta belongs to another model.
+    """
+    delta.require(model)
+    texts = held_out(model) if held_out_texts is None else held_out_texts
+    openings = tuple(dict.fromkeys(case.generation))
+
+    def look() -> tuple[tuple[Answer, ...], tuple[str, ...], np.ndarray]:
+        written = generate(model, openings, 2 * n_tokens) if openings else []
+        answers = ask(model, case, n_tokens=n_tokens)
+        return tuple(answers), tuple(written), text_nll(model, texts, window=64).numpy()
+
+    before, written_before, nll_before = look()
+    with applied(model, delta):
+        after, written_after, nll_after = look()
+    return Audit(
+        case=case,
+        before=before,
+        after=after,
+        openings=openings,
+        written_before=written_before,
+        written_after=written_after,
+        nll_before=nll_before,
+        nll_after=nll_after,
+        model=model.name,
+        fingerprint=model.fingerprint,
+    )

@@ -1,0 +1,272 @@
+"""The audit of an editor: every case edited alone, read, and undone.
+
+One code path for every method, and for the unedited model beside it. The unit of all
+intervals is the case: a case's own prompts are averaged first.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from editing.delta import WeightDelta, applied
+from editing.readings import (
+    GENERATED_TOKENS,
+    METRICS,
+    READINGS,
+    Reading,
+    ask,
+    openings_fluency,
+    questions,
+    shares,
+    text_nll,
+)
+from labkit import stats
+from labkit.corpus import Progress, held_out
+from labkit.errors import InputError
+from labkit.facts import Case, Rewrite
+from labkit.models import LabModel
+from labkit.results import Result, RunDirectory
+from labkit.stats import Estimate
+from labkit.tokens import target_ids
+
+Editor = Callable[[LabModel, Sequence[Rewrite]], WeightDelta]
+"""A method: it returns a change and leaves the model alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Result):
+    """What an audit of some cases found.
+
+    Attributes:
+        records: One a case: `case_id`, `before` and `after` (readings), `nll_before` and
+            `nll_after` (held-out text, nats per token), `seconds` of the edit.
+        method: Name of the method.
+        config: Its fields.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model.
+        seed: Seed of the intervals.
+    """
+
+    records: tuple[dict[str, Any], ...]
+    method: str
+    config: dict[str, Any]
+    model: str
+    fingerprint: str
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """Method, model and number of cases, in one line."""
+        return f"{self.method} on {self.model}: {len(self.records)} cases, each edited alone"
+
+    def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
+        """Mean over cases with its interval; None where no case has such a prompt.
+
+        Args:
+            state: "before" (unedited) or "after" (edited).
+            reading: One of `editing.readings.READINGS`.
+            metric: One of `editing.readings.METRICS`, or "score".
+        """
+        if metric == "score":
+            return self._score(state, reading)
+        values = self.values(state, reading, metric)
+        return stats.bootstrap(values, seed=self.seed) if values else None
+
+    def values(self, state: str, reading: str, metric: str) -> list[float]:
+        """One number a case, for the cases that have it."""
+        found = (record[state].get(reading, {}).get(metric) for record in self.records)
+        return [value for value in found if value is not None]
+
+    def _score(self, state: str, reading: str) -> Estimate | None:
+        """Harmonic mean of the three metrics, its interval by resampling whole cases."""
+        rows = [
+            [record[state].get(reading, {}).get(metric) for metric in METRICS]
+            for record in self.records
+        ]
+        array = np.array([row for row in rows if None not in row], dtype=float)
+        if not len(array):
+            return None
+        draw = stats.numpy_generator(self.seed, "score", len(array))
+        picks = draw.integers(len(array), size=(2000, len(array)))
+        means = array[picks].mean(axis=1)
+        tail = 50 * (1 - stats.CONFIDENCE)
+        low, high = np.percentile([_harmonic(m) for m in means], [tail, 100 - tail])
+        return Estimate(_harmonic(array.mean(axis=0)), float(low), float(high), len(array))
+
+    def metrics(self) -> dict[str, Any]:
+        """The summary that `labkit evaluate --json` writes."""
+
+        def readings(state: str) -> dict[str, Any]:
+            table: dict[str, Any] = {}
+            for reading in READINGS:
+                rows = {m: self.estimate(state, reading, m) for m in (*METRICS, "score", "fluency")}
+                if any(rows.values()):
+                    table[reading] = {k: v.to_dict() for k, v in rows.items() if v is not None}
+            return table
+
+        seconds = [record["seconds"] for record in self.records]
+        return {
+            "n": len(self.records),
+            "unedited": readings("before"),
+            **readings("after"),
+            "perplexity": {
+                "unedited": self._perplexity("nll_before").to_dict(),
+                "edited": self._perplexity("nll_after").to_dict(),
+            },
+            "seconds_per_edit": {
+                "median": statistics.median(seconds),
+                "low": min(seconds),
+                "high": max(seconds),
+            },
+            "method": self.method,
+            "config": self.config,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _perplexity(self, which: str) -> Estimate:
+        """Perplexity on held-out text, `exp` of the mean over cases of nats per token."""
+        nll = stats.bootstrap([record[which] for record in self.records], seed=self.seed)
+        return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a reading, metric and state (unedited, edited): mean, low, high, n."""
+        rows = []
+        for reading in READINGS:
+            for metric in (*METRICS, "score"):
+                for state, shown in (("before", "unedited"), ("after", "edited")):
+                    found = self.estimate(state, reading, metric)
+                    if found is not None:
+                        name = "argmax accuracy" if reading == "accuracy" else reading
+                        row = {"reading": name, "metric": metric, "state": shown}
+                        rows.append(row | found.to_dict())
+        return pd.DataFrame(rows)
+
+    def figure(self) -> Any:
+        """Bars with intervals, unedited beside edited, a panel a reading."""
+        from labkit.plots import metrics_bars
+
+        return metrics_bars(self.to_frame(), title=self.title)
+
+
+def evaluate(
+    model: LabModel,
+    method: Editor,
+    cases: Sequence[Case],
+    *,
+    seed: int = 0,
+    n_tokens: int = GENERATED_TOKENS,
+    held_out_texts: Sequence[str] | None = None,
+    run: RunDirectory | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Edit each case alone, read it before and after, undo.
+
+    Args:
+        model: The model; afterwards it is what it was.
+        method: An editor with, where edits share something, a `prepare(model)`.
+        cases: The cases.
+        seed: Seed of the intervals.
+        n_tokens: Length of free continuations; 0 leaves that reading out.
+        held_out_texts: Text for perplexity; by default the model's (`labkit.corpus`).
+        run: A run directory: finished cases are kept there, and skipped when resuming.
+        progress: Called before each case.
+
+    Raises:
+        InputError: If there are no cases.
+        LabkitError: Whatever a malformed case raises; all cases are looked at first.
+    """
+    if not cases:
+        raise InputError("there are no cases to evaluate")
+    for case in cases:
+        validate(model, case)
+    texts = held_out(model) if held_out_texts is None else held_out_texts
+    prepare = getattr(method, "prepare", None)
+    shared = {} if prepare is None else {"prepared": prepare(model, progress=progress)}
+    done = {} if run is None else {record["case_id"]: record for record in run.cases()}
+    nll_before = float(text_nll(model, texts).mean())
+    records = []
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(
+                f"case {number + 1} of {len(cases)}: {case.rewrite.subject}", number / len(cases)
+            )
+        record = done.get(case.case_id)
+        if record is None:
+            record = _one(model, method, case, shared, n_tokens, texts, nll_before)
+            if run is not None:
+                run.append_case(record)
+        records.append(record)
+    return Evaluation(
+        records=tuple(records),
+        method=type(method).__name__,
+        config=asdict(method) if hasattr(method, "__dataclass_fields__") else {},
+        model=model.name,
+        fingerprint=model.fingerprint,
+        seed=seed,
+    )
+
+
+def validate(model: LabModel, case: Case) -> None:
+    """Refuse a case that would fail half-way.
+
+    Raises:
+        SubjectNotFound, EmptyTarget, EmptyPrompt: See `labkit.tokens`.
+    """
+    rewrite = case.rewrite
+    model.span(rewrite.prompt, rewrite.subject, at=rewrite.subject_start)
+    for question in questions(case):
+        model.ids(question.prompt)
+        target_ids(model.tokenizer, question.prompt, question.wanted)
+        if question.rival is not None:
+            target_ids(model.tokenizer, question.prompt, question.rival)
+
+
+def _one(
+    model: LabModel,
+    method: Editor,
+    case: Case,
+    shared: Mapping[str, Any],
+    n_tokens: int,
+    texts: Sequence[str],
+    nll_before: float,
+) -> dict[str, Any]:
+    """Edit one case, read it, undo."""
+    before = _read(model, case, n_tokens)
+    start = time.perf_counter()
+    delta = method(model, [case.rewrite], **shared)
+    seconds = time.perf_counter() - start
+    with applied(model, delta):
+        after = _read(model, case, n_tokens)
+        nll_after = float(text_nll(model, texts).mean())
+    return {
+        "case_id": case.case_id,
+        "rewrite": asdict(case.rewrite),
+        "before": before,
+        "after": after,
+        "nll_before": nll_before,
+        "nll_after": nll_after,
+        "seconds": seconds,
+        "edit": {k: v for k, v in delta.provenance.items() if isinstance(v, int | float)},
+    }
+
+
+def _read(model: LabModel, case: Case, n_tokens: int) -> Reading:
+    """All readings of a case, under whatever weights the model has now."""
+    reading = shares(ask(model, case, n_tokens=n_tokens))
+    entropy = openings_fluency(model, case, n_tokens)
+    if entropy is not None:
+        reading.setdefault("generation", {})["fluency"] = entropy
+    return reading
+
+
+def _harmonic(values: Sequence[float] | np.ndarray) -> float:
+    """Harmonic mean; 0 if one of the values is."""
+    array = np.asarray(values, dtype=float)
+    return float(len(array) / (1 / array).sum()) if (array > 0).all() else 0.0

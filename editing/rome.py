@@ -1,0 +1,168 @@
+"""ROME: rewrite one fact by a rank-one change of one FFN matrix.
+
+With values as rows (`ffn_out`, `V`, so that the FFN writes `k V + b`), the change is
+
+    V' = V + (C^-1 k*) (v* - k* V - b)^T / (k*^T C^-1 k*)
+
+the smallest change, in the metric of the keys that occur, that makes the FFN answer `k*`
+with `v*`. Keys that are C^-1-orthogonal to `k*` are answered as before.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+import labkit
+from editing.delta import LowRank, WeightDelta
+from editing.keys import contexts, key_star, subject_keys
+from editing.values import ValueSearch, value_star
+from labkit.corpus import Corpus, Progress, corpus_of
+from labkit.errors import DuplicateSubject, InputError
+from labkit.facts import Rewrite
+from labkit.models import LabModel
+from labkit.moments import SecondMoment, second_moments
+from labkit.tokens import target_ids
+
+PRESETS = {"smollm2-135m": 5, "pocket": 2}
+"""Measured layers, by short name; LOG.md has the sweeps. Other models: a sixth of the depth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ROME:
+    """Rank-One Model Editing.
+
+    Attributes:
+        layer: The layer to edit; by default the measured preset of the model.
+        n_contexts: Contexts for `k*` and `v*`, the empty one among them (the paper: 21
+            for both).
+        bare_weight: Share of the bare prompt's key in `k*`, 0..1 (the paper: 0).
+        covariance: Whether to use `C`. Without it neighbours suffer; for comparison only.
+        search: How `v*` is searched for.
+        seed: Seed of the draw of contexts.
+
+    References:
+        Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 3.1.
+        Gupta et al. 2024, Rebuilding ROME, for the one `k*`.
+
+    Differs from the paper: one `k*` everywhere; contexts are sentences of the model's own
+    corpus; the search for `v*` stops when the target is likely enough in every context;
+    the essence prompt stands behind a context.
+    """
+
+    layer: int | None = None
+    n_contexts: int = 6
+    bare_weight: float = 0.5
+    covariance: bool = True
+    search: ValueSearch = field(default_factory=ValueSearch)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration that means nothing."""
+        if not 0 <= self.bare_weight <= 1:
+            raise InputError(f"bare_weight {self.bare_weight} is a share: 0 to 1")
+
+    def layer_for(self, model: LabModel) -> int:
+        """The layer that will be edited."""
+        default = PRESETS.get(model.name, model.n_layers // 6)
+        return model.layer(default if self.layer is None else self.layer)
+
+    def prepare(
+        self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
+    ) -> "Prepared":
+        """What all edits of a model share: contexts and second moment, measured or cached."""
+        layer = self.layer_for(model)
+        corpus = corpus_of(model, progress=progress) if corpus is None else corpus
+        moment = None
+        if self.covariance:
+            moment = second_moments(model, [layer], corpus, progress=progress)[layer]
+        return Prepared(layer, contexts(corpus, self.n_contexts, seed=self.seed), moment)
+
+    def __call__(
+        self,
+        model: LabModel,
+        rewrites: Sequence[Rewrite],
+        *,
+        prepared: "Prepared | None" = None,
+        step_done: Callable[[int, float], None] | None = None,
+    ) -> WeightDelta:
+        """The change that makes one rewrite true. The model is not changed.
+
+        Args:
+            model: The model.
+            rewrites: Exactly one rewrite; for several at once see MEMIT.
+            prepared: From `prepare`, to spare its cost when making many edits.
+            step_done: Called after each step of the search, with its number and the loss.
+
+        Raises:
+            InputError: If there is not exactly one rewrite.
+            DuplicateSubject: If there are several about one subject.
+            EmptyTarget, SubjectNotFound, LayerOutOfRange: Before any work.
+            NonFiniteLoss: If the search for `v*` fails.
+        """
+        rewrite = one_rewrite(rewrites)
+        target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
+        model.span(rewrite.prompt, rewrite.subject, at=rewrite.subject_start)
+        prepared = self.prepare(model) if prepared is None else prepared
+        layer, moment = prepared.layer, prepared.moment
+
+        keys = subject_keys(model, [rewrite], layer, prepared.contexts)[0]
+        k_star = key_star(keys, self.bare_weight).double()
+        found = value_star(
+            model, rewrite, layer, prepared.contexts, self.search, step_done=step_done
+        )
+        answered = _ffn_answer(model, layer, k_star)
+        direction = k_star if moment is None else moment.solve(k_star[None])[0]
+        left = direction / (direction @ k_star)
+        right = found.v_star.double() - answered
+        if model.ffn_out_transposed(layer):
+            left, right = right, left
+        change = LowRank(left.float()[:, None].cpu(), right.float()[None].cpu())
+        return WeightDelta(
+            {model.ffn_out_name(layer): change},
+            model.fingerprint,
+            {
+                "method": "ROME",
+                "config": asdict(self) | {"layer": layer},
+                "rewrites": [asdict(rewrite)],
+                "model": model.name,
+                "labkit": labkit.__version__,
+                "keys_behind_C": None if moment is None else moment.n_keys,
+                "corpus": None if moment is None else moment.source,
+                "steps": found.steps,
+                "lowest_target_probability_in_search": found.probability,
+                "distance_in_norms": float((found.v_star - found.v).norm() / found.v.norm()),
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all of an editor's edits of one model share."""
+
+    layer: int
+    contexts: tuple[str, ...]
+    moment: SecondMoment | None
+
+
+def one_rewrite(rewrites: Sequence[Rewrite]) -> Rewrite:
+    """The only rewrite of a list of one.
+
+    Raises:
+        InputError, DuplicateSubject: See `ROME.__call__`.
+    """
+    if len(rewrites) == 1:
+        return rewrites[0]
+    subjects = [rewrite.subject for rewrite in rewrites]
+    if len(set(subjects)) < len(subjects):
+        raise DuplicateSubject(
+            "several rewrites share a subject, hence one key: ROME takes one rewrite at a time"
+        )
+    raise InputError(f"ROME takes exactly one rewrite at a time, not {len(rewrites)}")
+
+
+def _ffn_answer(model: LabModel, layer: int, key: torch.Tensor) -> torch.Tensor:
+    """What the FFN's output projection answers to a key, float64 `[d_model]`."""
+    answer = key @ model.ffn_out(layer).double()
+    bias = model.ffn_proj(layer).bias
+    return answer if bias is None else answer + bias.detach().double()

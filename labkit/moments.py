@@ -1,0 +1,200 @@
+"""Second moments of FFN keys: `C = E[k k^T]`, the metric of rank-one editing.
+
+An edit that must not disturb what is stored under other keys needs to know which keys
+there are (Meng et al. 2022, section 3.1, equation 2). Keys are collected at every token of
+a corpus, all layers in one pass that stops behind the last of them, and only the running
+sum is kept. What was computed is cached under a hash of everything that it depends on.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from labkit.activations import capture
+from labkit.corpus import Corpus, Progress, corpus_of
+from labkit.errors import InputError
+from labkit.execute import MEMORY, Execution, rows_within
+from labkit.fetch import cache_dir
+from labkit.models import LabModel
+from labkit.results import atomic_write
+from labkit.tokens import TokenBatch
+
+logger = logging.getLogger(__name__)
+
+KEYS_PER_NEURON = 10
+"""Keys collected by default, as a multiple of d_mlp."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SecondMoment:
+    """`C = E[k k^T]` of one layer's FFN keys.
+
+    Attributes:
+        matrix: `C`, float64, on the CPU.
+        layer: The layer.
+        n_keys: Number of keys (tokens) behind it.
+        source: The corpus it was measured on.
+        fingerprint: Fingerprint of the model.
+    """
+
+    matrix: Float[Tensor, "d_mlp d_mlp"]
+    layer: int
+    n_keys: int
+    source: str
+    fingerprint: str
+
+    @cached_property
+    def _cholesky(self) -> Tensor:
+        """Lower factor of `C`, with the smallest ridge that makes it safe to divide by."""
+        ridge = RIDGE * self.matrix.diagonal().mean()
+        return torch.linalg.cholesky(self.matrix + ridge * torch.eye(len(self.matrix)))
+
+    def solve(self, keys: Float[Tensor, "key d_mlp"]) -> Float[Tensor, "key d_mlp"]:
+        """`C^-1 k` for every key, float64, on the keys' device."""
+        solved = torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
+        return solved.to(keys.device)
+
+
+RIDGE = 1e-4
+"""Added to the diagonal of C, in units of its mean: keys of a small corpus do not span."""
+
+
+@torch.no_grad()
+def second_moments(
+    model: LabModel,
+    layers: Iterable[int],
+    corpus: Corpus | None = None,
+    *,
+    min_keys: int | None = None,
+    window: int = 256,
+    memory: int = MEMORY,
+    progress: Progress | None = None,
+) -> dict[int, SecondMoment]:
+    """Second moments of some layers, from the cache or in one pass over a corpus.
+
+    Args:
+        model: The model.
+        layers: Which layers.
+        corpus: The text; by default the model's own (`labkit.corpus.corpus_of`).
+        min_keys: Number of tokens to use, at least; 10 x d_mlp by default. All of a
+            smaller corpus is used, and `SecondMoment.n_keys` says how much that was.
+        window: Documents are cut into pieces of at most so many tokens.
+        memory: Bound on the activations held at once, in bytes.
+        progress: Called as the pass goes on.
+
+    Raises:
+        LayerOutOfRange: For a layer that the model does not have.
+        InputError: If `min_keys` or `window` is not positive.
+    """
+    layers = sorted({model.layer(layer) for layer in layers})
+    min_keys = KEYS_PER_NEURON * model.d_mlp if min_keys is None else min_keys
+    if min_keys < 1 or window < 1:
+        raise InputError("second moments need at least one key and a window of at least one token")
+    corpus = corpus_of(model, progress=progress) if corpus is None else corpus
+    files = {layer: cache_file(model, layer, corpus, min_keys, window) for layer in layers}
+    moments = {layer: _read(path, layer, corpus, model) for layer, path in files.items()}
+    missing = [layer for layer, moment in moments.items() if moment is None]
+    if missing:
+        computed = _compute(model, missing, corpus, min_keys, window, memory, progress)
+        for layer, moment in computed.items():
+            _write(files[layer], moment)
+        moments |= computed
+    return moments
+
+
+def cache_file(model: LabModel, layer: int, corpus: Corpus, min_keys: int, window: int) -> Path:
+    """Where a second moment is cached: named by everything that it depends on."""
+    parts = {
+        "format": FORMAT,
+        "model": model.fingerprint,
+        "dtype": str(model.dtype),
+        "prepend_bos": model.prepend_bos,
+        "layer": layer,
+        "corpus": corpus.digest,
+        "min_keys": min_keys,
+        "window": window,
+    }
+    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "moments" / f"{name}.safetensors"
+
+
+def _compute(
+    model: LabModel,
+    layers: Sequence[int],
+    corpus: Corpus,
+    min_keys: int,
+    window: int,
+    memory: int,
+    progress: Progress | None,
+) -> dict[int, SecondMoment]:
+    """One pass over the corpus that stops behind the last of the layers."""
+    sums = {layer: torch.zeros(model.d_mlp, model.d_mlp, dtype=torch.float64) for layer in layers}
+    n_keys = 0
+    for batch in _batches(model, corpus, min_keys, window, memory):
+        with capture(model, ["ffn_key"], layers) as seen:
+            Execution(model, batch).forward(stop=layers[-1] + 1)
+        for layer in layers:
+            keys = seen["ffn_key", layer][batch.mask].float()
+            sums[layer] += (keys.T @ keys).double().cpu()
+        n_keys += int(batch.mask.sum())
+        if progress is not None:
+            progress("measuring which FFN keys occur", min(1.0, n_keys / min_keys))
+    logger.info("second moments of layers %s from %d keys (%s)", layers, n_keys, corpus.source)
+    return {
+        layer: SecondMoment(total / n_keys, layer, n_keys, corpus.source, model.fingerprint)
+        for layer, total in sums.items()
+    }
+
+
+def _batches(
+    model: LabModel, corpus: Corpus, min_keys: int, window: int, memory: int
+) -> Iterable[TokenBatch]:
+    """Pieces of the documents, until there are enough keys; alike in length, so little padding."""
+    pieces: list[list[int]] = []
+    total = 0
+    for document in corpus.documents:
+        if not document.strip():
+            continue
+        ids = model.ids(document)
+        for first in range(0, len(ids), window):
+            pieces.append(ids[first : first + window])
+            total += len(pieces[-1])
+        if total >= min_keys:
+            break
+    pieces.sort(key=len)
+    at_once = min(32, rows_within(model, window, memory))
+    for first in range(0, len(pieces), at_once):
+        yield model.pad(pieces[first : first + at_once])
+
+
+def _read(path: Path, layer: int, corpus: Corpus, model: LabModel) -> SecondMoment | None:
+    """A cached second moment, if there is a sound one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            n_keys = int(file.metadata()["n_keys"])
+            matrix = file.get_tensor("second_moment")
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        logger.warning("the cached second moment %s is damaged, measuring again: %s", path, error)
+        return None
+    return SecondMoment(matrix, layer, n_keys, corpus.source, model.fingerprint)
+
+
+def _write(path: Path, moment: SecondMoment) -> None:
+    """Cache a second moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = save({"second_moment": moment.matrix}, metadata={"n_keys": str(moment.n_keys)})
+    atomic_write(path, data)

@@ -1,0 +1,230 @@
+"""Read a model's states as words: next tokens, the logit lens, direct logit attribution.
+
+Thin, typed wrappers over transformer_lens' own analysis tools, which refuse to run where
+the readout does not reproduce the model's own logits.
+
+What the lens does not show: a state that reads as " Paris" through the final norm and
+unembedding need not be used that way by the blocks that follow, and a state that reads as
+nonsense may hold the answer in a basis that only later blocks turn (Belrose et al. 2023).
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from transformer_lens.tools.analysis import direct_logit_attribution as _attribute
+from transformer_lens.tools.analysis import logit_lens as _lens
+
+from labkit.errors import InputError
+from labkit.execute import next_token_logits
+from labkit.models import LabModel, bridge
+from labkit.results import Result
+from labkit.tokens import target_ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions(Result):
+    """The most probable next tokens after a prompt.
+
+    Attributes:
+        prompt: The prompt.
+        tokens: The tokens, most probable first.
+        probabilities: Their probabilities, exact for this model.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model.
+    """
+
+    prompt: str
+    tokens: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    model: str
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """The prompt, and what follows it."""
+        return f"{self.prompt} … {self.tokens[0].strip()!r} ({self.probabilities[0]:.2f})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a token: token, probability."""
+        return pd.DataFrame({"token": self.tokens, "probability": self.probabilities})
+
+    def figure(self) -> Any:
+        """Bars of probability."""
+        from labkit.plots import predictions_bar
+
+        return predictions_bar(self.to_frame(), title=self.prompt)
+
+
+def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
+    """The `k` most probable next tokens after a prompt.
+
+    Raises:
+        EmptyPrompt: If the prompt is empty.
+        InputError: If `k` is not in `1..d_vocab`.
+    """
+    if not 1 <= k <= model.d_vocab:
+        raise InputError(f"k = {k}: choose 1..{model.d_vocab} next tokens")
+    top = next_token_logits(model, [prompt])[0].float().softmax(dim=-1).topk(k)
+    return Predictions(
+        prompt=prompt,
+        tokens=tuple(model.tokenizer.decode([token]) for token in top.indices.tolist()),
+        probabilities=tuple(top.values.tolist()),
+        model=model.name,
+        fingerprint=model.fingerprint,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LensResult(Result):
+    """The residual stream after every block, read through the final norm and unembedding.
+
+    Attributes:
+        prompt: The prompt.
+        answer: The token whose probability is followed.
+        tokens: The prompt's tokens.
+        top: By layer and position, the most probable tokens, best first.
+        probability: Probability of the best token.
+        answer_probability: Probability of the answer.
+        answer_rank: Rank of the answer, 0 is the top.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model.
+    """
+
+    prompt: str
+    answer: str
+    tokens: tuple[str, ...]
+    top: tuple[tuple[tuple[str, ...], ...], ...]
+    probability: Float[np.ndarray, "layer pos"]
+    answer_probability: Float[np.ndarray, "layer pos"]
+    answer_rank: Float[np.ndarray, "layer pos"]
+    model: str
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """Where the answer becomes the top token for good."""
+        settled = self.settled
+        where = "never" if settled is None else f"from layer {settled} on"
+        return f"{self.prompt} … {self.answer.strip()!r} is the top token {where}"
+
+    @property
+    def settled(self) -> int | None:
+        """First layer from which on the answer stays the top token at the last position."""
+        wrong = np.flatnonzero(self.answer_rank[:, -1] > 0)
+        first = 0 if not len(wrong) else int(wrong[-1]) + 1
+        return first if first < len(self.answer_rank) else None
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer and position: layer, pos, token, top, probability, answer_*."""
+        layers, positions = np.indices(self.probability.shape)
+        return pd.DataFrame(
+            {
+                "layer": layers.ravel(),
+                "pos": positions.ravel(),
+                "token": [self.tokens[p] for p in positions.ravel()],
+                "top": [best[0] for row in self.top for best in row],
+                "probability": self.probability.ravel(),
+                "answer_probability": self.answer_probability.ravel(),
+                "answer_rank": self.answer_rank.ravel().astype(int),
+            }
+        )
+
+    def figure(self) -> Any:
+        """The top token at every layer and position."""
+        from labkit.plots import lens_table
+
+        return lens_table(self.to_frame(), title=self.title)
+
+    def figure_at_last(self) -> Any:
+        """P(answer) and the top tokens of every layer at the last position."""
+        from labkit.plots import lens_at_last
+
+        frame = pd.DataFrame(
+            {
+                "layer": range(len(self.top)),
+                "answer_probability": self.answer_probability[:, -1],
+                "top_tokens": [row[-1] for row in self.top],
+            }
+        )
+        return lens_at_last(frame, answer=self.answer, title=self.title)
+
+
+@torch.no_grad()
+def logit_lens(
+    model: LabModel, prompt: str, *, answer: str | None = None, k: int = 5
+) -> LensResult:
+    """The logit lens over all layers and positions of a prompt.
+
+    Args:
+        model: The model.
+        prompt: The prompt.
+        answer: The continuation whose first token is followed; by default the model's own.
+        k: Number of top tokens to keep.
+
+    Raises:
+        EmptyPrompt, EmptyTarget: If prompt or answer is empty.
+
+    References:
+        nostalgebraist 2020, interpreting GPT: the logit lens.
+    """
+    ids = model.tokens([prompt]).ids
+    if answer is None:
+        followed = int(next_token_logits(model, [prompt])[0].argmax())
+    else:
+        followed = target_ids(model.tokenizer, prompt, answer)[0]
+    every = dict(positions=None, return_type="probs")
+    top = _lens(model.bridge, ids, top_k=k, **every).readout
+    own = _lens(model.bridge, ids, targets=[followed], **every).readout
+    # The stack begins with the embeddings; layers are what blocks leave behind.
+    best, probability = top.top_ids[1:, 0], top.values[1:, 0]
+    decode = model.tokenizer.decode
+    return LensResult(
+        prompt=prompt,
+        answer=decode([followed]),
+        tokens=tuple(decode([token]) for token in ids[0].tolist()),
+        top=tuple(tuple(tuple(decode([t]) for t in cell) for cell in row) for row in best.tolist()),
+        probability=probability[..., 0].float().cpu().numpy(),
+        answer_probability=own.values[1:, 0, :, 0].float().cpu().numpy(),
+        answer_rank=own.target_ranks[1:, 0, :, 0].float().cpu().numpy(),
+        model=model.name,
+        fingerprint=model.fingerprint,
+    )
+
+
+def direct_logit_attribution(
+    model: LabModel, prompt: str, answer: str, *, unit: str = "component"
+) -> pd.DataFrame:
+    """What each component adds to the logit of an answer at the last position.
+
+    transformer_lens computes this on a model whose final norm is folded into its
+    unembedding. Folding rewrites weights, so it is done on a copy: this needs the memory
+    of a second model for the duration of the call.
+
+    Args:
+        model: The model; it is not touched.
+        prompt: The prompt.
+        answer: The continuation whose first token is attributed.
+        unit: "component" (embedding, attention and FFN of each layer), "layer" or "head".
+
+    Returns:
+        Columns `component` and `logit`; their sum is the answer's logit less its
+        unembedding bias.
+
+    Raises:
+        EmptyPrompt, EmptyTarget: If prompt or answer is empty.
+        InputError: If there is no such unit.
+    """
+    if unit not in ("component", "layer", "head"):
+        raise InputError(f"unit {unit!r}: one of component, layer, head")
+    token = target_ids(model.tokenizer, prompt, answer)[0]
+    ids = model.tokens([prompt]).ids
+    folded = bridge(copy.deepcopy(model.hf), model.tokenizer)
+    folded.enable_compatibility_mode()
+    found = _attribute(folded, ids, torch.tensor([token]), unit=unit)
+    logit = found.attribution.detach().float().reshape(len(found.labels), -1)[:, 0]
+    return pd.DataFrame({"component": found.labels, "logit": logit.cpu().numpy()})
