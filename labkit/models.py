@@ -416,11 +416,15 @@ def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
     shared = {id(tensor): tensor for tensor in itertools.chain(hf.parameters(), hf.buffers())}
     skeleton = copy.deepcopy(hf, shared)
     skeleton.set_attn_implementation("eager")  # hooks need scores and patterns
+    # transformer_lens rebuilds a tokenizer that adds no BOS into one that does, unless told
+    # that it already adds one. Its copy is to do what the model's own does.
+    own = copy.deepcopy(tokenizer)
+    own.init_kwargs |= {"name_or_path": "", "add_bos_token": True}
     try:
         return TransformerBridge.boot_transformers(
             f"labkit/{type(hf).__name__}",  # only a label: nothing is looked up by it
             hf_model=skeleton,
-            tokenizer=copy.deepcopy(tokenizer),
+            tokenizer=own,
             device=None if hasattr(hf, "hf_device_map") else str(hf.device),
             dtype=hf.dtype,
         )
