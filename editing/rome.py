@@ -62,6 +62,15 @@ class ROME:
         if not 0 <= self.bare_weight <= 1:
             raise InputError(f"bare_weight {self.bare_weight} is a share: 0 to 1")
 
+    def require(self, rewrites: Sequence[Rewrite]) -> None:
+        """Refuse rewrites that this method cannot make, before a model is opened.
+
+        Raises:
+            InputError: If there is not exactly one rewrite.
+            DuplicateSubject: If there are several about one subject.
+        """
+        one_rewrite(rewrites)
+
     def layer_for(self, model: LabModel) -> int:
         """The layer that will be edited."""
         default = PRESETS.get(model.name, model.n_layers // 6)

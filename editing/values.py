@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from editing.keys import Placed, place
 from labkit.activations import capture, patched
@@ -148,7 +148,7 @@ def value_star(
         if essence_before is None:
             essence_before = essence.detach()
         nll = -target.mean()
-        kl = F.kl_div(essence, essence_before, log_target=True, reduction="sum")
+        kl = functional.kl_div(essence, essence_before, log_target=True, reduction="sum")
         decay = change.square().sum() / v.square().sum()
         loss = nll + search.kl_factor * kl + search.decay * decay
         if not torch.isfinite(loss):

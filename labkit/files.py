@@ -61,6 +61,16 @@ def is_free(path: str | Path) -> bool:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
+def require_free(path: str | Path) -> None:
+    """Refuse an output folder that is in use, before any work is done for it.
+
+    Raises:
+        OutputError: If `path` is a file, or a folder that holds something.
+    """
+    if not is_free(path):
+        raise OutputError(f"{path} exists and is not an empty folder; choose another place")
+
+
 def atomic_write(path: str | Path, content: str | bytes) -> Path:
     """Write a file in one step, replacing the one that is there.
 
@@ -113,8 +123,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with output_errors(path):
-        if not is_free(path):
-            raise OutputError(f"{path} exists and is not an empty folder; choose another place")
+        require_free(path)
         made = [folder for folder in path.parents if not folder.exists()]
         temporary = _beside(path)
         try:

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from labkit import stats
 from labkit.activations import Activations, capture, patched, patched_embedding
+from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import MEMORY, Execution, Prefix, read_logits, repeat_rows, rows_within
 from labkit.facts import Fact
@@ -195,13 +196,16 @@ class CausalTrace:
             raise InputError("a window is a number of layers of FFN or attention outputs")
 
     @torch.no_grad()
-    def __call__(self, model: LabModel, fact: Fact) -> TraceResult:
+    def __call__(
+        self, model: LabModel, fact: Fact, *, progress: Progress | None = None
+    ) -> TraceResult:
         """Trace one fact.
 
         Args:
             model: The model.
             fact: Prompt, subject and answer; without an object, the answer is what the
                 model itself says next.
+            progress: Called with what is being done and the share that is done.
 
         Raises:
             SubjectNotFound: If the subject is not in the prompt.
@@ -221,6 +225,9 @@ class CausalTrace:
         cells[:] = answer_probability(model, resid, answer).cpu()[:, None, None]
         corrupted_probability = cells[:, 0, 0].clone()
         for pos in range(span.start, n_positions):
+            if progress is not None:
+                share = (pos - span.start) / (n_positions - span.start)
+                progress(f"restoring states, token {pos + 1} of {n_positions}", share)
             cells[:, pos] = self._position(model, rows, prefix, clean, corrupted, pos, answer)
 
         return TraceResult(
