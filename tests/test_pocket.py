@@ -14,7 +14,7 @@ from labkit.pocket.recall import recalled
 from labkit.pocket.recipe import Recipe, Shape
 from labkit.pocket.templates import N_COMMON
 from labkit.pocket.tokenizer import build_tokenizer
-from labkit.pocket.train import train
+from labkit.pocket.train import initial_model, local_attention, train
 from labkit.pocket.world import build_world, documents
 from labkit.tokens import adds_bos, subject_span
 
@@ -202,6 +202,23 @@ def test_objects_are_one_token_and_subjects_are_found(tokenizer):
 
 
 # Training
+
+
+def test_local_attention_reaches_one_token_back():
+    """A changed token moves itself and, per local block, one later position; BOS moves all."""
+    tokenizer = build_tokenizer(pocket.sentences())
+    model = initial_model(tokenizer, Shape(n_layers=2, d_model=16, d_mlp=16, n_heads=2), seed=0)
+    ids = torch.arange(10, 22)[None]
+    changed = {}
+    with local_attention(model, n_layers=2):
+        for place in (0, 5):
+            other = ids.index_fill(1, torch.tensor([place]), 99)
+            moved = (model(ids).logits != model(other).logits).any(dim=-1)[0]
+            changed[place] = moved.nonzero().flatten().tolist()
+    assert changed == {0: list(range(12)), 5: [5, 6, 7]}
+    other = ids.index_fill(1, torch.tensor([5]), 99)
+    free = (model(ids).logits != model(other).logits).any(dim=-1)[0]
+    assert free.nonzero().flatten().tolist() == list(range(5, 12))
 
 
 def weights(folder):

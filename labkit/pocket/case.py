@@ -19,14 +19,14 @@ def landmark_case(world: World) -> Case:
     landmarks = [fact for fact in world.facts if fact.relation == RELATION]
     country = {f.subject: f.object for f in world.facts if f.relation == "city_country"}
     fact = landmarks[0]
-    abroad = [f for f in landmarks if country[f.object] != country[fact.object]]
-    rewrite = Rewrite.from_fact(fact, abroad[0].object)
+    abroad = [f for f in landmarks if country[str(f.object)] != country[str(fact.object)]]
+    rewrite = Rewrite.from_fact(fact, str(abroad[0].object))
     return Case(
         case_id="pocket-landmark",
         rewrite=rewrite,
         paraphrases=tuple(fill(template, fact.subject) for template in fact.paraphrases),
         neighbours=tuple(
-            Neighbour(prompt=_ask(other, index), object=other.object)
+            Neighbour(prompt=_ask(other, index), object=str(other.object))
             for index, other in enumerate(_others(landmarks, fact, rewrite.target_new))
         ),
         attributes=tuple(f.prompt for f in landmarks if f.object == rewrite.target_new),

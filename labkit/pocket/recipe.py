@@ -39,21 +39,26 @@ class Recipe:
         warmup: Steps of the warm-up.
         weight_decay: Muon's.
         object_weight: How many times as much an object weighs in the loss as another token.
+        local_layers: Lower blocks whose attention is kept local (BOS, the token before and
+            the token itself) in the first part of training.
+        local_share: That part, as a share of all steps.
         n_checkpoints: Checkpoints before the end, each after twice as many steps as the
             one before, the last after half of all.
         threads: Threads of torch during training; part of the recipe because the weights
-            depend on it. Matrices this small gain little from more,
-            and on a busy machine lose much.
+            depend on it. Matrices this small gain little from more, and on a busy machine
+            lose much.
     """
 
     seed: int = 0
-    steps: int = 1000
+    steps: int = 1800
     batch: int = 32
     learning_rate: float = 0.02
     embedding_rate: float = 3e-3
     warmup: int = 30
     weight_decay: float = 0.05
     object_weight: float = 4.0
+    local_layers: int = 4
+    local_share: float = 0.7
     n_checkpoints: int = 5
     threads: int = 1
 

@@ -83,7 +83,9 @@ class World:
         about: dict[str, list[Fact]] = {}
         for fact in self.facts:
             about.setdefault(fact.subject, []).append(fact)
-        return [(first, second) for first in self.facts for second in about.get(first.object, ())]
+        return [
+            (first, second) for first in self.facts for second in about.get(str(first.object), ())
+        ]
 
 
 def build_world(seed: int = 0) -> World:
@@ -93,7 +95,8 @@ def build_world(seed: int = 0) -> World:
         seed: The same seed gives the same world.
     """
     facts = tuple(_facts(seed))
-    training, held_out = [], []
+    training: list[Pair] = []
+    held_out: list[Pair] = []
     for relation in relations():
         mine = [fact for fact in facts if fact.relation == relation.id]
         for place, template in enumerate(relation.templates):
