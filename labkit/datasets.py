@@ -141,10 +141,7 @@ def read_multihop(path: str | os.PathLike[str]) -> list[MultiHop]:
 
 def _object_of(path: str | os.PathLike[str]) -> Record:
     """A file that is one JSON object."""
-    record = Record(str(path), parse(text_of(path), str(path)))
-    if not isinstance(record.fields, dict):
-        raise record.malformed(f"should be a JSON object, not {record.fields!r:.60}")
-    return record
+    return Record.of(str(path), parse(text_of(path), str(path)))
 
 
 def _known(record: Record) -> Fact:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from labkit.errors import InputError
+from labkit.errors import InputError, SelfCheckFailed
 from labkit.models import LabModel, accepts
 from labkit.tokens import TokenBatch
 
@@ -196,11 +196,17 @@ class Execution:
 
         Raises:
             InputError: If this run itself starts behind a prefix.
+            SelfCheckFailed: If the model's attention leaves the cache that it is handed alone.
         """
         if self._prefix is not None:
             raise InputError("only a run from the first position can be frozen")
         kept = _Recorded()
         resid = self._blocks(self.embed, range(self.model.n_layers), None, kept)
+        if len(kept.states) < self.model.n_layers:
+            raise SelfCheckFailed(
+                f"{self.model.name}: blocks without keys and values in the cache that they are "
+                "handed: a frozen prefix = the full run cannot hold"
+            )
         keys, values = zip(
             *(kept.states[layer] for layer in range(self.model.n_layers)), strict=True
         )
@@ -311,7 +317,9 @@ def read_logits(
     def body(*args: Any, **kwargs: Any) -> BaseModelOutputWithPastAndCrossAttentions:
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=normed)
 
-    with _replaced(iter([(model.hf.base_model, body)])):
+    # The module that runs the blocks: in most families `hf.base_model`, in OPT a part of it.
+    runs_blocks = model.hf.get_submodule(model.anatomy.blocks.rpartition(".")[0])
+    with _replaced(iter([(runs_blocks, body)])):
         ids = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
         return model.hf(input_ids=ids, use_cache=False, return_dict=True).logits
 

@@ -30,6 +30,17 @@ class Record:
     where: str
     fields: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, where: str, value: Any) -> "Record":
+        """A JSON value as a record.
+
+        Raises:
+            MalformedRecord: If it is no object.
+        """
+        if not isinstance(value, dict):
+            raise MalformedRecord(f"{where}: should be a JSON object, not {value!r:.60}")
+        return cls(where, value)
+
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self.fields.get(name) is not None
@@ -62,11 +73,10 @@ class Record:
     def parts(self, name: str) -> list["Record"]:
         """A field that is a list of records."""
         values = self.get(name, list)
-        parts = [Record(f"{self.where}, {name}[{i}]", value) for i, value in enumerate(values)]
-        for part in parts:
-            if not isinstance(part.fields, dict):
-                raise self.malformed(f"field {name!r} should hold objects, not {part.fields!r:.60}")
-        return parts
+        for value in values:
+            if not isinstance(value, dict):
+                raise self.malformed(f"field {name!r} should hold objects, not {value!r:.60}")
+        return [Record(f"{self.where}, {name}[{i}]", value) for i, value in enumerate(values)]
 
     def only(self, allowed: Iterable[str]) -> None:
         """Raise at a field that the format does not have: a slip would go unseen."""
@@ -110,11 +120,7 @@ def records_of(path: str | os.PathLike[str]) -> list[Record]:
         ]
     if not rows:
         raise MalformedRecord(f"{path}: the file holds no record")
-    records = [Record(f"{path}, {name}", row) for name, row in rows]
-    for record in records:
-        if not isinstance(record.fields, dict):
-            raise record.malformed(f"should be a JSON object, not {record.fields!r:.60}")
-    return records
+    return [Record.of(f"{path}, {name}", row) for name, row in rows]
 
 
 def text_of(path: str | os.PathLike[str]) -> str:

@@ -1,0 +1,77 @@
+"""What the laws are held against: plain Hugging Face models, run in full.
+
+Nothing here goes through `labkit.execute` or `labkit.activations`.
+"""
+
+import inspect
+from contextlib import contextmanager
+
+import torch
+
+from labkit.models import LabModel
+from labkit.tokens import TokenBatch
+
+
+def full_run(model: LabModel, batch: TokenBatch, **more):
+    """Every block at every position of a left-padded batch, by the model's own forward."""
+    inputs = {"input_ids": batch.ids, "attention_mask": batch.mask.long(), "use_cache": False}
+    if "position_ids" in inspect.signature(type(model.hf).forward).parameters:
+        inputs["position_ids"] = (batch.mask.long().cumsum(-1) - 1).clamp(min=0)
+    return model.hf(**inputs, **more)
+
+
+def full_logits(model: LabModel, batch: TokenBatch) -> torch.Tensor:
+    """Logits of a full run."""
+    return full_run(model, batch).logits
+
+
+@contextmanager
+def output_hook(module, change):
+    """A hand-written hook: `change(out)` stands in the place of a module's output."""
+
+    def hook(_module, _args, out):
+        return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def inputs_of(module):
+    """The inputs that a module gets inside the block, as a list."""
+    seen = []
+    handle = module.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach()))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def n_hooks(model: LabModel) -> int:
+    """Hooks on any module of the plain model, and forwards that stand in for the class's own.
+
+    Those that transformers itself leaves, once asked for hidden states, do not count.
+    """
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(
+        not hook.__module__.startswith("transformers.")
+        for module in model.hf.modules()
+        for kind in kinds
+        for hook in getattr(module, kind).values()
+    ) + sum("forward" in vars(module) for module in model.hf.modules())
+
+
+def random_batch(model: LabModel, *lengths: int, seed: int = 0) -> TokenBatch:
+    """Random tokens from the whole vocabulary, padded on the left."""
+    draw = torch.Generator().manual_seed(seed)
+    return model.pad(
+        [torch.randint(model.d_vocab, (length,), generator=draw).tolist() for length in lengths]
+    )
+
+
+def at_tokens(values: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+    """The entries of `[prompt, pos, ...]` where there is a token, the last positions of all."""
+    return values[batch.mask[:, -values.shape[1] :]]
