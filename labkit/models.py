@@ -416,6 +416,7 @@ def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
     shared = {id(tensor): tensor for tensor in itertools.chain(hf.parameters(), hf.buffers())}
     skeleton = copy.deepcopy(hf, shared)
     skeleton.set_attn_implementation("eager")  # hooks need scores and patterns
+    skeleton.config.architectures = [type(hf).__name__]  # absent unless it was saved once
     # transformer_lens rebuilds a tokenizer that adds no BOS into one that does, unless told
     # that it already adds one. Its copy is to do what the model's own does.
     own = copy.deepcopy(tokenizer)
