@@ -196,6 +196,14 @@ class LabModel:
         return self.hf.get_submodule(self.anatomy.unembed)
 
     @cached_property
+    def hook_points(self) -> dict[nn.Module, list[str]]:
+        """The bridge's hook points, each with all the names it goes by."""
+        points: dict[nn.Module, list[str]] = {}
+        for name, point in self.bridge.hook_dict.items():
+            points.setdefault(point, []).append(name)
+        return points
+
+    @cached_property
     def block_returns_tuple(self) -> bool:
         """Whether a block's forward returns more than the residual stream."""
         seen: list[bool] = []
