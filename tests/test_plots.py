@@ -161,6 +161,17 @@ def test_every_figure_is_plain_transparent_and_has_a_height():
         assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
 
 
+def test_a_long_title_is_wrapped_and_the_plot_keeps_its_height():
+    frame = pd.DataFrame({"token": ["a"], "probability": [0.5]})
+    title = "to see the <Tower>, tourists " * 4
+    long, short = (plots.predictions_bar(frame, title=words) for words in (title, "short"))
+    lines = long.layout.title.text.split("<br>")
+    assert " ".join(lines) == title.strip().replace("<", "&lt;").replace(">", "&gt;")
+    assert max(map(len, lines)) < 80 < len(title)
+    plot = [figure.layout.height - figure.layout.margin.t for figure in (long, short)]
+    assert plot[0] == plot[1] and long.layout.height > short.layout.height
+
+
 def contrast(one: str, other: str) -> float:
     """Contrast ratio as defined by WCAG 2.1."""
 

@@ -5,6 +5,7 @@ and #111, so that one figure serves light and dark pages. Colours of states (bef
 are blue and orange, which no common colour blindness confuses.
 """
 
+import textwrap
 from collections.abc import Iterable
 from html import escape
 from typing import Any
@@ -31,8 +32,10 @@ DIVERGING = (
     (1.0, "#b4520a"),
 )
 HEIGHT = 380
+TITLE_WIDTH = 60  # letters: what a notebook beside its file browser leaves room for
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
+_TITLE_LINE = 20  # pixels
 _AXIS = go.layout.XAxis(
     gridcolor=GRID, zerolinecolor=GRID, linecolor=INK, ticks="outside", tickcolor=GRID
 ).to_plotly_json() | {"automargin": True, "title": {"standoff": 10}}
@@ -78,21 +81,27 @@ def themed(
 
     Args:
         figure: The figure, changed in place and returned.
-        title: Plain text; escaped here.
+        title: Plain text; escaped here, and wrapped where it would run under the buttons.
         subtitle: Plain text of a second, smaller line.
         height: Set on the figure itself: notebooks overlook a template's height.
         legend: Whether to show a legend, in a row of its own below the titles.
     """
-    heading = {"text": text(title)} | ({"subtitle": {"text": text(subtitle)}} if subtitle else {})
+    lines = textwrap.wrap(title, TITLE_WIDTH) or [""]
+    more = _TITLE_LINE * (len(lines) - 1)
+    heading: dict[str, Any] = {"text": "<br>".join(map(text, lines))}
+    if more:  # plotly hangs a title by its middle
+        heading["pad"] = {"l": 12, "t": 14 + more // 2}
+    if subtitle:
+        heading["subtitle"] = {"text": text(subtitle)}
     panels = len(figure.layout.annotations) > 0  # they have titles of their own
-    top = 54 + 26 * bool(subtitle) + 28 * legend + 20 * panels
+    top = 54 + more + 26 * bool(subtitle) + 28 * legend + 20 * panels
     # Legend positions count in heights of the plot; the row below it is the panels' titles.
     legend_y = 1.0 + (26 / max(height - top - 60, 1) if panels else 0.0)
     figure.update_annotations(font_size=13)
     return figure.update_layout(
         template=TEMPLATE,
         title=heading,
-        height=height,
+        height=height + more,
         margin={"t": top},
         showlegend=legend,
         legend={"y": legend_y},
