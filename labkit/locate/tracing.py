@@ -163,8 +163,8 @@ class CausalTrace:
 
     Attributes:
         kind: What is restored.
-        noise: Standard deviation of the noise, in standard deviations of the model's token
-            embeddings (the paper: 3).
+        noise: Standard deviation of the noise, in standard deviations of the token
+            embeddings as they enter the model (the paper: 3).
         samples: Number of noise draws (the paper: 10).
         window: Number of consecutive layers whose FFN or attention output is restored
             together, centred on the cell's layer (the paper: 10; 1 for hidden states).
@@ -258,8 +258,8 @@ class CausalTrace:
         rows = repeat_rows(batch, self.samples)
         draw = stats.generator(self.seed, "trace", fact.prompt, fact.subject)
         shape = (self.samples, len(span), model.d_model)
-        spread = model.hf.get_input_embeddings().weight.float().std()
-        noise = torch.randn(shape, generator=draw).to(model.device) * self.noise * spread
+        noise = torch.randn(shape, generator=draw).to(model.device)
+        noise *= self.noise * embedding_spread(model)
 
         def corrupt(embeddings: Tensor) -> Tensor:
             embeddings = embeddings.clone()
@@ -373,6 +373,17 @@ class CausalTrace:
             return out
 
         return {(site, block): restore}
+
+
+def embedding_spread(model: LabModel) -> float:
+    """Standard deviation of the token embeddings as they enter the model.
+
+    Some families (Gemma) scale what they look up: one factor for all tokens, read off a few.
+    """
+    embedding = model.hf.get_input_embeddings()
+    few = torch.arange(min(8, model.d_vocab), device=model.device)
+    scale = embedding(few).norm() / embedding.weight[few].norm()
+    return float(embedding.weight.float().std() * scale)
 
 
 def answer_probability(
