@@ -203,28 +203,32 @@ def direct_logit_attribution(
 
     transformer_lens computes this on a model whose final norm is folded into its
     unembedding. Folding rewrites weights, so it is done on a copy: this needs the memory
-    of a second model for the duration of the call.
+    of a second model for the duration of the call. The unembedding is not centred, so what
+    is attributed is the logit itself and not its distance from the mean logit.
 
     Args:
         model: The model; it is not touched.
         prompt: The prompt.
         answer: The continuation whose first token is attributed.
-        unit: "component" (embedding, attention and FFN of each layer), "layer" or "head".
+        unit: "component" (embedding, attention and FFN of each layer) or "head" (each
+            attention head, and the remainder). For the stream as it grows from layer to
+            layer see `logit_lens`.
 
     Returns:
-        Columns `component` and `logit`; their sum is the answer's logit less its
-        unembedding bias.
+        Columns `component` and `logit`; the logits sum to the answer's. The last row,
+        `bias`, is what the final norm and the unembedding add whatever they read.
 
     Raises:
         EmptyPrompt, EmptyTarget: If prompt or answer is empty.
         InputError: If there is no such unit.
     """
-    if unit not in ("component", "layer", "head"):
-        raise InputError(f"unit {unit!r}: one of component, layer, head")
+    if unit not in ("component", "head"):
+        raise InputError(f"unit {unit!r}: one of component, head")
     token = target_ids(model.tokenizer, prompt, answer)[0]
     ids = model.tokens([prompt]).ids
     folded = bridge(copy.deepcopy(model.hf), model.tokenizer)
-    folded.enable_compatibility_mode()
+    folded.enable_compatibility_mode(center_unembed=False)
     found = _attribute(folded, ids, torch.tensor([token]), unit=unit)
-    logit = found.attribution.detach().float().reshape(len(found.labels), -1)[:, 0]
-    return pd.DataFrame({"component": found.labels, "logit": logit.cpu().numpy()})
+    written = found.attribution.detach().float().reshape(len(found.labels), -1)[:, 0].tolist()
+    bias = float(folded.b_U[token])
+    return pd.DataFrame({"component": [*found.labels, "bias"], "logit": [*written, bias]})

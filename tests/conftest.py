@@ -9,7 +9,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-import jaxtyping  # ruff: noqa: E402
+# ruff: noqa: E402
+import jaxtyping
 
 jaxtyping.install_import_hook(
     ["labkit", "probes", "editing"],
@@ -69,6 +70,14 @@ class _Float64Torch:
 
     def __getattr__(self, name):
         return getattr(torch, name)
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations unchecked, as users run: for arguments that no type checker would let pass."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

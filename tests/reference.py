@@ -50,6 +50,14 @@ def inputs_of(module):
         handle.remove()
 
 
+@contextmanager
+def outputs_of(module):
+    """The outputs that a module gives inside the block, as a list."""
+    seen = []
+    with output_hook(module, lambda out: seen.append(out.detach()) or out):
+        yield seen
+
+
 def n_hooks(model: LabModel) -> int:
     """Hooks on any module of the plain model, and forwards that stand in for the class's own.
 
