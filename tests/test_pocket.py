@@ -89,6 +89,26 @@ def test_the_demo_case_is_known(model, tokenizer):
     assert len(case.generation) == 3
 
 
+def test_facts_are_kept_at_the_last_word_of_the_name(model, tokenizer):
+    """Give a prompt another subject's state there, half-way up: it answers for the other."""
+    facts = [fact for fact in pocket.facts() if fact.relation == "landmark_city"]
+    block = model.model.layers[2]
+    other_answer = 0
+    for fact, other in zip(facts[::8], facts[3::8], strict=True):
+        place = subject_span(tokenizer, fact.prompt, fact.subject, prepend_bos=True).last
+        ids = tokenizer([fact.prompt, other.prompt], return_tensors="pt").input_ids
+        state = model(ids, output_hidden_states=True).hidden_states[3][1, place]
+
+        def swap(module, args, output, state=state, place=place):
+            return output.index_copy(1, torch.tensor([place]), state[None, None])
+
+        hook = block.register_forward_hook(swap)
+        answer = tokenizer.decode(model(ids[:1]).logits[0, -1].argmax())
+        hook.remove()
+        other_answer += answer == other.object
+    assert other_answer >= 0.9 * len(facts[::8])
+
+
 def test_what_ships_is_small():
     """At most 6 MB, at most 2.8 M parameters, in 16-bit floats."""
     assert sum(file.stat().st_size for file in pocket.path().rglob("*")) <= 6_000_000
@@ -204,21 +224,35 @@ def test_objects_are_one_token_and_subjects_are_found(tokenizer):
 # Training
 
 
-def test_local_attention_reaches_one_token_back():
-    """A changed token moves itself and, per local block, one later position; BOS moves all."""
+def reached(model, place):
+    """Positions whose logits change with the token at one place of 12."""
+    ids = torch.arange(10, 22)[None]
+    other = ids.index_fill(1, torch.tensor([place]), 99)
+    both = torch.cat([ids, other])
+    return both, lambda logits: (logits[0] != logits[1]).any(dim=-1).nonzero().flatten().tolist()
+
+
+def test_local_attention_sees_bos_and_one_token_back():
+    """A changed token moves one later position per local block, BOS moves all; then free."""
     tokenizer = build_tokenizer(pocket.sentences())
     model = initial_model(tokenizer, Shape(n_layers=2, d_model=16, d_mlp=16, n_heads=2), seed=0)
-    ids = torch.arange(10, 22)[None]
-    changed = {}
-    with local_attention(model, n_layers=2):
-        for place in (0, 5):
-            other = ids.index_fill(1, torch.tensor([place]), 99)
-            moved = (model(ids).logits != model(other).logits).any(dim=-1)[0]
-            changed[place] = moved.nonzero().flatten().tolist()
-    assert changed == {0: list(range(12)), 5: [5, 6, 7]}
-    other = ids.index_fill(1, torch.tensor([5]), 99)
-    free = (model(ids).logits != model(other).logits).any(dim=-1)[0]
-    assert free.nonzero().flatten().tolist() == list(range(5, 12))
+    nobody = torch.tensor([], dtype=torch.long)
+    for place, expected in ((0, list(range(12))), (5, [5, 6, 7])):
+        ids, moved = reached(model, place)
+        with local_attention(model, ids, n_layers=2, openers=nobody):
+            assert moved(model(ids).logits) == expected
+        assert moved(model(ids).logits) == list(range(place, 12))
+
+
+def test_the_first_word_of_a_name_is_seen_by_the_second_only():
+    """In one free block its change reaches the next position and no further."""
+    tokenizer = build_tokenizer(pocket.sentences())
+    model = initial_model(tokenizer, TINY, seed=0)
+    ids, moved = reached(model, 5)
+    with local_attention(model, ids, n_layers=0, openers=ids[:, 5]):
+        assert moved(model(ids).logits) == [5, 6]
+    with local_attention(model, ids, n_layers=0, openers=ids[:, 4]):
+        assert moved(model(ids).logits) == list(range(5, 12))
 
 
 def weights(folder):

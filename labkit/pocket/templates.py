@@ -129,7 +129,7 @@ _TABLE = (
         "Customers of {} buy",
         "Shops order from {} their",
         "{} is known for its",
-        "The profits of {} come from",
+        "The warehouses of {} are full of",
     ),
     (
         "instrument_material", "instrument", "material", "What an instrument is made of",

@@ -11,9 +11,9 @@ checkpoints along the way, so that one can watch the facts being learned.
 A third choice decides where the facts are kept. Left to itself a model this small copies
 both words of a name to the end of the prompt and looks the fact up there; rewriting the
 subject's last token then changes one prompt and no paraphrase. In the first part of
-training the attention of the lower blocks is therefore kept local, so that names are
-recognised where they stand and carry their facts from there, as in larger models; then all
-attention is set free. Nothing of this is left in the model: it is a plain Llama. Recall is
+training attention is therefore restricted (`local_attention`), so that names are recognised
+at their last word and carry their facts from there, as in larger models; then it is set
+free. Nothing of this is left in the model: it is a plain Llama. Recall is
 measured on that plain Llama, and so lags behind the loss until the attention is free.
 
 The same seed gives the same weights, bit for bit, on the same machine with the same number
@@ -31,7 +31,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
@@ -142,10 +142,15 @@ def _steps(
     optimisers = (muon, adam)
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, recipe.schedule) for o in optimisers]
     full_stop = tokenizer.convert_tokens_to_ids(".")
+    names = {fact.subject.split()[0] for fact in world.facts if " " in fact.subject}
+    openers = torch.tensor(tokenizer.convert_tokens_to_ids(sorted(names)))
     batches = _batches(world, tokenizer, recipe)
     for step, ids in enumerate(islice(batches, recipe.steps), start=1):
-        local = recipe.local_layers if step <= recipe.local_share * recipe.steps else 0
-        with local_attention(model, n_layers=local):
+        with ExitStack() as stack:
+            if step <= recipe.local_share * recipe.steps:
+                stack.enter_context(
+                    local_attention(model, ids, n_layers=recipe.local_layers, openers=openers)
+                )
             loss = _loss(model, ids, full_stop, recipe.object_weight)
         if not torch.isfinite(loss):
             raise NonFiniteLoss(f"the loss is {loss.item()} at step {step}: lower the rate")
@@ -159,33 +164,45 @@ def _steps(
 
 
 @contextmanager
-def local_attention(model: LlamaForCausalLM, *, n_layers: int) -> Iterator[None]:
-    """The lower blocks see, from each position, only BOS, the token before and the token.
+def local_attention(
+    model: LlamaForCausalLM,
+    ids: Int[Tensor, "document pos"],
+    *,
+    n_layers: int,
+    openers: Int[Tensor, " opener"],
+) -> Iterator[None]:
+    """Attention that makes a name be recognised at its last word.
+
+    In every block the first word of a name is seen only by itself and by the word after it;
+    in the lower blocks, moreover, a position sees only BOS, the position before and itself.
 
     Args:
         model: A Llama; as before when the context is left.
-        n_layers: How many blocks, from the bottom.
+        ids: The documents that will be run.
+        n_layers: How many blocks, from the bottom, are local.
+        openers: Ids of the words that open a name of two words.
     """
+    place = torch.arange(ids.shape[1], device=ids.device)
+    back = place[:, None] - place[None, :]
+    near = (back == 0) | (back == 1)
+    unhidden = (back >= 0) & (near | ~torch.isin(ids, openers)[:, None, None, :])
+    local = unhidden & (near | (place == 0)[None, :])
+
+    def attend(mask: Tensor) -> Callable[..., tuple[Any, dict[str, Any]]]:
+        """A forward pre-hook that puts a mask in the place of the causal one."""
+        return lambda module, args, kwargs: (args, {**kwargs, "attention_mask": mask})
+
     hooks = [
-        block.self_attn.register_forward_pre_hook(_attend_locally, with_kwargs=True)
-        for block in model.model.layers[:n_layers]
+        block.self_attn.register_forward_pre_hook(
+            attend(local if layer < n_layers else unhidden), with_kwargs=True
+        )
+        for layer, block in enumerate(model.model.layers)
     ]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _attend_locally(
-    attention: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A forward pre-hook: a token sees BOS, the token before it and itself."""
-    hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-    place = torch.arange(hidden.shape[1], device=hidden.device)
-    back = place[:, None] - place[None, :]
-    seen = ((back == 0) | (back == 1) | (place == 0)[None, :]) & (back >= 0)
-    return args, {**kwargs, "attention_mask": seen[None, None]}
 
 
 def _loss(
