@@ -43,6 +43,9 @@ from labkit.tokens import TokenBatch, TokenSpan, target_ids
 Kind = Literal["resid", "ffn", "attn"]
 """What is restored: the hidden state after a block, or what FFN or attention write."""
 
+Cells = np.ndarray | np.floating
+"""One number a cell; a bare number where there is one cell."""
+
 SITES: dict[Kind, Site] = {"resid": "resid_post", "ffn": "ffn_out", "attn": "attn_out"}
 
 
@@ -145,7 +148,7 @@ class TraceResult(Result):
 
 def interval_over_draws(
     values: Float[np.ndarray, "sample *cell"],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Cells, Cells, Cells]:
     """Mean and 95 % interval (Student's t) over the first axis, for every cell."""
     from scipy.stats import t
 
@@ -286,7 +289,7 @@ class CausalTrace:
         run = Execution(model, rows, prefix.head(pos) if pos else None)
         at_once = max(1, rows_within(model, rows.shape[1], self.memory) // self.samples)
         parts = [
-            self._cells(model, run, clean, corrupted, pos, list(layers), answer)
+            self._cells(model, run, clean, corrupted, pos, layers.tolist(), answer)
             for layers in np.array_split(np.arange(model.n_layers), -(-model.n_layers // at_once))
         ]
         return torch.cat(parts, dim=1)
@@ -315,6 +318,7 @@ class CausalTrace:
             draws = torch.arange(self.samples, device=stream.device).repeat(len(joined))
             with patched(model, self._restoration(clean, pos, block, joined, restored)):
                 stream = run.forward(stream, start=block, stop=block + 1, rows=draws)
+        assert stream is not None  # every cell has joined by now
         probability = answer_probability(model, stream, answer)
         by_cell = rearrange(probability, "(cell draw) -> draw cell", draw=self.samples)
         return by_cell[:, [joined.index(layer) for layer in layers]].cpu()
