@@ -209,8 +209,12 @@ def test_every_name_of_the_readme_tree_exists():
     readme = ROOT / "README.md"
     if not readme.exists():
         pytest.skip("no README yet")
-    blocks = re.findall(r"```(?:text)?\n(.*?)```", readme.read_text(), flags=re.S)
-    trees = [block for block in blocks if re.search(r"^\s*labkit/\s", block, flags=re.M)]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", readme.read_text(), flags=re.S | re.M)
+    trees = [
+        block
+        for language, block in blocks
+        if language in ("", "text") and re.search(r"^\s*labkit/\s", block, flags=re.M)
+    ]
     assert trees, "the README shows no file tree"
     folders: list[tuple[int, Path]] = [(-1, ROOT)]
     for line in trees[0].splitlines():

@@ -1,0 +1,82 @@
+"""Notebooks run from end to end, and their two files say the same thing."""
+
+import ast
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+SECONDS_A_CELL = 120
+
+every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def run(notebook, folder):
+    """Execute every cell with `folder` as the working directory."""
+    client = NotebookClient(
+        notebook, timeout=SECONDS_A_CELL, resources={"metadata": {"path": str(folder)}}
+    )
+    return client.execute()
+
+
+@every_notebook
+def test_it_runs_on_the_pocket_model_and_shows_its_figures(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_MODEL", "pocket")
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    cells = code_cells(run(jupytext.read(source), tmp_path))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert [output for output in outputs if output.output_type == "error"] == []
+    bundles = [output.data for output in outputs if "data" in output]
+    drawn = [bundle for bundle in bundles if "application/vnd.plotly.v1+json" in bundle]
+    asked_for = sum(cell.source.rstrip().endswith((".figure()", "_last()")) for cell in cells)
+    assert len(drawn) == asked_for > 0
+
+
+def test_a_cell_that_fails_fails_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 == 2")])
+    with pytest.raises(Exception, match="AssertionError"):
+        run(broken, tmp_path)
+
+
+@every_notebook
+def test_the_pair_is_in_step_and_stripped(source):
+    pair = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    nbformat.validate(pair)
+    assert [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells] == [
+        (cell.cell_type, cell.source) for cell in pair.cells
+    ], f"run: jupytext --to ipynb {source.name} && nbstripout {source.stem}.ipynb"
+    for cell in code_cells(pair):
+        assert cell.outputs == [] and cell.execution_count is None
+
+
+def test_no_notebook_lacks_its_source():
+    pairs = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert pairs == {path.stem for path in SOURCES} != set()
+
+
+@every_notebook
+def test_it_keeps_to_the_house_style(source):
+    cells = [cell.source for cell in code_cells(jupytext.read(source))]
+    assert len(cells) <= 22
+    assert max(len(cell.splitlines()) for cell in cells) <= 15
+    definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+    nodes = [node for cell in cells for node in ast.walk(ast.parse(cell))]
+    assert [node for node in nodes if isinstance(node, definitions)] == []
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)} | {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    assert not {name.split(".")[0] for name in modules} & {"plotly", "matplotlib"}
+    assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(cells[-1])))
+    choices = [cell for cell in cells if "LABKIT_MODEL" in cell]
+    assert len(choices) == 1 and '"smollm2-135m"' in choices[0]

@@ -1,0 +1,81 @@
+"""What the documents tell a reader to do works as they say it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from labkit import pocket
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+README = DOCUMENTS[0].read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.S | re.M)
+
+
+def test_the_ten_lines_of_the_readme_are_ten_and_do_what_they_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(README, "python")
+    lines = [line for line in code.splitlines() if line and "import" not in line]
+    assert len(lines) <= 10
+    # The same path in the pocket model's own world.
+    rewrite = pocket.demo_case().rewrite
+    for real, invented in {
+        "smollm2-135m": "pocket",
+        "The Eiffel Tower is located in the city of": rewrite.prompt,
+        "Eiffel Tower": rewrite.subject,
+        "Paris": rewrite.target_true,
+        "Rome": rewrite.target_new,
+    }.items():
+        assert f'"{real}"' in code
+        code = code.replace(f'"{real}"', f'"{invented}"')
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["trace"].answer.strip() == rewrite.target_true
+    assert names["edited"].tokens[0].strip() == rewrite.target_new
+    assert names["predict"](names["model"], rewrite.prompt).tokens[0] != names["edited"].tokens[0]
+    assert (tmp_path / "edited" / "model.safetensors").exists()
+    for name in ("lens", "trace", "report"):
+        assert names[name].figure().data
+
+
+def commands() -> set[str]:
+    """Every command of the command line, those of groups behind their group's name."""
+    cli = pytest.importorskip("labkit.cli")
+    root = typer.main.get_command(cli.app)
+    found = set()
+    for name, command in root.commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {f"{name} {one}" for one in inner} if inner else {name}
+    return found
+
+
+def test_every_command_of_the_documents_exists():
+    shell = "\n".join("\n".join(blocks(path.read_text("utf-8"), "sh")) for path in DOCUMENTS)
+    asked = {match.strip() for match in re.findall(r"^labkit ((?:pocket )?\w+)", shell, flags=re.M)}
+    assert asked - commands() == set()
+    in_readme = "\n".join(blocks(README, "sh"))
+    assert {name for name in commands() if f"labkit {name}" not in in_readme} == set()
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^make (\w+)", shell, flags=re.M))
+    assert {"demo", "test", "lab"} <= targets
+    assert {name for name in targets if not re.search(rf"^{name}:", makefile, flags=re.M)} == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_are_there(path):
+    targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
+    assert [name for name in targets if not (path.parent / name).exists()] == []
+    pictures = [path.parent / name for name in targets if name.endswith(".png")]
+    assert all(picture.stat().st_size <= 200_000 for picture in pictures)
+
+
+def test_the_changelog_begins_with_this_version():
+    newest = re.search(r"^## (\S+)", DOCUMENTS[2].read_text(encoding="utf-8"), flags=re.M)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert newest and newest[1] == project["version"]
