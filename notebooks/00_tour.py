@@ -265,15 +265,15 @@ print(f"{rewrite.prompt} … {says}")
 # ## Conclusion
 #
 # What this notebook claims, as assertions: the model knew the fact and some state of its subject
-# carried it; the rewrite took, the placebo did not; the neighbours stayed at least as they did
-# without the covariance; and the model in memory is untouched.
+# carried it; the rewrite took, the placebo did not; at least four in five neighbours that were
+# right stayed right; the checkpoint says the same; and the model in memory is untouched.
 
 # %%
 assert lens.settled is not None and trace.indirect_effect(pos, layer).low > 0
 took = {k: a.estimate("after", "accuracy", "efficacy").mean for k, a in audits.items()}
 assert took["ROME"] == 1 and took["placebo"] == 0, took
-kept = {k: a.estimate("after", "success", "neighbourhood") for k, a in audits.items()}
-assert kept["ROME"].mean >= kept["no covariance"].mean, kept
+right = {s: report.estimate(s, "success", "neighbourhood") for s in ("before", "after")}
+assert right["after"].mean >= 0.8 * right["before"].mean, right
 assert new.startswith(says), says
 assert fingerprint(model.hf, model.tokenizer) == model.fingerprint
 print("all of it holds")
