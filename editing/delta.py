@@ -211,7 +211,9 @@ def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
         for delta in deltas:
             for name, change in delta.factors.items():
                 weight = parameters[name].detach()
-                weight.copy_(weight.float() + change.dense().to(weight.device))
+                # Added in float32 at least: half precision would round the change away first.
+                precise = torch.promote_types(weight.dtype, torch.float32)
+                weight.copy_(weight.to(precise) + change.dense().to(weight.device))
         yield model
     finally:
         for name, before in saved.items():

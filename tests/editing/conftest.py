@@ -1,0 +1,87 @@
+"""A rewrite that fits the tiny models, and editors set to work fast."""
+
+import pytest
+import torch
+
+from editing import METHODS
+from editing.delta import LowRank, WeightDelta
+from editing.values import ValueSearch
+from labkit.facts import Case, Neighbour, Rewrite
+
+FAST = {"rome": {"layer": 1, "n_contexts": 3, "search": ValueSearch(steps=4)}}
+"""By method, the fields that make it quick on a model of three layers. A method is a row."""
+
+
+@pytest.fixture(autouse=True)
+def _cache(own_cache):
+    """Second moments are measured once a session, away from the user's cache."""
+
+
+@pytest.fixture
+def rewrite():
+    return Rewrite(
+        subject="cat", template="the {} is in", target_new="Rome", target_true="the house"
+    )
+
+
+@pytest.fixture
+def case(rewrite):
+    return Case(
+        case_id="cat",
+        rewrite=rewrite,
+        paraphrases=("Where is the cat? It is in", "One finds the cat in"),
+        neighbours=(
+            Neighbour(prompt="the dog is in", object="the house"),
+            Neighbour(prompt="the hen is on", object="a roof"),
+            Neighbour(prompt="the ship is in", object="the sea"),
+            Neighbour(prompt="the king is in", object="a war"),
+        ),
+        generation=("the cat",),
+    )
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    """Each of the editors."""
+    return METHODS[request.param](**FAST[request.param])
+
+
+@pytest.fixture
+def edit(method, corpus):
+    """`edit(model, rewrite)`: the change that a method makes."""
+
+    def edit(model, rewrite, method=method, **more):
+        return method(model, [rewrite], prepared=method.prepare(model, corpus=corpus), **more)
+
+    return edit
+
+
+@pytest.fixture
+def random_delta():
+    """`random_delta(model, layer, scale)`: a rank-two change that no method made."""
+
+    def make(model, layer=1, scale=0.1, seed=0):
+        draw = torch.Generator().manual_seed(seed)
+        rows, columns = model.ffn_proj(layer).weight.shape
+        left = scale * torch.randn(rows, 2, generator=draw)
+        right = torch.randn(2, columns, generator=draw)
+        return WeightDelta({model.ffn_out_name(layer): LowRank(left, right)}, model.fingerprint)
+
+    return make
+
+
+@pytest.fixture
+def weights():
+    """`weights(model)`: a copy of every parameter, by name."""
+    return lambda model: {n: p.detach().clone() for n, p in model.hf.named_parameters()}
+
+
+@pytest.fixture
+def changed(weights):
+    """`changed(model, before)`: the names of the parameters that are not bit for bit the same."""
+
+    def names(model, before):
+        now = weights(model)
+        return {name for name in before if not torch.equal(now[name], before[name])}
+
+    return names

@@ -1,0 +1,167 @@
+"""The search for v* in partial runs takes the steps of a search in full runs."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from editing.keys import contexts
+from editing.rome import ROME
+from editing.values import ESSENCE, ValueSearch, value_star
+from labkit import pocket as world
+from labkit.corpus import corpus_of
+from labkit.errors import NonFiniteLoss
+from tests.reference import output_hook
+
+LAYER = 1
+SEARCH = ValueSearch(steps=3, lr=0.05, kl_factor=0.5, decay=0.3, clamp=1e3, enough=2.0)
+
+
+class Recorded(torch.optim.SGD):
+    """Plain descent in the place of Adam, that keeps every gradient it is given."""
+
+    gradients: list = []  # noqa: RUF012 - filled anew by the fixture
+
+    def step(self, closure=None):
+        (parameter,) = self.param_groups[0]["params"]
+        self.gradients.append(parameter.grad.clone())
+        return super().step(closure)
+
+
+@pytest.fixture
+def gradients(monkeypatch):
+    monkeypatch.setattr(Recorded, "gradients", [])
+    monkeypatch.setattr(torch.optim, "Adam", Recorded)
+    return Recorded.gradients
+
+
+def by_hand(model, rewrite, before, search):
+    """The loss and its gradient, step by step: each prompt alone, in full, unpadded."""
+    target = model.tokenizer(" " + rewrite.target_new, add_special_tokens=False).input_ids
+    subject = f"the {rewrite.subject}"
+    change = torch.zeros(model.d_model, requires_grad=True)
+    seen = {}
+
+    def logits(text, read, extra=()):
+        """Log-probabilities of the last `read` tokens, the FFN pushed at the subject's end."""
+        start = text.rindex(rewrite.subject) + len(rewrite.subject)
+        column = len(model.ids(text[:start])) - 1
+
+        def write(out):
+            seen.setdefault("v", out[0, column].detach())
+            return torch.cat([out[:, :column], out[:, [column]] + change, out[:, column + 1 :]], 1)
+
+        with output_hook(model.ffn_proj(LAYER), write):
+            ids = torch.tensor([[*model.ids(text), *extra]])
+            return model.hf(ids).logits[0, -read:].log_softmax(-1)
+
+    essence = (before[-1] + " " if before[-1] else "") + ESSENCE.format(rewrite.subject)
+    losses, gradients, unedited = [], [], None
+    for _ in range(search.steps + 1):
+        terms = []
+        for context in before:
+            text = (context + " " if context else "") + f"{subject} is in"
+            found = logits(text, len(target), target[:-1])
+            terms.append(found[range(len(target)), target].mean())
+        now = logits(essence, 1)[0]
+        unedited = now.detach() if unedited is None else unedited
+        kl = (unedited.exp() * (unedited - now)).sum()
+        decay = change.square().sum() / seen["v"].square().sum()
+        loss = -torch.stack(terms).mean() + search.kl_factor * kl + search.decay * decay
+        (gradient,) = torch.autograd.grad(loss, change)
+        losses.append(loss.item())
+        gradients.append(gradient)
+        change = (change - search.lr * gradient).detach().requires_grad_()
+    final = change.detach() + search.lr * gradients[-1]  # the last step is not taken
+    return losses, gradients[:-1], seen["v"] + final
+
+
+def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradients):
+    """Several contexts of different lengths, so that padding is in play; several target tokens."""
+    before = contexts(corpus, 4, seed=0)
+    assert len({len(model.ids(context)) for context in before if context}) > 1
+    losses = []
+    found = value_star(
+        model, rewrite, LAYER, before, SEARCH, step_done=lambda step, loss: losses.append(loss)
+    )
+    expected_losses, expected, v_star = by_hand(model, rewrite, before, SEARCH)
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    assert losses[-1] < losses[0]
+    assert len(gradients) == len(expected) == SEARCH.steps
+    for ours, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+    torch.testing.assert_close(found.v_star, v_star, rtol=0, atol=1e-4)
+
+
+def test_the_bare_prompt_alone_will_do(model, rewrite, gradients):
+    """A subject that begins the prompt leaves no prefix to freeze where there is no BOS."""
+    first = dataclasses.replace(rewrite, template="{} is in")
+    if model.prepend_bos:
+        pytest.skip("a BOS stands in front")
+    cat = dataclasses.replace(first, subject="a")
+    value_star(model, cat, LAYER, [""], SEARCH)
+    assert gradients[0].abs().max() > 1e-4
+
+
+# --- when it ends -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def before(corpus):
+    return contexts(corpus, 3, seed=0)
+
+
+def test_it_ends_when_the_target_is_likely_enough_in_every_context(pocket):
+    rewrite = world.demo_case().rewrite
+    layer, before = ROME().layer_for(pocket), contexts(corpus_of(pocket), 3, seed=0)
+    search = ValueSearch(steps=99, enough=0.7, clamp=99.0)
+    found = value_star(pocket, rewrite, layer, before, search)
+    assert 0 < found.steps < 99 and 0.7 <= found.probability <= 1
+    seen = []
+    for context in before:
+        subject = f"{context} {rewrite.subject}".strip()
+        text = subject + rewrite.prompt.removeprefix(rewrite.subject)
+        column = len(pocket.ids(subject)) - 1
+
+        def write(out, column=column):
+            out = out.clone()
+            out[0, column] += found.v_star - found.v
+            return out
+
+        with torch.no_grad(), output_hook(pocket.ffn_proj(layer), write):
+            said = pocket.hf(torch.tensor([pocket.ids(text)])).logits[0, -1].softmax(-1)
+        seen.append(said[pocket.tokenizer.convert_tokens_to_ids(rewrite.target_new)].item())
+    assert min(seen) == pytest.approx(found.probability, abs=1e-4)
+
+
+def test_a_target_that_is_likely_already_takes_no_step(tiny, rewrite, before):
+    found = value_star(tiny("llama"), rewrite, LAYER, before, ValueSearch(enough=0.0))
+    assert found.steps == 0
+    assert torch.equal(found.v_star, found.v)
+
+
+def test_it_ends_after_so_many_steps_at_most(tiny, rewrite, before):
+    steps = []
+    found = value_star(
+        tiny("llama"),
+        rewrite,
+        LAYER,
+        before,
+        ValueSearch(steps=3, enough=2.0),
+        step_done=lambda step, loss: steps.append(step),
+    )
+    assert found.steps == 3 and steps == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("clamp", [0.1, 0.75])
+def test_the_change_stays_within_its_bound(tiny, rewrite, before, clamp):
+    search = ValueSearch(steps=6, lr=5.0, clamp=clamp, enough=2.0)
+    found = value_star(tiny("gpt2"), rewrite, LAYER, before, search)
+    share = (found.v_star - found.v).norm() / found.v.norm()
+    assert share.item() == pytest.approx(clamp, rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_is_named(tiny, rewrite, before):
+    model = tiny("llama")
+    with pytest.raises(NonFiniteLoss, match="smaller lr"):
+        value_star(model, rewrite, LAYER, before, ValueSearch(lr=float("inf")))
