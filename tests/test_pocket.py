@@ -1,7 +1,9 @@
 """The pocket model knows its world, and the world is what it says it is."""
 
+import json
 import re
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -10,11 +12,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from labkit import pocket
 from labkit.errors import InputError, OutputError
+from labkit.pocket.attention import local_attention
 from labkit.pocket.recall import recalled
 from labkit.pocket.recipe import Recipe, Shape
 from labkit.pocket.templates import N_COMMON
 from labkit.pocket.tokenizer import build_tokenizer
-from labkit.pocket.train import initial_model, local_attention, train
+from labkit.pocket.train import initial_model, train
 from labkit.pocket.world import build_world, documents
 from labkit.tokens import adds_bos, subject_span
 
@@ -117,9 +120,16 @@ def test_what_ships_is_small():
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
 
 
-def test_the_shipped_tokenizer_is_that_of_the_world(tokenizer):
-    """The weights belong to the world that the code draws today."""
-    assert tokenizer.get_vocab() == build_tokenizer(pocket.sentences()).get_vocab()
+def test_what_ships_is_what_the_code_makes(tokenizer):
+    """The tokenizer, the recipe and the shape are those of today's code."""
+    made = build_tokenizer(pocket.sentences())
+    assert tokenizer.get_vocab() == made.get_vocab()
+    documents_of_today = documents(build_world())
+    assert tokenizer(documents_of_today).input_ids == made(documents_of_today).input_ids
+    record = json.loads((pocket.path() / "training.json").read_text())
+    assert record["recipe"] == asdict(Recipe())
+    assert record["shape"] == asdict(Shape())
+    assert record["history"][-1]["recall_training"] >= 0.99
 
 
 # The world

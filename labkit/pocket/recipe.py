@@ -40,7 +40,7 @@ class Recipe:
         weight_decay: Muon's.
         object_weight: How many times as much an object weighs in the loss as another token.
         local_layers: Lower blocks that are local in the first part of training; see
-            `labkit.pocket.train.local_attention`.
+            `labkit.pocket.attention`.
         local_share: That part, as a share of all steps.
         n_checkpoints: Checkpoints before the end, each after twice as many steps as the
             one before, the last after half of all.

@@ -11,7 +11,7 @@ checkpoints along the way, so that one can watch the facts being learned.
 A third choice decides where the facts are kept. Left to itself a model this small copies
 both words of a name to the end of the prompt and looks the fact up there; rewriting the
 subject's last token then changes one prompt and no paraphrase. In the first part of
-training attention is therefore restricted (`local_attention`), so that names are recognised
+training attention is therefore restricted (`labkit.pocket.attention`), so that names are recognised
 at their last word and carry their facts from there, as in larger models; then it is set
 free. Nothing of this is left in the model: it is a plain Llama. Recall is
 measured on that plain Llama, and so lags behind the loss until the attention is free.
@@ -35,7 +35,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -45,6 +44,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from labkit.errors import NonFiniteLoss, OutputError
+from labkit.pocket.attention import local_attention
 from labkit.pocket.recall import recalled
 from labkit.pocket.recipe import Progress, Recipe, Shape
 from labkit.pocket.tokenizer import build_tokenizer
@@ -161,48 +161,6 @@ def _steps(
             optimiser.step()
             schedule.step()
         yield step, loss.item()
-
-
-@contextmanager
-def local_attention(
-    model: LlamaForCausalLM,
-    ids: Int[Tensor, "document pos"],
-    *,
-    n_layers: int,
-    openers: Int[Tensor, " opener"],
-) -> Iterator[None]:
-    """Attention that makes a name be recognised at its last word.
-
-    In every block the first word of a name is seen only by itself and by the word after it;
-    in the lower blocks, moreover, a position sees only BOS, the position before and itself.
-
-    Args:
-        model: A Llama; as before when the context is left.
-        ids: The documents that will be run.
-        n_layers: How many blocks, from the bottom, are local.
-        openers: Ids of the words that open a name of two words.
-    """
-    place = torch.arange(ids.shape[1], device=ids.device)
-    back = place[:, None] - place[None, :]
-    near = (back == 0) | (back == 1)
-    unhidden = (back >= 0) & (near | ~torch.isin(ids, openers)[:, None, None, :])
-    local = unhidden & (near | (place == 0)[None, :])
-
-    def attend(mask: Tensor) -> Callable[..., tuple[Any, dict[str, Any]]]:
-        """A forward pre-hook that puts a mask in the place of the causal one."""
-        return lambda module, args, kwargs: (args, {**kwargs, "attention_mask": mask})
-
-    hooks = [
-        block.self_attn.register_forward_pre_hook(
-            attend(local if layer < n_layers else unhidden), with_kwargs=True
-        )
-        for layer, block in enumerate(model.model.layers)
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _loss(
