@@ -1,0 +1,292 @@
+"""Known answers give exact metrics, an edit of nothing changes nothing, a killed run resumes."""
+
+import dataclasses
+import importlib
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from editing.audit import Audit, audit
+from editing.delta import LowRank, WeightDelta
+from editing.evaluate import Evaluation, evaluate
+from editing.readings import METRICS, Answer, questions
+from labkit.errors import FingerprintMismatch, InputError
+from labkit.facts import Neighbour
+from labkit.results import RunDirectory
+from labkit.stats import Estimate, bootstrap
+from tests.reference import full_logits
+
+EVALUATE = importlib.import_module("editing.evaluate")  # the package shows its function
+TEXTS = ("the cat is in the house of the king", "in the sea")
+
+
+class Nothing:
+    """An editor that changes nothing."""
+
+    def __init__(self):
+        self.edited = []
+
+    def __call__(self, model, rewrites):
+        self.edited.append(rewrites[0].subject)
+        rows, columns = model.ffn_proj(1).weight.shape
+        zero = LowRank(torch.zeros(rows, 1), torch.zeros(1, columns))
+        return WeightDelta({model.ffn_out_name(1): zero}, model.fingerprint)
+
+
+class Marking(Nothing):
+    """An editor whose change the fake readings below can see."""
+
+    def __call__(self, model, rewrites):
+        delta = super().__call__(model, rewrites)
+        ((name, zero),) = delta.factors.items()
+        uneven = torch.linspace(0.5, 1.5, zero.left.shape[0])[:, None]
+        mark = LowRank(uneven, torch.linspace(0.5, 1.5, zero.right.shape[1])[None])
+        return dataclasses.replace(delta, factors={name: mark})
+
+
+def three(case):
+    """Three cases; the last has no neighbours."""
+    return [
+        case,
+        dataclasses.replace(case, case_id="two", neighbours=case.neighbours[:2]),
+        dataclasses.replace(case, case_id="three", neighbours=()),
+    ]
+
+
+# --- known answers ------------------------------------------------------------------------
+
+# By state and case: the wanted object's NLL in the order of the questions; rivals have 1.0.
+WANTED = {
+    ("before", "cat"): [2, 2, 2, 0, 0, 0, 2],
+    ("after", "cat"): [0, 0, 2, 0, 0, 2, 2],
+    ("before", "two"): [2, 2, 2, 0, 0],
+    ("after", "two"): [0, 0, 0, 0, 0],
+    ("before", "three"): [2, 2, 2],
+    ("after", "three"): [2, 0, 2],
+}
+
+
+@pytest.fixture
+def known(tiny, monkeypatch):
+    """A model that gives these answers, edited or not."""
+    model = tiny("llama")
+    weight = model.ffn_out(1)
+    unedited = weight[0, 0].item()
+
+    def answers(model, case, *, n_tokens):
+        state = "after" if weight[0, 0].item() != unedited else "before"
+        return [
+            Answer(
+                question=question,
+                wanted_nll=float(nll),
+                rival_nll=1.0,
+                argmax=nll == 0 and question.metric != "paraphrase",
+                text=question.wanted if question.metric == "efficacy" else "silence",
+            )
+            for question, nll in zip(questions(case), WANTED[state, case.case_id], strict=True)
+        ]
+
+    def text_nll(model, texts, **more):
+        return torch.tensor([1.0, 3.0]) + (0.5 if weight[0, 0].item() != unedited else 0.0)
+
+    monkeypatch.setattr(EVALUATE, "ask", answers)
+    monkeypatch.setattr(EVALUATE, "text_nll", text_nll)
+    monkeypatch.setattr(EVALUATE, "openings_fluency", lambda *args: 4.0)
+    return model
+
+
+def test_known_answers_give_exact_metrics(known, case):
+    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS)
+    values = {
+        (state, metric): found.values(state, "success", metric)
+        for state in ("before", "after")
+        for metric in METRICS
+    }
+    assert values == {
+        ("before", "efficacy"): [0, 0, 0],
+        ("before", "paraphrase"): [0, 0, 0],
+        ("before", "neighbourhood"): [0.75, 1],
+        ("after", "efficacy"): [1, 1, 0],
+        ("after", "paraphrase"): [0.5, 1, 0.5],
+        ("after", "neighbourhood"): [0.5, 1],
+    }
+    assert found.values("after", "accuracy", "paraphrase") == [0, 0, 0]
+    assert found.values("after", "generation", "efficacy") == [1, 1, 1]
+
+    metrics = found.metrics()
+    assert metrics["n"] == 3
+    assert metrics["success"]["efficacy"]["mean"] == pytest.approx(2 / 3)
+    assert metrics["success"]["paraphrase"]["mean"] == pytest.approx(2 / 3)
+    assert metrics["success"]["neighbourhood"]["mean"] == pytest.approx(0.75)
+    assert metrics["success"]["neighbourhood"]["n"] == 2, "the unit is the case"
+    assert metrics["unedited"]["success"]["neighbourhood"]["mean"] == pytest.approx(0.875)
+    # Cases with all three metrics: means 1, 0.75 and 0.75.
+    harmonic = 3 / (1 / 1 + 1 / 0.75 + 1 / 0.75)
+    assert metrics["success"]["score"]["mean"] == pytest.approx(harmonic)
+    assert metrics["success"]["score"]["n"] == 2
+    assert metrics["unedited"]["success"]["score"]["mean"] == 0
+    assert metrics["generation"]["fluency"]["mean"] == 4.0
+    assert metrics["perplexity"]["unedited"]["mean"] == pytest.approx(math.exp(2.0))
+    assert metrics["perplexity"]["edited"]["mean"] == pytest.approx(math.exp(2.5))
+    assert (metrics["model"], metrics["fingerprint"]) == (known.name, known.fingerprint)
+    for estimate in metrics["success"].values():
+        assert estimate["low"] <= estimate["mean"] <= estimate["high"]
+
+
+def test_intervals_are_bootstraps_over_cases(known, case):
+    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS, seed=7)
+    assert found.estimate("after", "success", "paraphrase") == bootstrap([0.5, 1, 0.5], seed=7)
+    assert found.estimate("after", "success", "nothing of the kind") is None
+
+
+def test_the_table_sets_unedited_beside_edited(known, case):
+    frame = evaluate(known, Marking(), three(case), held_out_texts=TEXTS).to_frame()
+    row = frame.query("reading == 'success' and metric == 'paraphrase' and state == 'edited'")
+    assert row["mean"].item() == pytest.approx(2 / 3)
+    assert set(frame.state) == {"unedited", "edited"}
+    assert set(frame.reading) == {"success", "argmax accuracy", "generation"}
+
+
+def test_an_evaluation_comes_back_as_it_was_saved(known, case, tmp_path):
+    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS)
+    again = Evaluation.load(found.save(tmp_path / "evaluation"))
+    assert again.metrics() == found.metrics()
+
+
+# --- an edit of nothing -------------------------------------------------------------------
+
+
+def test_an_edit_of_nothing_changes_nothing(model, case):
+    found = evaluate(model, Nothing(), three(case), held_out_texts=TEXTS, n_tokens=4)
+    for record in found.records:
+        assert record["before"] == record["after"]
+        assert record["nll_before"] == record["nll_after"]
+        assert {"success", "accuracy", "generation"} <= set(record["before"])
+    assert found.metrics()["perplexity"]["unedited"] == found.metrics()["perplexity"]["edited"]
+
+
+def test_an_edit_is_judged_while_it_is_applied_and_undone_before_the_next(
+    model, case, weights, changed
+):
+    before = weights(model)
+    found = evaluate(model, Marking(), three(case), held_out_texts=TEXTS, n_tokens=0)
+    assert changed(model, before) == set()
+    assert all(record["nll_before"] != record["nll_after"] for record in found.records)
+    # The cases share a rewrite: edited alone, each from the same weights, they read the same.
+    assert len({str(record["after"]["success"]["efficacy"]) for record in found.records}) == 1
+    assert "generation" not in found.records[0]["before"] or set(
+        found.records[0]["before"]["generation"]
+    ) <= {"fluency"}
+
+
+# --- interrupted, and resumed -------------------------------------------------------------
+
+
+def test_a_killed_run_goes_on_where_it_was(tiny, case, tmp_path):
+    model, cases = tiny("gpt2"), three(case)
+    whole = evaluate(model, Nothing(), cases, held_out_texts=TEXTS, n_tokens=0)
+
+    class Killed(Nothing):
+        def __call__(self, model, rewrites):
+            if len(self.edited) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(model, rewrites)
+
+    run = RunDirectory.create(tmp_path / "run", {"cases": 3}, model)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, Killed(), cases, held_out_texts=TEXTS, n_tokens=0, run=run)
+    assert run.finished_cases() == {"cat", "two"}
+
+    again = RunDirectory.create(tmp_path / "run", {"cases": 3}, model, resume=True)
+    rest = Nothing()
+    found = evaluate(model, rest, cases, held_out_texts=TEXTS, n_tokens=0, run=again)
+    assert len(rest.edited) == 1
+    assert [record["case_id"] for record in found.records] == ["cat", "two", "three"]
+    for ours, theirs in zip(found.records, whole.records, strict=True):
+        assert (ours["before"], ours["after"]) == (theirs["before"], theirs["after"])
+
+
+@pytest.mark.parametrize("moment", ["while editing", "while reading the edited model"])
+def test_ctrl_c_in_a_case_leaves_the_model_as_it_was(
+    model, case, weights, changed, monkeypatch, moment
+):
+    before, said = weights(model), full_logits(model, model.tokens(["the cat"]))
+    count = itertools.count()
+    real = EVALUATE.text_nll
+
+    def stopped(*args, **more):
+        if next(count) == 1:  # the first is of the unedited model
+            assert changed(model, before)
+            raise KeyboardInterrupt
+        return real(*args, **more)
+
+    class Stopped(Marking):
+        def __call__(self, model, rewrites):
+            raise KeyboardInterrupt
+
+    if moment == "while editing":
+        method = Stopped()
+    else:
+        method = Marking()
+        monkeypatch.setattr(EVALUATE, "text_nll", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, method, [case], held_out_texts=TEXTS, n_tokens=0)
+    assert changed(model, before) == set()
+    assert torch.equal(full_logits(model, model.tokens(["the cat"])), said)
+
+
+def test_every_case_is_looked_at_before_any_work(tiny, case):
+    method = Nothing()
+    merging = Neighbour(prompt="the dog is in ", object="the house")  # Ġ + the is one token
+    wrong = dataclasses.replace(case, case_id="wrong", neighbours=(merging,))
+    with pytest.raises(InputError, match="merges"):
+        evaluate(tiny("llama"), method, [case, wrong], held_out_texts=TEXTS)
+    with pytest.raises(InputError, match="no cases"):
+        evaluate(tiny("llama"), method, [])
+    assert method.edited == []
+
+
+# --- the audit of one edit ----------------------------------------------------------------
+
+
+def test_an_audit_reads_the_same_prompts_twice(model, case, random_delta, weights, changed):
+    before = weights(model)
+    found = audit(model, random_delta(model), case, n_tokens=3, held_out_texts=TEXTS)
+    assert changed(model, before) == set()
+    nothing = Nothing()(model, [case.rewrite])
+    same = audit(model, nothing, case, n_tokens=3, held_out_texts=TEXTS)
+    assert same.before == same.after == found.before != found.after
+    assert same.written_before == same.written_after
+    assert np.array_equal(same.nll_before, same.nll_after)
+    assert same.nll_change.mean == 0 != found.nll_change.mean
+    assert len(found.prompts()) == len(questions(case))
+
+
+def test_an_audit_counts_prompts(known, case, monkeypatch):
+    module = importlib.import_module("editing.audit")
+    monkeypatch.setattr(module, "ask", EVALUATE.ask)
+    monkeypatch.setattr(module, "text_nll", EVALUATE.text_nll)
+    delta = Marking()(known, [case.rewrite])
+    found = audit(known, delta, case, held_out_texts=TEXTS)
+    after = found.estimate("after", "success", "neighbourhood")
+    assert (after.mean, after.n) == (0.5, 4)
+    assert found.estimate("before", "success", "neighbourhood").mean == 0.75
+    assert found.metrics()["success"]["paraphrase"]["mean"] == 0.5
+    assert found.perplexity("after").mean == pytest.approx(math.exp(2.5))
+    assert isinstance(found.nll_change, Estimate) and found.nll_change.mean == 0.5
+
+
+def test_an_audit_comes_back_as_it_was_saved(tiny, case, random_delta, tmp_path):
+    model = tiny("llama")
+    found = audit(model, random_delta(model), case, n_tokens=2, held_out_texts=TEXTS)
+    again = Audit.load(found.save(tmp_path / "audit"))
+    assert again.metrics() == found.metrics()
+    assert again.case == case and again.after == found.after
+
+
+def test_an_audit_refuses_the_change_of_another_model(tiny, case, random_delta):
+    with pytest.raises(FingerprintMismatch):
+        audit(tiny("llama"), random_delta(tiny("qwen2")), case, held_out_texts=TEXTS)

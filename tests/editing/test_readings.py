@@ -1,0 +1,161 @@
+"""Readings of a case are those that a computation by hand gives."""
+
+import math
+
+import pytest
+import torch
+
+from editing.readings import (
+    READINGS,
+    Answer,
+    Question,
+    ask,
+    generate,
+    openings_fluency,
+    questions,
+    score,
+    shares,
+    text_nll,
+)
+from labkit import pocket as world
+from labkit.errors import EmptyPrompt, EmptyTarget
+from labkit.metrics import fluency
+
+PAIRS = [
+    ("the cat is in", "Rome"),
+    ("the cat is in", "the house"),
+    ("the cat is in", "the"),
+    ("in", " of"),
+    ("One finds the cat of the king in", "a"),
+    ("the cat is in", "the"),
+]
+
+
+# --- scores -------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory", [1, 1 << 30])
+def test_scores_are_those_of_the_plain_model_prompt_by_prompt(model, memory):
+    """Mean over the target's tokens, every target spelt out, however they share a batch."""
+    nll, argmax = score(model, PAIRS, memory=memory)
+    for (prompt, target), ours, top in zip(PAIRS, nll, argmax, strict=True):
+        ids = model.ids(prompt)
+        spoken = model.tokenizer(" " + target.strip(), add_special_tokens=False).input_ids
+        logits = model.hf(torch.tensor([ids + spoken])).logits[0, len(ids) - 1 : -1]
+        each = -logits.log_softmax(-1)[range(len(spoken)), spoken]
+        assert ours.item() == pytest.approx(each.mean().item(), rel=1e-4)
+        assert top.item() == (logits.argmax(-1).tolist() == spoken)
+
+
+def test_a_model_that_knows_its_facts_has_them_as_argmax(pocket):
+    facts = world.facts()[::40]
+    asked = [(fact.prompt, answer) for fact in facts for answer in (fact.object, "the")]
+    argmax = score(pocket, asked)[1]
+    assert argmax[0::2].float().mean() > 0.9
+    assert not argmax[1::2].any()
+
+
+def test_what_cannot_be_scored_is_named(tiny):
+    with pytest.raises(EmptyTarget):
+        score(tiny("llama"), [("the cat is in", " ")])
+    with pytest.raises(EmptyPrompt):
+        score(tiny("llama"), [("", "Rome")])
+
+
+# --- continuations and running text -------------------------------------------------------
+
+
+@torch.no_grad()
+def test_continuations_are_greedy_whatever_stands_beside_them(model):
+    prompts = ["the cat is in", "in", "One finds the cat in"]
+    together = generate(model, prompts, 5)
+    for prompt, text in zip(prompts, together, strict=True):
+        ids = model.ids(prompt)
+        start = len(ids)
+        while len(ids) < start + 5:
+            ids.append(int(model.hf(torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] == model.tokenizer.eos_token_id:
+                break
+        assert text == model.tokenizer.decode(ids[start:], skip_special_tokens=True)
+
+
+@torch.no_grad()
+def test_running_text_is_scored_piece_by_piece(model):
+    texts = ["the cat is in the house of the king", "", "in the sea", "a"]
+    found = text_nll(model, texts, window=8)
+    expected = []
+    for text in texts:
+        ids = model.ids(text) if text else []
+        for first in range(0, len(ids), 8):
+            piece = torch.tensor([ids[first : first + 8]])
+            if piece.shape[1] > 1:
+                logits = model.hf(piece).logits[0, :-1].log_softmax(-1)
+                each = logits[range(piece.shape[1] - 1), piece[0, 1:]]
+                expected.append(-each.mean())
+    assert len(expected) >= 4
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(text_nll(model, texts, window=8, memory=1), found)
+
+
+def test_fluency_is_that_of_the_openings_each_once(tiny, case):
+    model = tiny("llama")
+    (text,) = generate(model, case.generation, 6)
+    assert openings_fluency(model, case, 6) == pytest.approx(fluency(text.split()))
+    assert openings_fluency(model, case, 0) is None
+
+
+# --- a case -------------------------------------------------------------------------------
+
+
+def test_the_questions_of_a_case(case):
+    asked = [(q.metric, q.wanted, q.rival) for q in questions(case)]
+    assert asked[0] == ("efficacy", "Rome", "the house")
+    assert asked[1:3] == [("paraphrase", "Rome", "the house")] * 2
+    assert asked[3] == ("neighbourhood", "the house", "Rome")
+    assert len(asked) == 1 + len(case.paraphrases) + len(case.neighbours)
+
+
+def test_answers_pair_each_wanted_object_with_its_rival(model, case):
+    for answer in ask(model, case, n_tokens=3):
+        question = answer.question
+        pairs = [(question.prompt, question.wanted), (question.prompt, question.rival)]
+        nll, argmax = score(model, pairs)
+        assert answer.wanted_nll == pytest.approx(nll[0].item(), rel=1e-4)
+        assert answer.rival_nll == pytest.approx(nll[1].item(), rel=1e-4)
+        assert answer.argmax == argmax[0].item()
+        assert answer.text == generate(model, [question.prompt], 3)[0]
+
+
+def answered(metric, *, wanted=1.0, rival=2.0, argmax=True, text="in Rome, they say"):
+    question = Question(metric=metric, prompt="the cat is in", wanted=" rome", rival="Paris")
+    return Answer(question=question, wanted_nll=wanted, rival_nll=rival, argmax=argmax, text=text)
+
+
+def test_the_three_readings_are_three_questions():
+    passes = {reading: answered("efficacy").passes(reading) for reading in READINGS}
+    assert passes == {"success": True, "accuracy": True, "generation": True}
+    assert not answered("efficacy", wanted=2.0).passes("success"), "a tie is no success"
+    assert not answered("efficacy", wanted=math.nan).passes("success")
+    assert not answered("efficacy", argmax=False).passes("accuracy")
+    assert not answered("efficacy", text="in Paris").passes("generation")
+    assert answered("efficacy", rival=None).passes("success") is None
+    assert answered("efficacy", text=None).passes("generation") is None
+
+
+def test_shares_are_means_over_the_prompts_of_a_metric():
+    found = shares(
+        [
+            answered("efficacy", text=None),
+            answered("paraphrase", argmax=False, text=None),
+            answered("paraphrase", rival=None, text=None),
+            answered("neighbourhood", rival=0.5, text=None),
+            answered("neighbourhood", text=None),
+            answered("neighbourhood", text=None),
+            answered("neighbourhood", text=None),
+        ]
+    )
+    assert found == {
+        "success": {"efficacy": 1.0, "paraphrase": 1.0, "neighbourhood": 0.75},
+        "accuracy": {"efficacy": 1.0, "paraphrase": 0.5, "neighbourhood": 1.0},
+    }
