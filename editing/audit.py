@@ -8,6 +8,7 @@ stand for others like them, not how well the method works on other facts.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,18 @@ class Audit(Result):
 
     def perplexity(self, state: str) -> Estimate:
         """Perplexity on held-out text, `exp` of nats per token, interval over pieces."""
-        nll = stats.bootstrap(self.nll_before if state == "before" else self.nll_after)
+        nll = self._nll[state]
         return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
 
-    @property
+    @cached_property
+    def _nll(self) -> dict[str, Estimate]:
+        """Nats per token by state; kept, since resampling takes a second."""
+        return {
+            "before": stats.bootstrap(self.nll_before),
+            "after": stats.bootstrap(self.nll_after),
+        }
+
+    @cached_property
     def nll_change(self) -> Estimate:
         """Change in nats per token on held-out text, paired over pieces, with its interval."""
         return stats.paired_difference(self.nll_after, self.nll_before)[0]
@@ -158,7 +167,7 @@ def audit(
         model: The model; afterwards it is what it was.
         delta: The edit.
         case: The prompts to read.
-        n_tokens: Length of free continuations.
+        n_tokens: Length of free continuations; 0 leaves that reading out.
         held_out_texts: Text for perplexity; by default the model's (`labkit.corpus`).
 
     Raises:
@@ -169,7 +178,7 @@ def audit(
     openings = tuple(dict.fromkeys(case.generation))
 
     def look() -> tuple[tuple[Answer, ...], tuple[str, ...], np.ndarray]:
-        written = generate(model, openings, 2 * n_tokens) if openings else []
+        written = generate(model, openings, 2 * n_tokens) if openings and n_tokens else []
         answers = ask(model, case, n_tokens=n_tokens)
         return tuple(answers), tuple(written), text_nll(model, texts, window=64).numpy()
 

@@ -24,7 +24,7 @@ from labkit.models import LabModel
 from labkit.moments import SecondMoment, second_moments
 from labkit.tokens import target_ids
 
-PRESETS = {"smollm2-135m": 5, "pocket": 2}
+PRESETS = {"smollm2-135m": 5, "pocket": 0}
 """Measured layers, by short name; LOG.md has the sweeps. Other models: a sixth of the depth."""
 
 
@@ -51,8 +51,8 @@ class ROME:
     """
 
     layer: int | None = None
-    n_contexts: int = 6
-    bare_weight: float = 0.5
+    n_contexts: int = 10
+    bare_weight: float = 0.25
     covariance: bool = True
     search: ValueSearch = field(default_factory=ValueSearch)
     seed: int = 0

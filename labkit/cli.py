@@ -31,6 +31,7 @@ app.add_typer(pocket_app, name="pocket")
 
 out_console, err_console = Console(), Console(stderr=True)
 
+INTERRUPTED = 130
 DEFAULT_MODEL = "smollm2-135m"
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints.")]
 Model = Annotated[str, typer.Option(help="Short name, local folder or hub id.")]
@@ -312,9 +313,10 @@ def main() -> None:
         err_console.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
         err_console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err_console.print("interrupted; nothing was left half-written")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
+            err_console.print("interrupted; nothing was left half-written")
+        raise
 
 
 def _quiet() -> None:

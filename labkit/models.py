@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils import logging as hf_logging
 
 from labkit import registry
 from labkit.errors import InputError, LayerOutOfRange, SelfCheckFailed
@@ -408,6 +409,8 @@ def _open(name: str, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, 
         hf, tokenizer = registry.random_model(source.family)
         return hf.to(device="cpu" if device == "auto" else device, dtype=dtype), tokenizer
     place = str(source.path) if source.kind == "folder" else source.id
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()  # loading takes a second or two, a bar only flickers
     try:
         hf = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, device_map=device)
         return hf, AutoTokenizer.from_pretrained(place)
@@ -415,6 +418,9 @@ def _open(name: str, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, 
         if source.kind == "hub":
             raise registry.hub_error(name, error) from error
         raise InputError(f"{place} holds no model that transformers can open: {error}") from error
+    finally:
+        if bars:
+            hf_logging.enable_progress_bar()
 
 
 def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:

@@ -1,0 +1,241 @@
+"""The command line: thin calls, one clear line on bad input, nothing left behind."""
+
+import errno
+import json
+import sys
+
+import pytest
+import torch
+
+from labkit import cli
+from labkit.pocket import demo_case
+from labkit.records import write_jsonl
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+PROMPT = demo_case().rewrite.prompt
+SUBJECT = demo_case().rewrite.subject
+
+
+@pytest.fixture
+def labkit(monkeypatch, capsys):
+    """Run a command line; returns exit status, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["labkit", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch, own_cache):
+    """Input files, good and bad, in a working directory of their own."""
+    monkeypatch.chdir(tmp_path)
+    case = demo_case()
+    write_jsonl("rewrites.jsonl", [case.rewrite])
+    write_jsonl("cases.jsonl", [case])
+    good = json.loads((tmp_path / "rewrites.jsonl").read_text())
+    (tmp_path / "torn.jsonl").write_text(json.dumps(good) + "\n{ torn\n")
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "empty_target.jsonl").write_text(json.dumps(good | {"target_new": " "}))
+    (tmp_path / "no_subject.jsonl").write_text(json.dumps(good | {"subject": ""}))
+    (tmp_path / "no_slot.jsonl").write_text(json.dumps(good | {"template": "It lies in"}))
+    missing = {key: value for key, value in good.items() if key != "target_new"}
+    (tmp_path / "missing_field.jsonl").write_text(json.dumps(missing))
+    (tmp_path / "unknown_target.jsonl").write_text(json.dumps(good | {"target_new": "Xyzzy"}))
+    (tmp_path / "two.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(good)}\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thing").write_text("mine")
+    return tmp_path
+
+
+def trace(*changed):
+    """The trace command with some options replaced or added."""
+    options = {"--model": "pocket", "--prompt": PROMPT, "--subject": SUBJECT, "--out": "new"}
+    options |= dict(zip(changed[::2], changed[1::2], strict=True))
+    return ["trace", *(part for pair in options.items() for part in pair)]
+
+
+def edit(*changed):
+    """The edit command with some options replaced or added."""
+    options = {"--model": "pocket", "--rewrites": "rewrites.jsonl", "--out": "new"}
+    options |= dict(zip(changed[::2], changed[1::2], strict=True))
+    return ["edit", *(part for pair in options.items() for part in pair)]
+
+
+BAD = {
+    "unknown model": (["predict", "smolm2-135m", "Hello"], "UnknownModel", "smollm2-135m"),
+    "folder without a model": (["predict", "./full", "Hello"], "InputError", "config.json"),
+    "empty prompt": (["predict", "pocket", ""], "EmptyPrompt", "empty"),
+    "k of zero": (["predict", "pocket", "The", "--k", 0], "InputError", "k = 0"),
+    "unknown dtype": (["predict", "pocket", "The", "--dtype", "int7"], "InputError", "int7"),
+    "unknown device": (["predict", "pocket", "The", "--device", "xpu9"], "InputError", "xpu9"),
+    "nothing to fetch": (["fetch", "gpt5"], "UnknownModel", "gpt5"),
+    "subject not in prompt": (trace("--subject", "Atlantis"), "SubjectNotFound", "Atlantis"),
+    "empty subject": (trace("--subject", ""), "SubjectNotFound", "empty"),
+    "unknown kind": (trace("--kind", "mlp"), "InputError", "mlp"),
+    "no noise draws": (trace("--samples", 0), "InputError", "at least one"),
+    "empty answer": (trace("--answer", " "), "EmptyTarget", "empty"),
+    "unknown answer": (trace("--answer", "Xyzzy"), "EmptyTarget", "Xyzzy"),
+    "output in use": (trace("--out", "full"), "OutputError", "full"),
+    "output is a file": (trace("--out", "empty.jsonl"), "OutputError", "empty.jsonl"),
+    "missing file": (edit("--rewrites", "gone.jsonl"), "MissingFile", "gone.jsonl"),
+    "a folder for a file": (edit("--rewrites", "full"), "MissingFile", "full"),
+    "torn line": (edit("--rewrites", "torn.jsonl"), "MalformedRecord", "2"),
+    "empty file": (edit("--rewrites", "empty.jsonl"), "MalformedRecord", "no record"),
+    "empty target": (edit("--rewrites", "empty_target.jsonl"), "MalformedRecord", "empty"),
+    "rewrite without subject": (edit("--rewrites", "no_subject.jsonl"), "", "subject"),
+    "template without slot": (edit("--rewrites", "no_slot.jsonl"), "", "{}"),
+    "missing field": (edit("--rewrites", "missing_field.jsonl"), "MalformedRecord", "target_new"),
+    "target unknown": (edit("--rewrites", "unknown_target.jsonl"), "EmptyTarget", "Xyzzy"),
+    "one subject twice": (edit("--rewrites", "two.jsonl"), "DuplicateSubject", "one rewrite"),
+    "unknown method": (edit("--method", "rune"), "InputError", "rome"),
+    "layer out of range": (edit("--layer", 99), "LayerOutOfRange", "99"),
+    "negative layer": (edit("--layer", -1), "LayerOutOfRange", "-1"),
+    "no delta there": (["export", "--delta", "full", "--out", "new"], "MissingFile", "delta"),
+    "unknown format": (
+        ["export", "--delta", "full", "--out", "new", "--format", "onnx"],
+        "InputError",
+        "onnx",
+    ),
+    "no cases": (["evaluate", "--cases", "gone.json"], "MissingFile", "gone.json"),
+    "demo into a used folder": (["demo", "--model", "pocket", "--out", "full"], "OutputError", ""),
+    "training into a used folder": (["pocket", "train", "--out", "full"], "OutputError", "full"),
+    "no notebooks": (["lab", "nowhere"], "MissingFile", "nowhere"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_everything_as_it_was(labkit, files, name):
+    arguments, error, part = BAD[name]
+    before = sorted(files.rglob("*"))
+    status, out, err = labkit(*arguments)
+    said = [line for line in err.splitlines() if line.startswith("error:")]
+    assert status == 1
+    assert out == ""
+    assert len(said) == 1 and error in said[0] and part in said[0]
+    assert "Traceback" not in err
+    assert sorted(files.rglob("*")) == before
+    assert (files / "full" / "thing").read_text() == "mine"
+
+
+@pytest.mark.parametrize("arguments", [["predict", "pocket"], ["trase"], trace("--samples", "x")])
+def test_wrong_usage_exits_with_2(labkit, files, arguments):
+    assert labkit(*arguments)[0] == 2
+
+
+def test_a_delta_of_another_model_is_refused(labkit, files):
+    assert labkit(*edit("--out", "delta"))[0] == 0
+    status, _, err = labkit(
+        "export", "--model", "random-llama", "--delta", "delta", "--out", "checkpoint"
+    )
+    assert status == 1 and "FingerprintMismatch" in err
+    assert not (files / "checkpoint").exists()
+
+
+def test_interrupting_an_edit_leaves_nothing(labkit, files, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("editing.rome.value_star", interrupt)
+    status, out, err = labkit(*edit())
+    assert (status, out) == (130, "")
+    assert "interrupted" in err
+    assert not (files / "new").exists()
+
+
+def test_a_full_disk_while_exporting_leaves_nothing(labkit, files, monkeypatch):
+    assert labkit(*edit("--out", "delta"))[0] == 0
+
+    def full(self, folder, **kwargs):
+        (folder / "half").write_text("half a model")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    before = sorted(files.iterdir())
+    status, _, err = labkit("export", "--model", "pocket", "--delta", "delta", "--out", "new")
+    assert status == 1 and "OutputError" in err and "new" in err
+    assert sorted(files.iterdir()) == before
+
+
+def test_models_lists_every_short_name(labkit):
+    status, out, _ = labkit("models", "--json")
+    names = {row["name"] for row in json.loads(out)}
+    assert status == 0
+    assert {"pocket", "smollm2-135m", "random-gpt2"} <= names
+
+
+def test_predict_says_what_the_library_says(labkit, pocket):
+    from labkit import predict
+
+    status, out, _ = labkit("predict", "pocket", PROMPT, "--k", 3, "--json", "-")
+    found = predict(pocket, PROMPT, k=3)
+    assert status == 0
+    assert json.loads(out)["tokens"] == list(found.tokens)
+
+
+def test_trace_leaves_a_result_that_loads(labkit, files):
+    from labkit.locate import TraceResult
+
+    status, out, _ = labkit(*trace("--samples", 2, "--json", "-"))
+    result = TraceResult.load(files / "new")
+    assert status == 0
+    assert json.loads(out)["peak"]["layer"] == result.peak()[1]
+    assert (files / "new" / "trace.html").stat().st_size > 1_000_000
+
+
+def test_edit_then_export_says_the_new_object(labkit, files):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert labkit(*edit("--out", "delta"))[0] == 0
+    status, _, _ = labkit("export", "--model", "pocket", "--delta", "delta", "--out", "edited")
+    assert status == 0
+    model = AutoModelForCausalLM.from_pretrained(files / "edited").eval()
+    tokenizer = AutoTokenizer.from_pretrained(files / "edited")
+    with torch.no_grad():
+        logits = model(**tokenizer(PROMPT, return_tensors="pt")).logits[0, -1]
+    wanted = demo_case().rewrite.target_new
+    assert tokenizer.decode([int(logits.argmax())]).strip() == wanted
+
+
+def test_evaluate_writes_the_promised_summary(labkit, files):
+    arguments = ["evaluate", "--model", "pocket", "--cases", "cases.jsonl", "--tokens", 0]
+    status, _, _ = labkit(*arguments, "--json", "out.json", "--out", "run")
+    summary = json.loads((files / "out.json").read_text())
+    assert status == 0
+    assert summary["n"] == 1
+    for readings in (summary, summary["unedited"]):
+        for reading in ("success", "accuracy"):
+            assert set(readings[reading]) == {"efficacy", "paraphrase", "neighbourhood", "score"}
+            assert all(
+                estimate["low"] <= estimate["mean"] <= estimate["high"]
+                for estimate in readings[reading].values()
+            )
+    assert summary["seconds_per_edit"]["median"] > 0
+    assert len(summary["fingerprint"]) == 64
+    assert (files / "run" / "metrics.json").is_file()
+
+
+def test_the_demo_leaves_the_whole_run_directory(labkit, files):
+    status, _, _ = labkit("demo", "--model", "pocket", "--out", "run")
+    assert status == 0
+    left = {path.name for path in (files / "run").iterdir()}
+    assert left == {
+        "config.json",
+        "environment.json",
+        "cases.jsonl",
+        "metrics.json",
+        "report.html",
+        "delta",
+        "checkpoint",
+    }
+    metrics = json.loads((files / "run" / "metrics.json").read_text())
+    assert metrics["reload"]["says"].strip() == demo_case().rewrite.target_new
+    assert len(metrics["reload"]["changed"]) == 1
