@@ -82,10 +82,11 @@ class ROME:
         """What all edits of a model share: contexts and second moment, measured or cached."""
         layer = self.layer_for(model)
         corpus = corpus_of(model, progress=progress) if corpus is None else corpus
+        before = contexts(corpus, self.n_contexts, seed=self.seed)
         moment = None
         if self.covariance:
             moment = second_moments(model, [layer], corpus, progress=progress)[layer]
-        return Prepared(layer, contexts(corpus, self.n_contexts, seed=self.seed), moment)
+        return Prepared(layer, before, moment)
 
     def __call__(
         self,

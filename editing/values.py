@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from editing.keys import Placed, place
 from labkit.activations import capture, patched
-from labkit.errors import NonFiniteLoss
+from labkit.errors import InputError, NonFiniteLoss
 from labkit.execute import Execution, freeze, read_logits
 from labkit.facts import Rewrite
 from labkit.models import LabModel
@@ -52,6 +52,11 @@ class ValueSearch:
     decay: float = 0.1
     clamp: float = 4.0
     enough: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Refuse a search that could not move."""
+        if self.steps < 1 or not self.lr > 0 or not self.clamp > 0:
+            raise InputError("a search for v* needs at least one step, and lr and clamp above 0")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ what an editor's covariance is about, and it needs no download. One sampled from
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -66,7 +67,7 @@ class Corpus:
         try:
             data = Path(path).read_bytes()
             text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise MissingFile(f"cannot read {path} as a text file: {error}") from error
         return cls(documents=split(text), source=f"file {Path(path).name}")
 

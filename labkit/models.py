@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -170,6 +171,11 @@ class LabModel:
         return self.unembed.weight.shape[0]
 
     @property
+    def n_ctx(self) -> int | None:
+        """Number of tokens that the model reads at most; None where there is no bound."""
+        return getattr(self.hf.config, "max_position_embeddings", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the embedding lives: where token ids go."""
         return self.hf.get_input_embeddings().weight.device
@@ -290,7 +296,17 @@ class LabModel:
         return self.pad([self.ids(prompt) for prompt in prompts])
 
     def pad(self, sequences: Sequence[Sequence[int]]) -> TokenBatch:
-        """Id sequences as one batch on the model's device, padded on the left."""
+        """Id sequences as one batch on the model's device, padded on the left.
+
+        Raises:
+            EmptyPrompt: If there is no sequence or one is empty.
+            InputError: If one is longer than what the model was made to read.
+        """
+        longest = max(map(len, sequences), default=0)
+        if self.n_ctx is not None and longest > self.n_ctx:
+            raise InputError(
+                f"a prompt of {longest} tokens: {self.name} reads {self.n_ctx} at most; shorten it"
+            )
         return pad_left(sequences, pad_id=pad_id(self.tokenizer), device=self.device)
 
     def span(self, prompt: str, subject: str, at: int | None = None) -> TokenSpan:
@@ -412,15 +428,22 @@ def _open(name: str, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, 
     bars = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()  # loading takes a second or two, a bar only flickers
     try:
-        hf = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, device_map=device)
-        return hf, AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
+        hf, info = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, device_map=device, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError, SafetensorError) as error:
         if source.kind == "hub":
             raise registry.hub_error(name, error) from error
-        raise InputError(f"{place} holds no model that transformers can open: {error}") from error
+        why = " ".join(str(error).split())
+        raise InputError(f"{place} holds no model that transformers can open: {why}") from error
     finally:
         if bars:
             hf_logging.enable_progress_bar()
+    if info["missing_keys"]:  # transformers would go on with random weights in their place
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise InputError(f"{place} lacks {len(info['missing_keys'])} weights, such as {missing}")
+    return hf, tokenizer
 
 
 def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
