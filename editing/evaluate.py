@@ -8,7 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -206,7 +206,7 @@ def evaluate(
     return Evaluation(
         records=tuple(records),
         method=type(method).__name__,
-        config=asdict(method) if hasattr(method, "__dataclass_fields__") else {},
+        config=asdict(method) if is_dataclass(method) and not isinstance(method, type) else {},
         model=model.name,
         fingerprint=model.fingerprint,
         seed=seed,

@@ -97,10 +97,10 @@ def ask(model: LabModel, case: Case, *, n_tokens: int = GENERATED_TOKENS) -> lis
         n_tokens: Length of the free continuations; 0 leaves that reading out.
     """
     asked = questions(case)
-    with_rival = [q for q in asked if q.rival is not None]
-    pairs = [(q.prompt, q.wanted) for q in asked] + [(q.prompt, q.rival) for q in with_rival]
-    nll, argmax = score(model, pairs)
-    rivals = dict(zip(map(id, with_rival), nll[len(asked) :].tolist(), strict=True))
+    wanted = [(q.prompt, q.wanted) for q in asked]
+    rivals = [(q.prompt, q.rival) for q in asked if q.rival is not None]
+    nll, argmax = score(model, [*wanted, *rivals])
+    rival_nll = iter(nll[len(asked) :].tolist())
     texts = (
         generate(model, [q.prompt for q in asked], n_tokens) if n_tokens else [None] * len(asked)
     )
@@ -108,7 +108,7 @@ def ask(model: LabModel, case: Case, *, n_tokens: int = GENERATED_TOKENS) -> lis
         Answer(
             question=question,
             wanted_nll=float(nll[i]),
-            rival_nll=rivals.get(id(question)),
+            rival_nll=None if question.rival is None else next(rival_nll),
             argmax=bool(argmax[i]),
             text=texts[i],
         )

@@ -174,5 +174,5 @@ def one_rewrite(rewrites: Sequence[Rewrite]) -> Rewrite:
 def _ffn_answer(model: LabModel, layer: int, key: torch.Tensor) -> torch.Tensor:
     """What the FFN's output projection answers to a key, float64 `[d_model]`."""
     answer = key @ model.ffn_out(layer).double()
-    bias = model.ffn_proj(layer).bias
-    return answer if bias is None else answer + bias.detach().double()
+    bias = model.ffn_bias(layer)
+    return answer if bias is None else answer + bias.double()

@@ -6,6 +6,7 @@ Plain torch hooks on the Hugging Face modules, so they fire in full and in parti
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +107,7 @@ def run_with_cache(model: LabModel, batch: TokenBatch) -> tuple[Tensor, Activati
     with ExitStack() as stack:
         for point, names in model.hook_points.items():
 
-            def keep(point, args, out, names=names) -> None:
+            def keep(point: Any, args: tuple, out: Any, names: list[str] = names) -> None:
                 tensor = out[0] if isinstance(out, tuple) else out
                 if point.hook_conversion is not None:
                     tensor = point.hook_conversion.convert(tensor)

@@ -278,11 +278,11 @@ def _replaced(pairs: Iterator[tuple[nn.Module, Callable]]) -> Iterator[None]:
             module.forward = forward
         yield
     finally:
-        for module, forward in undo:
-            if forward is None:
+        for module, own in undo:
+            if own is None:
                 del module.forward
             else:  # another library's wrapper, such as accelerate's
-                module.forward = forward
+                module.forward = own
 
 
 def freeze(model: LabModel, batch: TokenBatch, *, length: int) -> Prefix:

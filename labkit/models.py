@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -236,18 +236,19 @@ class LabModel:
             )
         return layer
 
-    def attn(self, layer: int) -> nn.Module:
-        """The attention module of a block."""
-        return self.blocks[self.layer(layer)].get_submodule(self.anatomy.attn)
-
     def ffn_proj(self, layer: int) -> nn.Module:
         """The FFN's output projection, `Linear` or `Conv1D`."""
         return self.blocks[self.layer(layer)].get_submodule(self.anatomy.ffn_proj)
 
     def ffn_out(self, layer: int) -> Float[Tensor, "d_mlp d_model"]:
         """Values of a block's FFN: row `i` is what neuron `i` writes. A writable view."""
-        weight = self.ffn_proj(layer).weight.detach()
+        weight = self.hf.get_parameter(self.ffn_out_name(layer)).detach()
         return weight.T if self.ffn_out_transposed(layer) else weight
+
+    def ffn_bias(self, layer: int) -> Float[Tensor, " d_model"] | None:
+        """What a block's FFN writes whatever the key; None where there is no bias."""
+        bias = self.ffn_proj(layer).bias
+        return bias.detach() if isinstance(bias, Tensor) else None
 
     def ffn_out_transposed(self, layer: int) -> bool:
         """Whether the parameter is stored `[d_model, d_mlp]` (`Linear`, not `Conv1D`)."""
@@ -279,7 +280,7 @@ class LabModel:
             return block.get_submodule(names.ffn_proj), "output"
         if site == "head_out":
             return block.get_submodule(names.attn_proj), "input"
-        raise InputError(f"unknown site {site!r}; one of {', '.join(Site.__args__)}")
+        raise InputError(f"unknown site {site!r}; one of {', '.join(get_args(Site))}")
 
     # --- text ----------------------------------------------------------------------------
 

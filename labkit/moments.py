@@ -104,8 +104,9 @@ def second_moments(
         raise InputError("second moments need at least one key and a window of at least one token")
     corpus = corpus_of(model, progress=progress) if corpus is None else corpus
     files = {layer: cache_file(model, layer, corpus, min_keys, window) for layer in layers}
-    moments = {layer: _read(path, layer, corpus, model) for layer, path in files.items()}
-    missing = [layer for layer, moment in moments.items() if moment is None]
+    cached = {layer: _read(path, layer, corpus, model) for layer, path in files.items()}
+    moments = {layer: moment for layer, moment in cached.items() if moment is not None}
+    missing = [layer for layer in layers if layer not in moments]
     if missing:
         computed = _compute(model, missing, corpus, min_keys, window, memory, progress)
         for layer, moment in computed.items():

@@ -43,13 +43,12 @@ def check(model: LabModel) -> None:
         total = seen["resid_pre", layer] + seen["attn_out", layer] + seen["ffn_out", layer]
         law = f"resid_pre + attn_out + ffn_out = resid_post in block {layer}"
         _same(model, law, total, seen["resid_post", layer])
-        projection = model.ffn_proj(layer)
-        key = seen["ffn_key", layer]
+        key, bias = seen["ffn_key", layer], model.ffn_bias(layer)
         written = key @ model.ffn_out(layer)
-        if projection.bias is not None:
-            written = written + projection.bias
+        if bias is not None:
+            written = written + bias
         law = f"key @ ffn_out + bias = output of the FFN in block {layer}"
-        _same(model, law, written, projection(key))
+        _same(model, law, written, model.ffn_proj(layer)(key))
 
     run = Execution(model, batch)
     middle = model.n_layers // 2

@@ -239,12 +239,12 @@ WRONG = {
     "ctrl-c in the middle of an edit": (
         lambda m, d: FAST(m, [REWRITE], prepared=FAST.prepare(m, corpus=TEXT), step_done=stopped),
         KeyboardInterrupt,
-        "",
+        None,
     ),
     "ctrl-c while edited": (
         lambda m, d: stopped_while_edited(m),
         KeyboardInterrupt,
-        "",
+        None,
     ),
     "change of another model": (
         lambda m, d: applied(m, delta_of(m, base="0" * 64)).__enter__(),

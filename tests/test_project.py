@@ -23,7 +23,9 @@ ON_TOP = {"labkit/cli.py", "labkit/demo.py"}
 # Who may touch the libraries that everything else goes through one module for.
 DOORS = {
     "plotly": lambda path: path.startswith("labkit/plots/"),
-    "transformer_lens": lambda path: path in {"labkit/models.py", "labkit/readout.py"},
+    "transformer_lens": lambda path: (
+        path in {f"labkit/{name}.py" for name in ("models", "activations", "readout")}
+    ),
 }
 
 

@@ -1,0 +1,65 @@
+"""Ratios that the lab promises, each measured within one run; `make bench` prints them.
+
+Seconds depend on the machine and on what else it does; ratios of interleaved runs travel.
+Not part of the test suite: nothing here can make it fail.
+"""
+
+import statistics
+import time
+
+import pytest
+import torch
+
+from labkit.activations import run_with_cache
+from labkit.execute import Execution, freeze, repeat_rows
+from labkit.models import load
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+PROMPT = "The Eiffel Tower is located in the city of"
+
+
+def medians(*jobs, runs=9):
+    """Median seconds of each job, the jobs taking turns."""
+    for job in jobs:
+        job()
+    seconds = [[] for _ in jobs]
+    for _ in range(runs):
+        for job, kept in zip(jobs, seconds, strict=True):
+            start = time.perf_counter()
+            job()
+            kept.append(time.perf_counter() - start)
+    return [statistics.median(kept) for kept in seconds]
+
+
+@torch.no_grad()
+def test_run_with_cache_against_a_plain_forward(smollm2):
+    for words in (1, 8):
+        batch = smollm2.tokens([" ".join([PROMPT] * words)])
+        plain, theirs, ours = medians(
+            lambda batch=batch: smollm2.hf(batch.ids),
+            lambda batch=batch: smollm2.bridge.run_with_cache(batch.ids),
+            lambda batch=batch: run_with_cache(smollm2, batch),
+        )
+        print(
+            f"\nrun_with_cache of everything, {batch.shape[1]} tokens: {ours / plain:.2f} x the "
+            f"plain forward ({plain:.3f} s); the bridge's own: {theirs / plain:.2f} x"
+        )
+
+
+@torch.no_grad()
+def test_partial_runs_against_a_full_one(smollm2):
+    batch = repeat_rows(smollm2.tokens([" ".join([PROMPT] * 4)]), 8)
+    length = batch.shape[1] - 5
+    prefix = freeze(smollm2, batch, length=length)
+    run, tail = Execution(smollm2, batch), Execution(smollm2, batch, prefix)
+    entering = tail.forward(stop=5)
+    full, stopped, resumed = medians(
+        run.forward, lambda: run.forward(stop=5), lambda: tail.forward(entering, start=5)
+    )
+    print(f"\nstop at layer 5 of 30: {stopped / full:.2f} x a full run")
+    print(f"resume at layer 5 on the last 5 of {batch.shape[1]} positions: {resumed / full:.2f} x")
+
+
+def test_loading_the_cached_default_model(smollm2):
+    (seconds,) = medians(lambda: load("smollm2-135m"), runs=3)
+    print(f"\nload('smollm2-135m'), cached, self-check included: {seconds:.1f} s")
