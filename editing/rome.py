@@ -24,7 +24,7 @@ from labkit.models import LabModel
 from labkit.moments import SecondMoment, second_moments
 from labkit.tokens import target_ids
 
-PRESETS = {"smollm2-135m": 5, "pocket": 0}
+PRESETS = {"smollm2-135m": 3, "pocket": 0}
 """Measured layers, by short name; LOG.md has the sweeps. Other models: a sixth of the depth."""
 
 
