@@ -157,7 +157,7 @@ def subject_span(
     covering = [
         position
         for position, (first, last) in enumerate(encoding["offset_mapping"])
-        if first < stop and last > start and prompt[max(first, start) : min(last, stop)].strip()
+        if first < stop and last > start
     ]
     if not covering:
         raise SubjectNotFound(f"no token of {prompt!r} stands for the subject {subject!r}")
