@@ -52,7 +52,7 @@ class ROME:
 
     layer: int | None = None
     n_contexts: int = 10
-    bare_weight: float = 0.25
+    bare_weight: float = 0.5
     covariance: bool = True
     search: ValueSearch = field(default_factory=ValueSearch)
     seed: int = 0
