@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -35,13 +36,18 @@ MODEL = SimpleNamespace(name="tiny", fingerprint="f" * 64, dtype=torch.float32, 
 CONFIG = {"method": "rome", "layers": (5,), "clamp": 0.75, "dtype": torch.float32}
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """A file system that takes 1,000 bytes a file: the kernel refuses the rest."""
+    """A file system that takes 1,000 bytes a file: the kernel refuses the rest.
+
+    Around one write only: the limit holds for a test report that goes into a file, too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def contents(folder):
@@ -89,9 +95,9 @@ def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
     assert contents(tmp_path) == ["a"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, small_disk):
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     atomic_write(tmp_path / "a", "old")
-    with pytest.raises(OutputError, match=str(tmp_path / "a")):
+    with pytest.raises(OutputError, match=str(tmp_path / "a")), small_disk():
         atomic_write(tmp_path / "a", "x" * 5000)
     assert (tmp_path / "a").read_text() == "old"
     assert contents(tmp_path) == ["a"]
@@ -183,10 +189,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert contents(tmp_path) == ["thesis.tex"]
 
 
-def test_a_case_that_cannot_be_written_leaves_the_others(tmp_path, small_disk):
+def test_a_case_that_cannot_be_written_leaves_the_others(tmp_path):
     run = RunDirectory(tmp_path)
     run.append_case({"case_id": 1})
-    with pytest.raises(OutputError, match=r"cases\.jsonl"):
+    with pytest.raises(OutputError, match=r"cases\.jsonl"), small_disk():
         run.append_case({"case_id": 2, "text": "x" * 5000})
     run.append_case({"case_id": 3})
     assert run.finished_cases() == {"1", "3"}

@@ -14,18 +14,19 @@ from labkit.errors import NonFiniteLoss
 from tests.reference import output_hook
 
 LAYER = 1
-SEARCH = ValueSearch(steps=3, lr=0.05, kl_factor=0.5, decay=0.3, clamp=1e3, enough=2.0)
+SEARCH = ValueSearch(steps=3, lr=8.0, kl_factor=2.0, decay=0.01, clamp=1e3, enough=2.0)
 
 
 class Recorded(torch.optim.SGD):
-    """Plain descent in the place of Adam, that keeps every gradient it is given."""
+    """Steps of one length in the place of Adam's, long enough for every term of the loss to
+    count; keeps every gradient that it is given."""
 
     gradients: list = []  # noqa: RUF012 - filled anew by the fixture
 
     def step(self, closure=None):
         (parameter,) = self.param_groups[0]["params"]
         self.gradients.append(parameter.grad.clone())
-        return super().step(closure)
+        parameter.data -= SEARCH.lr * parameter.grad / parameter.grad.norm()
 
 
 @pytest.fixture
@@ -71,9 +72,9 @@ def by_hand(model, rewrite, before, search):
         (gradient,) = torch.autograd.grad(loss, change)
         losses.append(loss.item())
         gradients.append(gradient)
-        change = (change - search.lr * gradient).detach().requires_grad_()
-    final = change.detach() + search.lr * gradients[-1]  # the last step is not taken
-    return losses, gradients[:-1], seen["v"] + final
+        reached = change.detach()
+        change = (reached - search.lr * gradient / gradient.norm()).requires_grad_()
+    return losses, gradients[:-1], seen["v"] + reached
 
 
 def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradients):
@@ -85,12 +86,12 @@ def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradie
         model, rewrite, LAYER, before, SEARCH, step_done=lambda step, loss: losses.append(loss)
     )
     expected_losses, expected, v_star = by_hand(model, rewrite, before, SEARCH)
-    assert losses == pytest.approx(expected_losses, rel=1e-4)
-    assert losses[-1] < losses[0]
+    assert losses == pytest.approx(expected_losses, rel=1e-5)
+    assert max(losses) - min(losses) > 0.02
     assert len(gradients) == len(expected) == SEARCH.steps
     for ours, theirs in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
-    torch.testing.assert_close(found.v_star, v_star, rtol=0, atol=1e-4)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3 * theirs.abs().max().item())
+    torch.testing.assert_close(found.v_star, v_star, rtol=0, atol=1e-3 * SEARCH.lr)
 
 
 def test_the_bare_prompt_alone_will_do(model, rewrite, gradients):
