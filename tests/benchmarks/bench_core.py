@@ -1,20 +1,19 @@
 """Ratios that the lab promises, each measured within one run; `make bench` prints them.
 
 Seconds depend on the machine and on what else it does; ratios of interleaved runs travel.
-Not part of the test suite: nothing here can make it fail.
+A script and not a test: under pytest every annotation is checked, which costs more than some
+of what is measured here.
 """
 
 import statistics
 import time
 
-import pytest
 import torch
 
 from labkit.activations import run_with_cache
 from labkit.execute import Execution, freeze, repeat_rows
 from labkit.models import load
 
-pytestmark = pytest.mark.usefixtures("unchecked")
 PROMPT = "The Eiffel Tower is located in the city of"
 
 
@@ -32,7 +31,7 @@ def medians(*jobs, runs=9):
 
 
 @torch.no_grad()
-def test_run_with_cache_against_a_plain_forward(smollm2):
+def run_with_cache_against_a_plain_forward(smollm2):
     for words in (1, 8):
         batch = smollm2.tokens([" ".join([PROMPT] * words)])
         plain, theirs, ours = medians(
@@ -47,7 +46,7 @@ def test_run_with_cache_against_a_plain_forward(smollm2):
 
 
 @torch.no_grad()
-def test_partial_runs_against_a_full_one(smollm2):
+def partial_runs_against_a_full_one(smollm2):
     batch = repeat_rows(smollm2.tokens([" ".join([PROMPT] * 4)]), 8)
     length = batch.shape[1] - 5
     prefix = freeze(smollm2, batch, length=length)
@@ -60,6 +59,14 @@ def test_partial_runs_against_a_full_one(smollm2):
     print(f"resume at layer 5 on the last 5 of {batch.shape[1]} positions: {resumed / full:.2f} x")
 
 
-def test_loading_the_cached_default_model(smollm2):
+def loading_the_cached_default_model():
     (seconds,) = medians(lambda: load("smollm2-135m"), runs=3)
     print(f"\nload('smollm2-135m'), cached, self-check included: {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    default = load("smollm2-135m")
+    run_with_cache_against_a_plain_forward(default)
+    partial_runs_against_a_full_one(default)
+    loading_the_cached_default_model()
