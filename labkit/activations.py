@@ -103,21 +103,46 @@ def run_with_cache(model: LabModel, batch: TokenBatch) -> tuple[Tensor, Activati
     Returns:
         Logits `[prompt, pos, vocab]`, and transformer_lens' cache (`cache["pattern", 3]`).
     """
-    found: dict[str, Tensor] = {}
+    kept: dict[Any, Any] = {}
     with ExitStack() as stack:
-        for point, names in model.hook_points.items():
-
-            def keep(point: Any, args: tuple, out: Any, names: list[str] = names) -> None:
-                tensor = out[0] if isinstance(out, tuple) else out
-                if point.hook_conversion is not None:
-                    tensor = point.hook_conversion.convert(tensor)
-                for name in names:
-                    found[name] = tensor
-
-            stack.callback(point.register_forward_hook(keep).remove)
+        for point in model.hook_points:
+            stack.enter_context(_recorded(point, kept))
         padded = None if bool(batch.mask.all()) else batch.mask.long()
         logits = model.bridge(batch.ids, attention_mask=padded)
+    found: dict[str, Tensor] = {}
+    for point, names in model.hook_points.items():
+        if point in kept:
+            tensor = kept[point][0] if isinstance(kept[point], tuple) else kept[point]
+            if point.hook_conversion is not None:
+                tensor = point.hook_conversion.convert(tensor)
+            found |= dict.fromkeys(names, tensor)
     return logits, ActivationCache(found, model.bridge)
+
+
+@contextmanager
+def _recorded(point: Any, kept: dict[Any, Any]) -> Iterator[None]:
+    """Keep what passes through a hook point of the bridge.
+
+    A hook point does nothing but carry hooks. One that carries none is made to record in
+    its own forward, which spares torch's slow path; there are forty of them a block.
+    """
+    if point._forward_hooks:  # somebody's hook may change what passes: record after it
+        handle = point.register_forward_hook(lambda module, args, out: kept.update({point: out}))
+        try:
+            yield
+        finally:
+            handle.remove()
+        return
+
+    def record(value: Any) -> Any:
+        kept[point] = value
+        return value
+
+    point.forward = record
+    try:
+        yield
+    finally:
+        del point.forward
 
 
 @contextmanager
