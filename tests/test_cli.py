@@ -2,10 +2,12 @@
 
 import errno
 import json
+import subprocess
 import sys
 
 import pytest
 import torch
+import typer
 
 from labkit import cli
 from labkit.pocket import demo_case
@@ -163,6 +165,38 @@ def test_a_full_disk_while_exporting_leaves_nothing(labkit, files, monkeypatch):
     status, _, err = labkit("export", "--model", "pocket", "--delta", "delta", "--out", "new")
     assert status == 1 and "OutputError" in err and "new" in err
     assert sorted(files.iterdir()) == before
+
+
+def commands():
+    """Every command with its full name; those of groups behind their group's."""
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        inner = getattr(command, "commands", {"": command})
+        yield from ((f"{name} {last}".strip(), one) for last, one in inner.items())
+
+
+def test_every_command_is_described_and_answers_in_json():
+    found = dict(commands())
+    assert {"predict", "trace", "evaluate", "lab", "pocket train"} <= set(found)
+    for name, command in found.items():
+        assert command.help, name
+        assert "--json" in {flag for one in command.params for flag in one.opts}, name
+
+
+def test_an_option_of_its_own_stands_for_the_shared_one():
+    params = {param.name: param for param in dict(commands())["predict"].params}
+    assert params["model"].param_type_name == "argument"
+    assert {"device", "dtype", "json"} < set(params)
+
+
+def test_help_does_not_wait_for_the_library():
+    code = """
+import sys, typer
+from labkit import cli
+assert typer.main.get_command(cli.app).commands
+print(*{"torch", "transformers", "pandas", "scipy"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_models_lists_every_short_name(labkit):

@@ -1,0 +1,163 @@
+"""What the commands share: their common options, a progress line, and how they answer.
+
+The first parameter of a command is the group of options that it shares with others; the
+command line spells the group out as one option a field:
+
+    app = typer.Typer()
+
+    @command(app)
+    def predict(options: ModelOptions, prompt: Annotated[str, typer.Argument()]) -> None:
+        result = labkit.predict(options.load(), prompt)
+        if not options.write_json(result):
+            out_console.print(result.title)
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from labkit.files import atomic_write, require_free
+
+DEFAULT_MODEL = "smollm2-135m"
+
+out_console, err_console = Console(), Console(stderr=True)
+
+
+def _free(out: Path) -> Path:
+    """Refuse an output folder that is in use while the options are read, before any work."""
+    require_free(out)
+    return out
+
+
+Out = Annotated[
+    Path, typer.Option(help="A folder that does not exist or is empty.", callback=_free)
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every command takes."""
+
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints.")
+    ] = None
+
+    def write_json(self, value: Any) -> bool:
+        """Write a command's result where `--json` says; False if it was not asked for."""
+        if self.json is None:
+            return False
+        from labkit.encoding import dumps
+
+        plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        text = dumps(plain) + "\n"
+        if self.json == "-":
+            sys.stdout.write(text)
+        else:
+            atomic_write(self.json, text)
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Options):
+    """What every command takes that opens a model."""
+
+    model: Annotated[str, typer.Option(help="Short name, local folder or hub id.")] = DEFAULT_MODEL
+    device: Annotated[str, typer.Option(help="A torch device, or auto.")] = "cpu"
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32"
+
+    def load(self) -> Any:
+        """Open the model, with a line about what takes so long."""
+        from labkit.models import load
+
+        quiet()
+        with progress() as told:
+            told(f"opening {self.model}", None)
+            return load(self.model, device=self.device, dtype=self.dtype)
+
+
+def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command, its group of shared options spelt out behind its own.
+
+    Where a command has a parameter of the name of a shared option (`predict MODEL` in place
+    of `--model`), its own stands on the command line, and the group is told the value.
+
+    Args:
+        app: The family of commands that the command joins.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        group, *own = signature.parameters.values()
+        hints = get_type_hints(group.annotation, include_extras=True)
+        shared = [
+            group.replace(name=field.name, default=field.default, annotation=hints[field.name])
+            for field in fields(group.annotation)
+        ]
+        names = {parameter.name for parameter in own}
+
+        @wraps(function)
+        def run(**given: Any) -> None:
+            options = group.annotation(**{option.name: given[option.name] for option in shared})
+            function(options, **{name: given[name] for name in names})
+
+        listed = [*own, *(option for option in shared if option.name not in names)]
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
+        )
+        run.__annotations__ = {}
+        app.command()(run)
+        return function
+
+    return register
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, float | None], None]]:
+    """A progress line on standard error, fed by (what, share done)."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=err_console,
+        transient=err_console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("starting", total=None)
+        shown = ""
+
+        def told(what: str, share: float | None) -> None:
+            nonlocal shown
+            bar.update(task, description=what, total=None if share is None else 1.0)
+            if share is not None:
+                bar.update(task, completed=share)
+            if what != shown and not err_console.is_terminal:
+                bar.print(what)
+            shown = what
+
+        yield told
+
+
+def quiet() -> None:
+    """Keep transformers' own bars and notes off the terminal."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def estimate(value: Any) -> str:
+    """An estimate (or its dictionary) as text."""
+    if value is None:
+        return "–"
+    record = value if isinstance(value, dict) else value.to_dict()
+    return f"{record['mean']:.2f} [{record['low']:.2f}, {record['high']:.2f}]"

@@ -1,0 +1,137 @@
+"""Editing: a weight change, a method's audit over many cases, an edited checkpoint."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from labkit.cli.command import (
+    ModelOptions,
+    Out,
+    Seed,
+    command,
+    estimate,
+    out_console,
+    progress,
+)
+from labkit.errors import InputError
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditorOptions(ModelOptions):
+    """What every command takes that edits a model."""
+
+    method: Annotated[str, typer.Option(help="Name of the editor.")] = "rome"
+    layer: Annotated[int | None, typer.Option(help="By default the model's preset.")] = None
+    seed: Seed = 0
+
+    def editor(self) -> Any:
+        """The editor of that name."""
+        from editing import METHODS
+
+        if self.method not in METHODS:
+            raise InputError(f"method {self.method!r}: one of {', '.join(METHODS)}")
+        return METHODS[self.method](layer=self.layer, seed=self.seed)
+
+
+@command(app)
+def edit(
+    options: EditorOptions,
+    rewrites: Annotated[Path, typer.Option(help="JSONL of rewrites, or CounterFact JSON.")],
+    out: Out,
+) -> None:
+    """Make a weight change that rewrites a fact, and save it as a delta."""
+    from labkit.records import read_rewrites
+
+    editor = options.editor()
+    asked = read_rewrites(rewrites)
+    editor.require(asked)
+    lab = options.load()
+    with progress() as told:
+        delta = editor(lab, asked, prepared=editor.prepare(lab, progress=told))
+    delta.save(out)
+    summary = {"delta": str(out), "base": delta.base, "provenance": delta.provenance}
+    if not options.write_json(summary):
+        out_console.print(f"{delta}", markup=False)
+        out_console.print(f"saved to {out}", soft_wrap=True)
+
+
+@command(app)
+def evaluate(
+    options: EditorOptions,
+    cases: Annotated[Path, typer.Option(help="JSONL of cases, or CounterFact JSON.")],
+    limit: Annotated[int | None, typer.Option(help="Only the first N cases.", min=1)] = None,
+    tokens: Annotated[int, typer.Option(help="Length of free continuations; 0: none.", min=0)] = 16,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory; one of the same run is resumed.")
+    ] = None,
+) -> None:
+    """Audit an editor: every case edited alone, read three ways, then undone."""
+    from editing import evaluate as evaluate_
+    from labkit.records import read_cases
+    from labkit.results import RunDirectory
+
+    editor = options.editor()
+    asked = read_cases(cases)[:limit]
+    lab = options.load()
+    run = None
+    if out is not None:
+        config = {
+            "command": "evaluate",
+            "method": options.method,
+            "editor": asdict(editor),
+            "cases": [case.case_id for case in asked],
+            "tokens": tokens,
+        }
+        run = RunDirectory.create(out, config, lab, resume=True)
+    with progress() as told:
+        result = evaluate_(
+            lab, editor, asked, seed=options.seed, n_tokens=tokens, run=run, progress=told
+        )
+    summary = result.metrics()
+    if run is not None:
+        run.write_metrics(summary)
+    if not options.write_json(summary) or options.json != "-":
+        _show(result.title, summary)
+
+
+@command(app)
+def export(
+    options: ModelOptions,
+    delta: Annotated[Path, typer.Option(help="A folder that `labkit edit` wrote.")],
+    out: Out,
+    format: Annotated[str, typer.Option(help="hf: a Hugging Face checkpoint.")] = "hf",
+) -> None:
+    """Write an edited model as a checkpoint."""
+    from editing import WeightDelta, export_hf
+
+    if format != "hf":
+        raise InputError(f"format {format!r}: this version writes hf")
+    change = WeightDelta.load(delta)
+    path = export_hf(options.load(), change, out)
+    if not options.write_json({"checkpoint": str(path), "base": change.base}):
+        out_console.print(f"checkpoint at {path}", soft_wrap=True)
+
+
+def _show(title: str, summary: dict[str, Any]) -> None:
+    """An evaluation as a table."""
+    table = Table("reading", "metric", "unedited", "edited", title=title)
+    for reading in ("success", "accuracy", "generation"):
+        for metric, after in summary.get(reading, {}).items():
+            before = summary["unedited"].get(reading, {}).get(metric)
+            name = "argmax accuracy" if reading == "accuracy" else reading
+            table.add_row(name, metric, estimate(before), estimate(after))
+    perplexity = summary["perplexity"]
+    table.caption = "  ".join(
+        f"perplexity {state} {estimate(perplexity[state])}" for state in ("unedited", "edited")
+    )
+    out_console.print(table)
+    seconds = summary["seconds_per_edit"]
+    out_console.print(
+        f"{seconds['median']:.1f} s per edit (median; {seconds['low']:.1f} to "
+        f"{seconds['high']:.1f}); intervals: 95 % over {summary['n']} case(s)"
+    )
