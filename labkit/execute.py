@@ -21,6 +21,7 @@ Not for concurrent use of one model from several threads: the recorder is in pla
 duration of one such call.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ from labkit.tokens import TokenBatch
 
 MEMORY = 1 << 30
 """Default bound, in bytes, on the activations of one partial run."""
+
+MASKED = ("sdpa", "eager")
+"""Implementations of attention, as transformers names them, that take a mask of single edges."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ class Execution:
         start: int = 0,
         stop: int | None = None,
         rows: Int[Tensor, " row"] | None = None,
+        attend: Bool[Tensor, "#row #head #pos key"] | None = None,
     ) -> Float[Tensor, "row pos d_model"]:
         """Run blocks `start..stop-1`.
 
@@ -165,10 +170,17 @@ class Execution:
             stop: Block to stop before; by default after the last.
             rows: Which prompt each row of `resid` belongs to, where rows and prompts are
                 not one to one. A single prompt serves any number of rows by itself.
+            attend: True where a query may look at a key (the prefix's keys come first), in
+                every block of this run; axes of length 1 hold for all. It narrows what the
+                model itself allows. Every query must keep a key.
 
         Returns:
             Residual stream entering block `stop` (leaving the last block by default;
             the final norm is not applied).
+
+        Raises:
+            InputError: If there are no such blocks, or nothing enters them.
+            SelfCheckFailed: If `attend` is given to a model whose blocks take no mask.
         """
         stop = self.model.n_layers if stop is None else stop
         if not 0 <= start <= stop <= self.model.n_layers:
@@ -185,7 +197,7 @@ class Execution:
         if self._prefix is not None:
             shared = self._prefix.mask.shape[0] == 1
             cache = _ConstantPrefix(self._prefix, None if shared else rows)
-        return self._blocks(resid, range(start, stop), rows, cache)
+        return self._blocks(resid, range(start, stop), rows, cache, attend)
 
     def freeze(self) -> tuple[Float[Tensor, "row pos d_model"], Prefix]:
         """Run everything, and keep the keys and values of every position on the way.
@@ -213,16 +225,46 @@ class Execution:
         return resid, Prefix(keys, values, self._mask)
 
     def _blocks(
-        self, resid: Tensor, layers: range, rows: Tensor | None, cache: DynamicCache | None
+        self,
+        resid: Tensor,
+        layers: range,
+        rows: Tensor | None,
+        cache: DynamicCache | None,
+        attend: Tensor | None = None,
     ) -> Tensor:
         """Run blocks on rows of the prompts, with the arguments that were recorded."""
         for layer in layers:
             args, kwargs = self._calls[layer]
             args = tuple(self._adapt(value, rows, cache) for value in args)
             kwargs = {name: self._adapt(value, rows, cache) for name, value in kwargs.items()}
+            if attend is not None:
+                args, kwargs = self._narrowed(layer, resid, args, kwargs, attend)
             out = self.model.blocks[layer](resid, *args, **kwargs)
             resid = out[0] if isinstance(out, tuple) else out
         return resid
+
+    def _narrowed(
+        self, layer: int, resid: Tensor, args: tuple, kwargs: dict, attend: Tensor
+    ) -> tuple[tuple, dict]:
+        """A block's arguments, its attention mask narrowed to the edges of `attend`."""
+        call = inspect.signature(type(self.model.blocks[layer]).forward).bind(
+            None, resid, *args, **kwargs
+        )
+        implementation = self.model.hf.config._attn_implementation
+        if "attention_mask" not in call.signature.parameters or implementation not in MASKED:
+            raise SelfCheckFailed(
+                f"{self.model.name}: its blocks ({implementation} attention) take no mask of "
+                f"single edges, so attention cannot be blocked; {' or '.join(MASKED)} can"
+            )
+        n_queries, n_keys = resid.shape[1], attend.shape[-1]
+        own = call.arguments.get("attention_mask")
+        if own is None:  # no padding: torch's kernel would have masked the future by itself
+            own = torch.ones(n_queries, n_keys, dtype=torch.bool, device=resid.device)
+            own = own.tril(n_keys - n_queries)[None, None]
+        if own.dtype == torch.bool:
+            own = torch.zeros_like(own, dtype=resid.dtype).masked_fill(~own, -torch.inf)
+        call.arguments["attention_mask"] = torch.where(attend, own, -torch.inf)
+        return call.args[2:], call.kwargs
 
     def _adapt(self, value: Any, rows: Tensor | None, cache: DynamicCache | None) -> Any:
         """One argument of a block, for these rows and with this run's cache."""
