@@ -4,6 +4,7 @@ delta = ROME()(model, [rewrite])             # a WeightDelta; the model is untou
 with applied(model, delta): ...              # edited here, bit for bit restored after
 audit(model, delta, case)                    # one edit, prompt by prompt
 evaluate(model, ROME(), cases)               # a method over many cases
+sweep_layers(model, cases, range(8))         # which layer can be edited
 export_hf(model, delta, "out/")              # a checkpoint for plain transformers
 """
 
@@ -12,6 +13,7 @@ from editing.delta import LowRank, WeightDelta, applied
 from editing.evaluate import Evaluation, evaluate
 from editing.export import export_hf
 from editing.rome import ROME
+from editing.sweep import LayerSweep, sweep_layers
 
 METHODS = {"rome": ROME}
 """Editors by the name that the command line knows."""
@@ -21,10 +23,12 @@ __all__ = [
     "ROME",
     "Audit",
     "Evaluation",
+    "LayerSweep",
     "LowRank",
     "WeightDelta",
     "applied",
     "audit",
     "evaluate",
     "export_hf",
+    "sweep_layers",
 ]

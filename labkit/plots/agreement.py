@@ -80,12 +80,20 @@ def agreement_matrix(frame: pd.DataFrame, *, title: str = "Agreement") -> go.Fig
     return themed(figure, title, subtitle, height=180 + 64 * len(names))
 
 
-def profile_curves(frame: pd.DataFrame, *, title: str = "Where methods point") -> go.Figure:
-    """Each method's score over the layers, with a band over facts.
+def profile_curves(
+    frame: pd.DataFrame,
+    *,
+    title: str = "Where methods point",
+    score: str = "score, scaled to 0..1 for each fact",
+    over: str = "facts",
+) -> go.Figure:
+    """Each method's score over the layers, with a band.
 
     Args:
-        frame: Columns `method, layer, mean, low, high` (scores scaled to 0..1), `n`.
+        frame: Columns `method, layer, mean, low, high` (scores in 0..1), `n`.
         title: Title of the figure.
+        score: What the scores are.
+        over: What the bands are over.
 
     Raises:
         InputError: If a column is missing or there are no rows.
@@ -118,5 +126,5 @@ def profile_curves(frame: pd.DataFrame, *, title: str = "Where methods point") -
         )
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title_text="layer", **layer_axis(int(frame["layer"].max()) + 1))
-    figure.update_yaxes(title_text="score, scaled to 0..1 for each fact", range=[-0.02, 1.02])
-    return themed(figure, title, "bands: 95 % over facts", legend=True)
+    figure.update_yaxes(title_text=score, range=[-0.02, 1.02])
+    return themed(figure, title, f"bands: 95 % over {over}", legend=True)
