@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from editing.comparison import Comparison
 from editing.delta import WeightDelta, applied
-from editing.readings import GENERATED_TOKENS, METRICS, READINGS, Answer, ask, generate, text_nll
+from editing.readings import GENERATED_TOKENS, Answer, ask, generate, text_nll
 from labkit import stats
 from labkit.corpus import held_out
 from labkit.facts import Case
 from labkit.models import LabModel
-from labkit.results import Result
 from labkit.stats import Estimate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Audit(Result):
+class Audit(Comparison):
     """One edit, read before and after.
 
     Attributes:
@@ -40,6 +40,8 @@ class Audit(Result):
         model: Name of the model.
         fingerprint: Fingerprint of the unedited model.
     """
+
+    unit = "prompt"
 
     case: Case
     before: tuple[Answer, ...]
@@ -59,13 +61,7 @@ class Audit(Result):
         return f"{rewrite.prompt} … {rewrite.target_true or '?'} → {rewrite.target_new}"
 
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
-        """Share of prompts that pass, with its Wilson interval; None if none was asked.
-
-        Args:
-            state: "before" or "after".
-            reading: One of `editing.readings.READINGS`.
-            metric: One of `editing.readings.METRICS`.
-        """
+        """Share of prompts that pass, with its Wilson interval; None if none was asked."""
         passed = [
             answer.passes(reading)
             for answer in getattr(self, state)
@@ -92,19 +88,6 @@ class Audit(Result):
         """Change in nats per token on held-out text, paired over pieces, with its interval."""
         return stats.paired_difference(self.nll_after, self.nll_before)[0]
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row a reading, metric and state (unedited, edited): mean, low, high, n."""
-        rows = []
-        for reading in READINGS:
-            for metric in METRICS:
-                for state, shown in (("before", "unedited"), ("after", "edited")):
-                    found = self.estimate(state, reading, metric)
-                    if found is not None:
-                        name = "argmax accuracy" if reading == "accuracy" else reading
-                        row = {"reading": name, "metric": metric, "state": shown}
-                        rows.append(row | found.to_dict())
-        return pd.DataFrame(rows)
-
     def prompts(self) -> pd.DataFrame:
         """One row a prompt: what it wants, P(wanted) and what the model writes, both times."""
         rows = []
@@ -123,34 +106,16 @@ class Audit(Result):
         return pd.DataFrame(rows)
 
     def metrics(self) -> dict[str, Any]:
-        """The summary as a JSON-ready table, in the shape of `Evaluation.metrics`."""
-
-        def readings(state: str) -> dict[str, Any]:
-            table: dict[str, Any] = {}
-            for reading in READINGS:
-                for metric in METRICS:
-                    found = self.estimate(state, reading, metric)
-                    if found is not None:
-                        table.setdefault(reading, {})[metric] = found.to_dict()
-            return table
-
+        """The summary, in the shape of `Evaluation.metrics`."""
         return {
             "n": 1,
-            "unit of intervals": "prompt",
-            "unedited": readings("before"),
-            **readings("after"),
+            **super().metrics(),
             "perplexity": {
                 "unedited": self.perplexity("before").to_dict(),
                 "edited": self.perplexity("after").to_dict(),
                 "change_in_nats_per_token": self.nll_change.to_dict(),
             },
         }
-
-    def figure(self) -> Any:
-        """Bars with intervals, unedited beside edited, a panel a reading."""
-        from labkit.plots import metrics_bars
-
-        return metrics_bars(self.to_frame(), title=self.title)
 
 
 def audit(

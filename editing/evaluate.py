@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from editing.comparison import Comparison
 from editing.delta import WeightDelta, applied
 from editing.readings import (
     GENERATED_TOKENS,
     METRICS,
-    READINGS,
     Reading,
     ask,
     openings_fluency,
@@ -31,7 +30,7 @@ from labkit.corpus import Progress, held_out
 from labkit.errors import InputError
 from labkit.facts import Case, Rewrite
 from labkit.models import LabModel
-from labkit.results import Result, RunDirectory
+from labkit.results import RunDirectory
 from labkit.stats import Estimate
 from labkit.tokens import target_ids
 
@@ -40,7 +39,7 @@ Editor = Callable[[LabModel, Sequence[Rewrite]], WeightDelta]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(Result):
+class Evaluation(Comparison):
     """What an audit of some cases found.
 
     Attributes:
@@ -52,6 +51,8 @@ class Evaluation(Result):
         fingerprint: Fingerprint of the model.
         seed: Seed of the intervals.
     """
+
+    unit = "case"
 
     records: tuple[dict[str, Any], ...]
     method: str
@@ -66,13 +67,7 @@ class Evaluation(Result):
         return f"{self.method} on {self.model}: {len(self.records)} cases, each edited alone"
 
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
-        """Mean over cases with its interval; None where no case has such a prompt.
-
-        Args:
-            state: "before" (unedited) or "after" (edited).
-            reading: One of `editing.readings.READINGS`.
-            metric: One of `editing.readings.METRICS`, or "score".
-        """
+        """Mean over cases with its interval; None where no case has such a prompt."""
         if metric == "score":
             return self._score(state, reading)
         values = self.values(state, reading, metric)
@@ -101,20 +96,10 @@ class Evaluation(Result):
 
     def metrics(self) -> dict[str, Any]:
         """The summary that `labkit evaluate --json` writes."""
-
-        def readings(state: str) -> dict[str, Any]:
-            table: dict[str, Any] = {}
-            for reading in READINGS:
-                rows = {m: self.estimate(state, reading, m) for m in (*METRICS, "score", "fluency")}
-                if any(rows.values()):
-                    table[reading] = {k: v.to_dict() for k, v in rows.items() if v is not None}
-            return table
-
         seconds = [record["seconds"] for record in self.records]
         return {
             "n": len(self.records),
-            "unedited": readings("before"),
-            **readings("after"),
+            **super().metrics(),
             "perplexity": {
                 "unedited": self._perplexity("nll_before").to_dict(),
                 "edited": self._perplexity("nll_after").to_dict(),
@@ -134,25 +119,6 @@ class Evaluation(Result):
         """Perplexity on held-out text, `exp` of the mean over cases of nats per token."""
         nll = stats.bootstrap([record[which] for record in self.records], seed=self.seed)
         return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a reading, metric and state (unedited, edited): mean, low, high, n."""
-        rows = []
-        for reading in READINGS:
-            for metric in (*METRICS, "score"):
-                for state, shown in (("before", "unedited"), ("after", "edited")):
-                    found = self.estimate(state, reading, metric)
-                    if found is not None:
-                        name = "argmax accuracy" if reading == "accuracy" else reading
-                        row = {"reading": name, "metric": metric, "state": shown}
-                        rows.append(row | found.to_dict())
-        return pd.DataFrame(rows)
-
-    def figure(self) -> Any:
-        """Bars with intervals, unedited beside edited, a panel a reading."""
-        from labkit.plots import metrics_bars
-
-        return metrics_bars(self.to_frame(), title=self.title)
 
 
 def evaluate(

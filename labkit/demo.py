@@ -339,7 +339,8 @@ def report(demo: Demo) -> Report:
         "prompts of this one case."
     )
     page.figure(audit.figure())
-    page.table(audit_table(audit), caption="Shares of prompts that pass, with 95 % intervals")
+    shares = audit.table().rename(columns={"n": "prompts"})
+    page.table(shares, caption="Shares of prompts that pass, with 95 % intervals")
     page.paragraph(
         f"Perplexity on held-out text: {audit.perplexity('before')} before, "
         f"{audit.perplexity('after')} after; change in nats per token {audit.nll_change}, "
@@ -386,19 +387,3 @@ def report(demo: Demo) -> Report:
     page.heading("How it was made")
     page.facts({"config": demo.run.config, "environment": demo.run.environment})
     return page
-
-
-def audit_table(audit: Any) -> pd.DataFrame:
-    """The audit's shares, unedited beside edited."""
-    from editing.readings import METRICS, READINGS
-
-    names = {"accuracy": "argmax accuracy"}
-    rows = []
-    for reading in READINGS:
-        for metric in METRICS:
-            before = audit.estimate("before", reading, metric)
-            after = audit.estimate("after", reading, metric)
-            if after is not None:
-                row = {"reading": names.get(reading, reading), "metric": metric}
-                rows.append(row | {"unedited": before, "edited": after, "prompts": after.n})
-    return pd.DataFrame(rows)

@@ -38,8 +38,6 @@ def demo(
 
 def _show(result: Any) -> None:
     """The demo for a person at a terminal."""
-    from labkit.demo import audit_table
-
     rewrite = result.case.rewrite
     where, layer = result.located.peak()
     new_where, new_layer = result.relocated.peak()
@@ -61,7 +59,7 @@ def _show(result: Any) -> None:
         highlight=False,
     )
     table = Table("reading", "asked as", "unedited", "edited", title="Audit, shares of prompts")
-    for row in audit_table(result.audit).to_dict(orient="records"):
+    for row in result.audit.table().to_dict(orient="records"):
         table.add_row(
             row["reading"], row["metric"], estimate(row["unedited"]), estimate(row["edited"])
         )

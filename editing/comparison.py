@@ -1,0 +1,82 @@
+"""An edit's readings, unedited beside edited: the one table behind every way to show them.
+
+`Audit` compares one edit prompt by prompt, `Evaluation` a method case by case. They differ
+in what an interval is over, and share what is shown: the table, the bars, and the summary
+in JSON.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from editing.readings import METRICS, READINGS
+from labkit.results import Result
+from labkit.stats import Estimate
+
+STATES = {"before": "unedited", "after": "edited"}
+NAMES = {"success": "success", "accuracy": "argmax accuracy", "generation": "generation"}
+SHARES = (*METRICS, "score")
+"""What lies in 0..1. Beside these a reading may have "fluency", in bits."""
+
+
+class Comparison(Result):
+    """Base of the results that set an edited model beside the unedited one.
+
+    Attributes:
+        unit: What the intervals of the readings are over.
+    """
+
+    unit: ClassVar[str]
+
+    def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
+        """One number with its interval; None where it was not taken.
+
+        Args:
+            state: "before" (unedited) or "after" (edited).
+            reading: One of `editing.readings.READINGS`.
+            metric: One of `editing.readings.METRICS`, "score" or "fluency".
+        """
+        raise NotImplementedError
+
+    def estimates(self) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
+        """Every reading and metric that was taken, with its estimates by shown state."""
+        for reading in READINGS:
+            for metric in (*SHARES, "fluency"):
+                found = {
+                    shown: estimate
+                    for state, shown in STATES.items()
+                    if (estimate := self.estimate(state, reading, metric)) is not None
+                }
+                if len(found) == len(STATES):
+                    yield reading, metric, found
+
+    def table(self) -> pd.DataFrame:
+        """One row a reading and metric: the estimates `unedited` and `edited`, and their `n`."""
+        return pd.DataFrame(
+            {"reading": NAMES[reading], "metric": metric, **found, "n": found["edited"].n}
+            for reading, metric, found in self.estimates()
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a reading, share and state (unedited, edited): mean, low, high, n."""
+        return pd.DataFrame(
+            {"reading": NAMES[reading], "metric": metric, "state": state, **estimate.to_dict()}
+            for reading, metric, found in self.estimates()
+            if metric in SHARES
+            for state, estimate in found.items()
+        )
+
+    def figure(self) -> Any:
+        """Bars with intervals, unedited beside edited, a panel a reading."""
+        from labkit.plots import metrics_bars
+
+        return metrics_bars(self.to_frame(), title=self.title)
+
+    def metrics(self) -> dict[str, Any]:
+        """The numbers, JSON-ready: the edited model's by reading, the others `unedited`."""
+        summary: dict[str, Any] = {"unit of intervals": self.unit, "unedited": {}}
+        for reading, metric, found in self.estimates():
+            for state, place in (("unedited", summary["unedited"]), ("edited", summary)):
+                place.setdefault(reading, {})[metric] = found[state].to_dict()
+        return summary
