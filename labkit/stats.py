@@ -92,6 +92,13 @@ def bootstrap(
         Efron (1987), Better bootstrap confidence intervals. Wilson (1927).
     """
     array = np.asarray(values, dtype=float)
+    if array.size > 1 and array[0] in (0.0, 1.0) and np.ptp(array) == 0:
+        return proportion(int(array.sum()), array.size)
+    return _resampled(array, seed, resamples)
+
+
+def _resampled(array: np.ndarray, seed: int, resamples: int = 2000) -> Estimate:
+    """The mean of any numbers with its BCa interval: zeros and ones are no proportion here."""
     if array.size == 0:
         raise InputError("no values to average: the list of cases is empty")
     if not np.isfinite(array).all():
@@ -101,8 +108,6 @@ def bootstrap(
         return Estimate(mean, mean, mean, 1)
     if np.ptp(array) == 0:
         mean = float(array[0])  # a sum of equal numbers may be an ulp off
-        if mean in (0.0, 1.0):
-            return proportion(int(mean * array.size), array.size)
         return Estimate(mean, mean, mean, array.size)
     result = scipy_stats.bootstrap(
         (array,),
@@ -146,7 +151,7 @@ def paired_difference(
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise InputError(f"paired values need the same length, not {a.size} and {b.size}")
-    estimate = bootstrap(a - b, seed=seed)
+    estimate = _resampled(a - b, seed)
     if a.size == 1:  # both signs of a single pair are equally extreme
         return estimate, 1.0
     test = scipy_stats.permutation_test(

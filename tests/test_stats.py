@@ -76,6 +76,11 @@ def test_a_paired_difference_uses_the_pairs():
     assert scipy_stats.ttest_ind(first, second).pvalue > 0.5
 
 
+def test_no_difference_is_no_proportion():
+    assert paired_difference([0.3, 0.5], [0.3, 0.5])[0] == Estimate(0.0, 0.0, 0.0, 2)
+    assert bootstrap([0.0, 0.0]).high > 0.5
+
+
 def test_the_permutation_p_value_is_exact_for_few_pairs():
     # Of the 2^4 sign patterns, two (all +, all -) are as extreme as what was seen.
     _, p = paired_difference([1.0, 2.0, 3.0, 4.0], [0.0] * 4)
