@@ -16,7 +16,7 @@ import pandas as pd
 
 from editing.comparison import Comparison
 from editing.delta import WeightDelta, applied
-from editing.readings import GENERATED_TOKENS, Answer, ask, generate, text_nll
+from editing.readings import GENERATED_TOKENS, PIECE, Answer, ask, generate, text_nll
 from labkit import stats
 from labkit.corpus import held_out
 from labkit.facts import Case
@@ -42,6 +42,7 @@ class Audit(Comparison):
     """
 
     unit = "prompt"
+    text_units = dict.fromkeys(("unedited", "edited", "change_in_nats_per_token"), PIECE)
 
     case: Case
     before: tuple[Answer, ...]
@@ -70,10 +71,9 @@ class Audit(Comparison):
         counted = [p for p in passed if p is not None]
         return stats.proportion(sum(counted), len(counted)) if counted else None
 
-    def perplexity(self, state: str) -> Estimate:
-        """Perplexity on held-out text, `exp` of nats per token, interval over pieces."""
-        nll = self._nll[state]
-        return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
+    def nll(self, state: str) -> Estimate:
+        """Nats per token of held-out text, with an interval over its pieces."""
+        return self._nll[state]
 
     @cached_property
     def _nll(self) -> dict[str, Estimate]:
@@ -107,15 +107,7 @@ class Audit(Comparison):
 
     def metrics(self) -> dict[str, Any]:
         """The summary, in the shape of `Evaluation.metrics`."""
-        return {
-            "n": 1,
-            **super().metrics(),
-            "perplexity": {
-                "unedited": self.perplexity("before").to_dict(),
-                "edited": self.perplexity("after").to_dict(),
-                "change_in_nats_per_token": self.nll_change.to_dict(),
-            },
-        }
+        return {"n": 1, **super().metrics()}
 
 
 def audit(
@@ -145,7 +137,7 @@ def audit(
     def look() -> tuple[tuple[Answer, ...], tuple[str, ...], np.ndarray]:
         written = generate(model, openings, 2 * n_tokens) if openings and n_tokens else []
         answers = ask(model, case, n_tokens=n_tokens)
-        return tuple(answers), tuple(written), text_nll(model, texts, window=64).numpy()
+        return tuple(answers), tuple(written), text_nll(model, texts).numpy()
 
     before, written_before, nll_before = look()
     with applied(model, delta):

@@ -5,6 +5,7 @@ in what an interval is over, and share what is shown: the table, the bars, and t
 in JSON.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -25,9 +26,11 @@ class Comparison(Result):
 
     Attributes:
         unit: What the intervals of the readings are over.
+        text_units: What each interval on held-out text is over, by its key in `metrics`.
     """
 
     unit: ClassVar[str]
+    text_units: ClassVar[dict[str, str]]
 
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
         """One number with its interval; None where it was not taken.
@@ -38,6 +41,20 @@ class Comparison(Result):
             metric: One of `editing.readings.METRICS`, "score" or "fluency".
         """
         raise NotImplementedError
+
+    def nll(self, state: str) -> Estimate:
+        """Negative log-likelihood of held-out text, in nats per token."""
+        raise NotImplementedError
+
+    @property
+    def nll_change(self) -> Estimate:
+        """Edited minus unedited, the same text paired, in nats per token."""
+        raise NotImplementedError
+
+    def perplexity(self, state: str) -> Estimate:
+        """Perplexity on held-out text: `exp` of `nll`, and of the ends of its interval."""
+        nll = self.nll(state)
+        return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
 
     def estimates(self) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
         """Every reading and metric that was taken, with its estimates by shown state."""
@@ -79,4 +96,9 @@ class Comparison(Result):
         for reading, metric, found in self.estimates():
             for state, place in (("unedited", summary["unedited"]), ("edited", summary)):
                 place.setdefault(reading, {})[metric] = found[state].to_dict()
+        summary["perplexity"] = {
+            **{shown: self.perplexity(state).to_dict() for state, shown in STATES.items()},
+            "change_in_nats_per_token": self.nll_change.to_dict(),
+            "unit of intervals": self.text_units,
+        }
         return summary

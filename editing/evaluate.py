@@ -1,23 +1,25 @@
 """The audit of an editor: every case edited alone, read, and undone.
 
-One code path for every method, and for the unedited model beside it. The unit of all
-intervals is the case: a case's own prompts are averaged first.
+One code path for every method, and for the unedited model beside it. The unit of intervals
+is the case: a case's own prompts are averaged first. Only the unedited model's perplexity,
+which no case changes, has its interval over pieces of text.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from editing.comparison import Comparison
 from editing.delta import WeightDelta, applied
 from editing.readings import (
     GENERATED_TOKENS,
     METRICS,
+    PIECE,
     Reading,
     ask,
     openings_fluency,
@@ -38,13 +40,15 @@ Editor = Callable[[LabModel, Sequence[Rewrite]], WeightDelta]
 """A method: it returns a change and leaves the model alone."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation(Comparison):
     """What an audit of some cases found.
 
     Attributes:
-        records: One a case: `case_id`, `before` and `after` (readings), `nll_before` and
-            `nll_after` (held-out text, nats per token), `seconds` of the edit.
+        records: One a case: `case_id`, `before` and `after` (readings), `nll_after` (held-out
+            text under the edited model, nats per token, mean over pieces), `seconds` of the
+            edit.
+        nll_before: Held-out text under the unedited model, nats per token, by piece.
         method: Name of the method.
         config: Its fields.
         model: Name of the model.
@@ -53,8 +57,14 @@ class Evaluation(Comparison):
     """
 
     unit = "case"
+    text_units: ClassVar[dict[str, str]] = {
+        "unedited": PIECE,
+        "edited": "case (the same text each time)",
+        "change_in_nats_per_token": "case (mean over the same text each time)",
+    }
 
     records: tuple[dict[str, Any], ...]
+    nll_before: Float[np.ndarray, " piece"]
     method: str
     config: dict[str, Any]
     model: str
@@ -94,16 +104,29 @@ class Evaluation(Comparison):
         low, high = np.percentile([_harmonic(m) for m in means], [tail, 100 - tail])
         return Estimate(_harmonic(array.mean(axis=0)), float(low), float(high), len(array))
 
+    def nll(self, state: str) -> Estimate:
+        """Nats per token of held-out text: over its pieces unedited, over cases edited."""
+        if state == "before":
+            return stats.bootstrap(self.nll_before, seed=self.seed)
+        return stats.bootstrap([r["nll_after"] for r in self.records], seed=self.seed)
+
+    @property
+    def nll_change(self) -> Estimate:
+        """Edited minus unedited, in nats per token, with an interval over cases.
+
+        Each case is read on the same text as the unedited model. The texts' own differences
+        cancel, and what is left is how much the edits differ.
+        """
+        after = [record["nll_after"] for record in self.records]
+        before = [self.nll_before.mean()] * len(after)
+        return stats.paired_difference(after, before, seed=self.seed)[0]
+
     def metrics(self) -> dict[str, Any]:
         """The summary that `labkit evaluate --json` writes."""
         seconds = [record["seconds"] for record in self.records]
         return {
             "n": len(self.records),
             **super().metrics(),
-            "perplexity": {
-                "unedited": self._perplexity("nll_before").to_dict(),
-                "edited": self._perplexity("nll_after").to_dict(),
-            },
             "seconds_per_edit": {
                 "median": statistics.median(seconds),
                 "low": min(seconds),
@@ -114,11 +137,6 @@ class Evaluation(Comparison):
             "model": self.model,
             "fingerprint": self.fingerprint,
         }
-
-    def _perplexity(self, which: str) -> Estimate:
-        """Perplexity on held-out text, `exp` of the mean over cases of nats per token."""
-        nll = stats.bootstrap([record[which] for record in self.records], seed=self.seed)
-        return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
 
 
 def evaluate(
@@ -156,7 +174,7 @@ def evaluate(
     prepare = getattr(method, "prepare", None)
     shared = {} if prepare is None else {"prepared": prepare(model, progress=progress)}
     done = {} if run is None else {record["case_id"]: record for record in run.cases()}
-    nll_before = float(text_nll(model, texts).mean())
+    nll_before = _text_nll(model, texts)
     records = []
     for number, case in enumerate(cases):
         if progress is not None:
@@ -165,12 +183,13 @@ def evaluate(
             )
         record = done.get(case.case_id)
         if record is None:
-            record = _one(model, method, case, shared, n_tokens, texts, nll_before)
+            record = _one(model, method, case, shared, n_tokens, texts)
             if run is not None:
                 run.append_case(record)
         records.append(record)
     return Evaluation(
         records=tuple(records),
+        nll_before=nll_before,
         method=type(method).__name__,
         config=asdict(method) if is_dataclass(method) and not isinstance(method, type) else {},
         model=model.name,
@@ -201,7 +220,6 @@ def _one(
     shared: Mapping[str, Any],
     n_tokens: int,
     texts: Sequence[str],
-    nll_before: float,
 ) -> dict[str, Any]:
     """Edit one case, read it, undo."""
     before = _read(model, case, n_tokens)
@@ -210,13 +228,12 @@ def _one(
     seconds = time.perf_counter() - start
     with applied(model, delta):
         after = _read(model, case, n_tokens)
-        nll_after = float(text_nll(model, texts).mean())
+        nll_after = float(_text_nll(model, texts).mean())
     return {
         "case_id": case.case_id,
         "rewrite": asdict(case.rewrite),
         "before": before,
         "after": after,
-        "nll_before": nll_before,
         "nll_after": nll_after,
         "seconds": seconds,
         "edit": {k: v for k, v in delta.provenance.items() if isinstance(v, int | float)},
@@ -230,6 +247,11 @@ def _read(model: LabModel, case: Case, n_tokens: int) -> Reading:
     if entropy is not None:
         reading.setdefault("generation", {})["fluency"] = entropy
     return reading
+
+
+def _text_nll(model: LabModel, texts: Sequence[str]) -> Float[np.ndarray, " piece"]:
+    """Nats per token by piece; in 64 bits, so that no change is a change of exactly 0."""
+    return text_nll(model, texts).double().numpy()
 
 
 def _harmonic(values: Sequence[float] | np.ndarray) -> float:

@@ -27,6 +27,9 @@ from labkit.tokens import TokenBatch, pad_id, target_ids
 METRICS = ("efficacy", "paraphrase", "neighbourhood")
 READINGS = ("success", "accuracy", "generation")
 GENERATED_TOKENS = 16
+PIECE_TOKENS = 64
+PIECE = f"piece of held-out text, {PIECE_TOKENS} tokens at most"
+"""The unit of intervals on running text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +212,7 @@ def generate(model: LabModel, prompts: Sequence[str], n_tokens: int) -> list[str
 
 @torch.no_grad()
 def text_nll(
-    model: LabModel, texts: Sequence[str], *, window: int = 256, memory: int = MEMORY
+    model: LabModel, texts: Sequence[str], *, window: int = PIECE_TOKENS, memory: int = MEMORY
 ) -> Float[Tensor, " piece"]:
     """Mean negative log-likelihood per token of pieces of texts, in nats.
 

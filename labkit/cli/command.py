@@ -155,9 +155,6 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def estimate(value: Any) -> str:
-    """An estimate (or its dictionary) as text."""
-    if value is None:
-        return "–"
-    record = value if isinstance(value, dict) else value.to_dict()
-    return f"{record['mean']:.2f} [{record['low']:.2f}, {record['high']:.2f}]"
+def short(estimate: Any, *, digits: int = 2) -> str:
+    """An estimate with few digits: `0.71 [0.66, 0.76]`."""
+    return f"{estimate.mean:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

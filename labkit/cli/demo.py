@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Seed, command, estimate, out_console, progress
+from labkit.cli.command import ModelOptions, Seed, command, out_console, progress
+from labkit.cli.editing import comparison
 from labkit.files import require_free
 
 app = typer.Typer()
@@ -58,17 +58,7 @@ def _show(result: Any) -> None:
         f"{result.relocated.indirect_effect(new_where, new_layer)}",
         highlight=False,
     )
-    table = Table("reading", "asked as", "unedited", "edited", title="Audit, shares of prompts")
-    for row in result.audit.table().to_dict(orient="records"):
-        table.add_row(
-            row["reading"], row["metric"], estimate(row["unedited"]), estimate(row["edited"])
-        )
-    out_console.print(table)
-    out_console.print(
-        f"perplexity on held-out text: {result.audit.perplexity('before')} → "
-        f"{result.audit.perplexity('after')}",
-        highlight=False,
-    )
+    out_console.print(comparison(result.audit, "Audit, shares of prompts"))
     reload = result.reload
     out_console.print(
         f"checkpoint, in plain transformers: says {reload.says.strip()!r}; logits as in the lab to "

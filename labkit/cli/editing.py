@@ -12,9 +12,9 @@ from labkit.cli.command import (
     Out,
     Seed,
     command,
-    estimate,
     out_console,
     progress,
+    short,
 )
 from labkit.errors import InputError
 
@@ -96,7 +96,13 @@ def evaluate(
     if run is not None:
         run.write_metrics(summary)
     if not options.write_json(summary) or options.json != "-":
-        _show(result.title, summary)
+        out_console.print(comparison(result, result.title))
+        seconds = summary["seconds_per_edit"]
+        out_console.print(
+            f"{seconds['median']:.1f} s per edit (median; {seconds['low']:.1f} to "
+            f"{seconds['high']:.1f}); intervals: 95 % over {summary['n']} case(s), "
+            f"of the unedited perplexity over {len(result.nll_before)} pieces of text"
+        )
 
 
 @command(app)
@@ -117,21 +123,15 @@ def export(
         out_console.print(f"checkpoint at {path}", soft_wrap=True)
 
 
-def _show(title: str, summary: dict[str, Any]) -> None:
-    """An evaluation as a table."""
+def comparison(result: Any, title: str) -> Table:
+    """An edited model's readings beside the unedited one's, for a terminal."""
     table = Table("reading", "metric", "unedited", "edited", title=title)
-    for reading in ("success", "accuracy", "generation"):
-        for metric, after in summary.get(reading, {}).items():
-            before = summary["unedited"].get(reading, {}).get(metric)
-            name = "argmax accuracy" if reading == "accuracy" else reading
-            table.add_row(name, metric, estimate(before), estimate(after))
-    perplexity = summary["perplexity"]
-    table.caption = "  ".join(
-        f"perplexity {state} {estimate(perplexity[state])}" for state in ("unedited", "edited")
+    for row in result.table().to_dict(orient="records"):
+        states = (short(row[state]) for state in ("unedited", "edited"))
+        table.add_row(row["reading"], row["metric"], *states)
+    table.caption = (
+        f"perplexity on held-out text {short(result.perplexity('before'))} → "
+        f"{short(result.perplexity('after'))}; change in nats per token "
+        f"{short(result.nll_change, digits=4)}"
     )
-    out_console.print(table)
-    seconds = summary["seconds_per_edit"]
-    out_console.print(
-        f"{seconds['median']:.1f} s per edit (median; {seconds['low']:.1f} to "
-        f"{seconds['high']:.1f}); intervals: 95 % over {summary['n']} case(s)"
-    )
+    return table

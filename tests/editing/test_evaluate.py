@@ -129,8 +129,6 @@ def test_known_answers_give_exact_metrics(known, case):
     assert metrics["success"]["score"]["n"] == 2
     assert metrics["unedited"]["success"]["score"]["mean"] == 0
     assert metrics["generation"]["fluency"]["mean"] == 4.0
-    assert metrics["perplexity"]["unedited"]["mean"] == pytest.approx(math.exp(2.0))
-    assert metrics["perplexity"]["edited"]["mean"] == pytest.approx(math.exp(2.5))
     assert (metrics["model"], metrics["fingerprint"]) == (known.name, known.fingerprint)
     for estimate in metrics["success"].values():
         assert estimate["low"] <= estimate["mean"] <= estimate["high"]
@@ -140,6 +138,38 @@ def test_intervals_are_bootstraps_over_cases(known, case):
     found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS, seed=7)
     assert found.estimate("after", "success", "paraphrase") == bootstrap([0.5, 1, 0.5], seed=7)
     assert found.estimate("after", "success", "nothing of the kind") is None
+
+
+def test_perplexity_has_intervals_over_texts_unedited_and_over_cases_edited(known, case):
+    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS, seed=7)
+    perplexity = found.metrics()["perplexity"]
+    unedited, edited = perplexity["unedited"], perplexity["edited"]
+    pieces = bootstrap([1.0, 3.0], seed=7)
+    assert found.nll("before") == pieces and pieces.low < pieces.mean < pieces.high
+    assert unedited["low"] == pytest.approx(math.exp(pieces.low))
+    assert (unedited["mean"], unedited["n"]) == (pytest.approx(math.exp(2.0)), 2)
+    assert (edited["mean"], edited["n"]) == (pytest.approx(math.exp(2.5)), 3)
+    # Paired: texts differ by 2 nats, and every case changes them by the same half.
+    assert perplexity["change_in_nats_per_token"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 3}
+    units = perplexity["unit of intervals"]
+    assert set(units) == set(perplexity) - {"unit of intervals"}
+    assert "piece" in units["unedited"] and units["edited"].startswith("case")
+
+
+def test_the_table_the_frame_and_the_summary_say_the_same(known, case, random_delta):
+    one = audit(known, random_delta(known), case, n_tokens=2, held_out_texts=TEXTS)
+    for found in (one, evaluate(known, Marking(), three(case), held_out_texts=TEXTS)):
+        metrics, frame = found.metrics(), found.to_frame()
+        for row in found.table().itertuples():
+            reading = row.reading.removeprefix("argmax ")
+            assert metrics[reading][row.metric] == row.edited.to_dict()
+            assert metrics["unedited"][reading][row.metric] == row.unedited.to_dict()
+            shown = frame[(frame.reading == row.reading) & (frame.metric == row.metric)]
+            bars = dict(zip(shown.state, shown["mean"], strict=True))
+            if row.metric == "fluency":
+                assert bars == {}, "bits are no share"
+            else:
+                assert bars == {"unedited": row.unedited.mean, "edited": row.edited.mean}
 
 
 def test_the_table_sets_unedited_beside_edited(known, case):
@@ -163,9 +193,10 @@ def test_an_edit_of_nothing_changes_nothing(model, case):
     found = evaluate(model, Nothing(), three(case), held_out_texts=TEXTS, n_tokens=4)
     for record in found.records:
         assert record["before"] == record["after"]
-        assert record["nll_before"] == record["nll_after"]
+        assert record["nll_after"] == found.nll_before.mean()
         assert {"success", "accuracy", "generation"} <= set(record["before"])
-    assert found.metrics()["perplexity"]["unedited"] == found.metrics()["perplexity"]["edited"]
+    assert found.nll_change == Estimate(0.0, 0.0, 0.0, 3)
+    assert found.perplexity("before").mean == pytest.approx(found.perplexity("after").mean)
 
 
 def test_an_edit_is_judged_while_it_is_applied_and_undone_before_the_next(
@@ -174,7 +205,7 @@ def test_an_edit_is_judged_while_it_is_applied_and_undone_before_the_next(
     before = weights(model)
     found = evaluate(model, Marking(), three(case), held_out_texts=TEXTS, n_tokens=0)
     assert changed(model, before) == set()
-    assert all(record["nll_before"] != record["nll_after"] for record in found.records)
+    assert all(record["nll_after"] != found.nll_before.mean() for record in found.records)
     # The cases share a rewrite: edited alone, each from the same weights, they read the same.
     assert len({str(record["after"]["success"]["efficacy"]) for record in found.records}) == 1
     assert "generation" not in found.records[0]["before"] or set(
