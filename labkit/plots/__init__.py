@@ -5,19 +5,20 @@ Every function takes a data frame whose columns its docstring names, and returns
 """
 
 from labkit.plots.agreement import agreement_matrix, profile_curves
-from labkit.plots.attribution import agreement_scatter, attribution_heatmap
+from labkit.plots.attribution import agreement_scatter, attribution_heatmap, node_bars
 from labkit.plots.evaluation import metrics_bars, predictions_bar
 from labkit.plots.lens import lens_at_last, lens_table
 from labkit.plots.output import to_html, to_png, use_in_notebooks
 from labkit.plots.tracing import trace_curves, trace_heatmap
 
 __all__ = [
+    "agreement_matrix",
     "agreement_scatter",
     "attribution_heatmap",
-    "agreement_matrix",
     "lens_at_last",
     "lens_table",
     "metrics_bars",
+    "node_bars",
     "predictions_bar",
     "profile_curves",
     "to_html",
