@@ -111,7 +111,8 @@ def _audit_lines(audit: Mapping[str, Any] | None) -> list[str]:
         for metric, after in audit.get(reading, {}).items():
             before = audit["unedited"].get(reading, {}).get(metric)
             lines.append(f"| {reading} | {metric} | {_interval(before)} | {_interval(after)} |")
-    return [*lines, "", f"95 % intervals over {audit['n']} case(s)."]
+    unit = audit["unit of intervals"]
+    return [*lines, "", f"{audit['n']} case(s); intervals: 95 %, over {unit}s."]
 
 
 def _interval(estimate: Mapping[str, float] | None) -> str:

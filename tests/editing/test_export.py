@@ -77,6 +77,7 @@ def test_the_card_names_the_change(tiny, edit, rewrite, tmp_path):
     delta = edit(model, rewrite)
     audit = {
         "n": 3,
+        "unit of intervals": "prompt",
         "unedited": {"success": {"efficacy": {"mean": 0.125, "low": 0.0, "high": 0.5}}},
         "success": {"efficacy": {"mean": 0.875, "low": 0.5, "high": 1.0}},
     }
@@ -85,6 +86,7 @@ def test_the_card_names_the_change(tiny, edit, rewrite, tmp_path):
     assert "the cat is in **Rome** (was: the house)" in card
     assert f"`{model.ffn_out_name(1)}` | 64 x 32 | 1 |" in card
     assert "0.125 [0.000, 0.500]" in card and "0.875 [0.500, 1.000]" in card
+    assert "3 case(s); intervals: 95 %, over prompts." in card
     assert model.fingerprint in card and "ROME" in card
     assert "No audit" in model_card(model, delta, "0" * 64)
 
