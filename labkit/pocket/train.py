@@ -27,9 +27,6 @@ References:
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -43,7 +40,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from labkit.errors import NonFiniteLoss, OutputError
+from labkit.errors import NonFiniteLoss
+from labkit.files import atomic_folder, require_free
 from labkit.pocket.attention import local_attention
 from labkit.pocket.recall import recalled
 from labkit.pocket.recipe import Progress, Recipe, Shape
@@ -81,11 +79,11 @@ def train(
         NonFiniteLoss: If the loss stops being a number.
     """
     out, recipe, shape = Path(out), recipe or Recipe(), shape or Shape()
-    _refuse_unless_free(out)
+    require_free(out)
     world = build_world(recipe.seed)
     tokenizer = build_tokenizer(world.sentences())
     tokenizer.model_max_length = shape.n_positions
-    with _new_folder(out) as folder, _threads(recipe.threads):
+    with atomic_folder(out) as folder, _threads(recipe.threads):
         model = initial_model(tokenizer, shape, seed=recipe.seed)
         history = []
         for step, loss in _steps(model, tokenizer, world, recipe):
@@ -224,30 +222,6 @@ def _recall(
         "recall_training": recalled(model, tokenizer, world.training).float().mean().item(),
         "recall_held_out": recalled(model, tokenizer, world.held_out).float().mean().item(),
     }
-
-
-def _refuse_unless_free(out: Path) -> None:
-    """Raise before any work if the folder cannot become the output."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and is not an empty folder: name a new one with --out")
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its name at the end, or vanishes."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    except OSError as error:
-        raise OutputError(f"cannot write beside {out}: {error}") from error
-    try:
-        yield folder
-        folder.chmod(0o755)  # mkdtemp's folders are private
-        os.replace(folder, out)
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # gone already where it was moved
 
 
 @contextmanager
