@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from editing.delta import WeightDelta, applied
+from labkit.facts import fill
 from labkit.models import LabModel, fingerprint
 from labkit.results import atomic_folder, atomic_write, dumps
 from labkit.runs import environment
@@ -70,7 +71,7 @@ def model_card(
         "## What was changed",
         "",
         *[
-            f"- {r['template'].replace('{}', r['subject'])} **{r['target_new']}**"
+            f"- {fill(r['template'], r['subject'])} **{r['target_new']}**"
             + (f" (was: {r['target_true']})" if r.get("target_true") else "")
             for r in rewrites
         ],

@@ -19,7 +19,7 @@ from labkit.activations import capture
 from labkit.corpus import Corpus
 from labkit.errors import InputError
 from labkit.execute import Execution
-from labkit.facts import Rewrite
+from labkit.facts import Rewrite, fill
 from labkit.models import LabModel
 
 MAX_WORDS = 10
@@ -56,7 +56,7 @@ def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
 def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
     """A filled template behind a context, with the subject's place known by offset."""
     before = f"{context} " if context else ""
-    prompt = before + template.replace("{}", subject, 1)
+    prompt = before + fill(template, subject)
     span = model.span(prompt, subject, at=len(before) + template.index("{}"))
     return Placed(model.ids(prompt), span.last)
 

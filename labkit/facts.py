@@ -28,7 +28,42 @@ def fill(template: str, subject: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fact:
+class Cloze:
+    """A prompt about a subject, as a template: what facts and rewrites have in common.
+
+    Attributes:
+        subject: Whom or what the prompt is about, as it stands in the prompt.
+        template: The prompt with exactly one `{}` for the subject.
+
+    Raises:
+        SubjectNotFound: If the subject is empty.
+        InputError: If the template does not have exactly one `{}`.
+    """
+
+    subject: str
+    template: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no prompt could be made of."""
+        if not self.subject.strip():
+            raise SubjectNotFound(
+                f"the subject of {self.template!r} is empty: name what it is about"
+            )
+        _check_templates((self.template,))
+
+    @property
+    def prompt(self) -> str:
+        """The template filled with the subject."""
+        return fill(self.template, self.subject)
+
+    @property
+    def subject_start(self) -> int:
+        """Character offset of the subject in the prompt."""
+        return self.template.index("{}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact(Cloze):
     """What a model may know: a subject, a relation prompt and an object.
 
     Attributes:
@@ -47,8 +82,6 @@ class Fact:
         EmptyTarget: If the object or an alias is an empty text.
     """
 
-    subject: str
-    template: str
     object: str | None
     relation: str | None = None
     paraphrases: tuple[str, ...] = ()
@@ -56,21 +89,10 @@ class Fact:
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what no prompt could be made of."""
-        _check_subject(self.subject, self.template)
-        _check_templates((self.template, *self.paraphrases))
-        answers = self.aliases if self.object is None else (self.object, *self.aliases)
-        _check_targets(answers, f"the fact about {self.subject!r}")
-
-    @property
-    def prompt(self) -> str:
-        """The template filled with the subject."""
-        return fill(self.template, self.subject)
-
-    @property
-    def subject_start(self) -> int:
-        """Character offset of the subject in the prompt."""
-        return self.template.index("{}")
+        """Refuse what could not be asked, or has an answer of no text."""
+        super().__post_init__()
+        _check_templates(self.paraphrases)
+        _check_targets(self.answers, f"the fact about {self.subject!r}")
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -92,7 +114,7 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rewrite:
+class Rewrite(Cloze):
     """A fact with a new object: what an edit is asked to make the model say.
 
     Attributes:
@@ -108,35 +130,15 @@ class Rewrite:
         EmptyTarget: If a target is an empty text.
     """
 
-    subject: str
-    template: str
     target_new: str
     target_true: str | None = None
     relation: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no edit could be made of."""
-        _check_subject(self.subject, self.template)
-        _check_templates((self.template,))
-        targets = (
-            (self.target_new,)
-            if self.target_true is None
-            else (
-                self.target_new,
-                self.target_true,
-            )
-        )
+        super().__post_init__()
+        targets = [t for t in (self.target_new, self.target_true) if t is not None]
         _check_targets(targets, f"the rewrite of {self.subject!r}")
-
-    @property
-    def prompt(self) -> str:
-        """The template filled with the subject."""
-        return fill(self.template, self.subject)
-
-    @property
-    def subject_start(self) -> int:
-        """Character offset of the subject in the prompt."""
-        return self.template.index("{}")
 
     @classmethod
     def from_fact(cls, fact: Fact, target_new: str) -> "Rewrite":
@@ -263,12 +265,6 @@ def _bundled(name: str) -> list[dict[str, Any]]:
     """The rows of one of the package's own JSONL files."""
     text = resources.files("labkit.data").joinpath(name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
-
-
-def _check_subject(subject: str, template: str) -> None:
-    """Raise unless the subject has some text."""
-    if not subject.strip():
-        raise SubjectNotFound(f"the subject of {template!r} is empty: name what it is about")
 
 
 def _check_templates(templates: Iterable[str]) -> None:
