@@ -1,0 +1,43 @@
+"""FFN layers as key-value memories: what a neuron detects, what it writes, what that does.
+
+- `find_triggers`, `patterns`: the prefixes that excite a key, and what they have in common
+- `words_of`, `writers`, `agreement`: the words of a value; who writes a word; does the value
+  promote what followed the key's triggers
+- `contributions`, `switched`: what each neuron adds to one answer, and what it loses without
+- `neuron_card`: all of it for one neuron
+
+References:
+    Geva et al. 2021, Transformer Feed-Forward Layers Are Key-Value Memories.
+    Geva et al. 2022, Transformer Feed-Forward Layers Build Predictions by Promoting Concepts
+    in the Vocabulary Space.
+"""
+
+from labkit.memories.cards import NeuronCard, activation_on, neuron_card
+from labkit.memories.composition import Contributions, contributions
+from labkit.memories.concordance import Agreement, agreement
+from labkit.memories.recurrence import Patterns, patterns
+from labkit.memories.switching import Switch, switched
+from labkit.memories.trigger_search import find_triggers
+from labkit.memories.triggers import Triggers
+from labkit.memories.values import Words, words_of
+from labkit.memories.writing import Writers, writers
+
+__all__ = [
+    "Agreement",
+    "Contributions",
+    "NeuronCard",
+    "Patterns",
+    "Switch",
+    "Triggers",
+    "Words",
+    "Writers",
+    "activation_on",
+    "agreement",
+    "contributions",
+    "find_triggers",
+    "neuron_card",
+    "patterns",
+    "switched",
+    "words_of",
+    "writers",
+]

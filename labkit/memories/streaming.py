@@ -1,0 +1,201 @@
+"""One pass over a corpus that keeps, for every neuron, the k prefixes that excite it most.
+
+Of each text (a piece of a document) a neuron keeps at most its strongest position, so that
+neighbouring positions of one text do not fill its places, and of several texts that begin
+alike up to that position only one. What is held is bounded by k and by the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt64
+from torch import Tensor
+
+from labkit.activations import patched
+from labkit.corpus import Corpus, Progress
+from labkit.execute import Execution
+from labkit.models import LabModel, Site
+from labkit.pieces import Piece, batches
+from labkit.tokens import TokenBatch
+
+SKIPPED = 1
+"""Positions at the head of every text that are left out.
+
+The first token is an attention sink: what neurons do there says nothing of the text
+(Xiao et al. 2023; Sun et al. 2024, Massive Activations).
+"""
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)  # of the prefixes' hash: odd, all bits mixed
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The strongest prefixes of a layer's neurons, strongest first; 0 and -1 where empty.
+
+    Attributes:
+        activation: The key's entry, with its sign.
+        piece: Index of the text.
+        pos: Position in the text at which the neuron fires.
+    """
+
+    activation: Float[np.ndarray, "neuron place"]
+    piece: Int[np.ndarray, "neuron place"]
+    pos: Int[np.ndarray, "neuron place"]
+
+
+class Best:
+    """The k best candidates of every slot so far; a slot is a sign and a neuron."""
+
+    def __init__(self, n_slots: int, k: int) -> None:
+        self.value = np.zeros((n_slots, k))
+        self.prefix = np.zeros((n_slots, k), dtype=np.uint64)
+        self.piece = np.full((n_slots, k), -1, dtype=np.int32)
+        self.pos = np.full((n_slots, k), -1, dtype=np.int32)
+
+    @property
+    def threshold(self) -> Float[np.ndarray, " slot"]:
+        """What a candidate has to reach: the k-th best; 0 where there is room."""
+        return self.value[:, -1]
+
+    def offer(
+        self,
+        slot: Int[np.ndarray, " candidate"],
+        value: Float[np.ndarray, " candidate"],
+        prefix: UInt64[np.ndarray, " candidate"],
+        piece: Int[np.ndarray, " candidate"],
+        pos: Int[np.ndarray, " candidate"],
+    ) -> None:
+        """Take in candidates. The order in which they are offered does not matter.
+
+        Ties are broken by the hash of the prefix, then by the number of the text.
+        """
+        touched = np.unique(slot)
+        k = self.value.shape[1]
+        slots = np.concatenate([np.repeat(touched, k), slot])
+        columns = [
+            np.concatenate([held[touched].ravel(), new])
+            for held, new in zip(self._held, (value, prefix, piece, pos), strict=True)
+        ]
+
+        def take(order: np.ndarray) -> None:
+            nonlocal slots, columns
+            slots, columns = slots[order], [column[order] for column in columns]
+
+        take(np.lexsort((columns[2], -columns[0], columns[1], slots)))
+        alike = (slots[1:] == slots[:-1]) & (columns[1][1:] == columns[1][:-1])
+        take(np.flatnonzero(~np.concatenate([[False], alike])))
+        take(np.lexsort((columns[1], -columns[0], slots)))
+        place = np.arange(len(slots)) - np.searchsorted(slots, slots)
+        kept = (place < k) & (columns[0] > 0)
+        for held, new, empty in zip(self._held, columns, (0, 0, -1, -1), strict=True):
+            held[touched] = empty
+            held[slots[kept], place[kept]] = new[kept]
+
+    @property
+    def _held(self) -> tuple[np.ndarray, ...]:
+        return self.value, self.prefix, self.piece, self.pos
+
+    def dominant(self, n_neurons: int) -> Table:
+        """The candidates of each neuron's stronger sign: the one with the larger sum."""
+        value, piece, pos = (
+            held.reshape(2, n_neurons, -1) for held in (self.value, self.piece, self.pos)
+        )
+        negative = (value[1].sum(axis=1) > value[0].sum(axis=1))[:, None]
+        return Table(
+            np.where(negative, -value[1], value[0]),
+            np.where(negative, piece[1], piece[0]),
+            np.where(negative, pos[1], pos[0]),
+        )
+
+
+@torch.no_grad()
+def strongest(
+    model: LabModel,
+    layers: Sequence[int],
+    corpus: Corpus,
+    *,
+    k: int,
+    min_tokens: int | None,
+    window: int,
+    memory: int,
+    progress: Progress | None = None,
+) -> tuple[dict[int, Table], int]:
+    """The strongest prefixes of every neuron of some layers, in one pass.
+
+    The pass stops behind the last of the layers and unembeds nothing. A batch is compared
+    with what each neuron keeps; only what beats that is merged.
+
+    Returns:
+        A table by layer, and the number of tokens read.
+    """
+    best = {layer: Best(2 * model.d_mlp, k) for layer in layers}
+    n_tokens = 0
+    n_read = 0
+    for some, batch in batches(model, corpus, min_tokens=min_tokens, window=window, memory=memory):
+        prefixes = prefix_hashes(batch)
+
+        looks: dict[tuple[Site, int], Callable[[Tensor], Tensor]] = {
+            ("ffn_key", layer): partial(_look, best[layer], batch, some, prefixes)
+            for layer in layers
+        }
+        with patched(model, looks):
+            Execution(model, batch).forward(stop=max(layers) + 1)
+        n_tokens += int(batch.mask.sum())
+        if progress is not None:
+            n_read = max(n_read, 1 + max(piece.document for piece in some))
+            share = n_read / len(corpus.documents)
+            if min_tokens is not None:
+                share = max(share, n_tokens / min_tokens)
+            progress("looking for what excites each neuron", min(1.0, share))
+    return {layer: found.dominant(model.d_mlp) for layer, found in best.items()}, n_tokens
+
+
+def _look(
+    best: Best,
+    batch: TokenBatch,
+    some: list[Piece],
+    prefixes: UInt64[np.ndarray, "row pos"],
+    key: Float[Tensor, "row pos d_mlp"],
+) -> Float[Tensor, "row pos d_mlp"]:
+    """Look at a batch's keys as they pass: offer what beats what is kept, change nothing."""
+    if batch.shape[1] > SKIPPED:
+        _compare(best, batch, some, prefixes, key)
+    return key
+
+
+def _compare(
+    best: Best, batch: TokenBatch, some: list[Piece], prefixes: np.ndarray, key: Tensor
+) -> None:
+    """Offer the strongest position of every text, by sign, where it reaches the threshold."""
+    seen = batch.mask.cumsum(dim=1) > SKIPPED
+    key = key[:, SKIPPED:]
+    if not bool(seen[:, SKIPPED:].all()):
+        key = key.masked_fill(~seen[:, SKIPPED:, None], 0)
+    (high, where_high), (low, where_low) = key.max(dim=1), key.min(dim=1)
+    value = torch.cat([high, -low], dim=1)  # [row, slot]
+    where = torch.cat([where_high, where_low], dim=1)
+    threshold = torch.from_numpy(best.threshold).to(value)
+    row, slot = ((value >= threshold) & (value > 0)).nonzero(as_tuple=True)
+    if not len(row):
+        return
+    column = (where[row, slot] + SKIPPED).cpu().numpy()
+    chosen = value[row, slot].double().cpu().numpy()
+    rows, slots = row.cpu().numpy(), slot.cpu().numpy()
+    padding = batch.shape[1] - batch.lengths.cpu().numpy()
+    index = np.array([piece.index for piece in some])
+    best.offer(slots, chosen, prefixes[rows, column], index[rows], column - padding[rows])
+
+
+def prefix_hashes(batch: TokenBatch) -> UInt64[np.ndarray, "prompt pos"]:
+    """A 64-bit number for every prefix of every prompt, the same for the same tokens."""
+    ids, mask = batch.ids.cpu().numpy().astype(np.uint64), batch.mask.cpu().numpy()
+    hashes = np.zeros(ids.shape, dtype=np.uint64)
+    running = np.zeros(len(ids), dtype=np.uint64)
+    for column in range(ids.shape[1]):
+        grown = (running ^ (running >> np.uint64(29))) * _BASE + ids[:, column] + np.uint64(1)
+        running = np.where(mask[:, column], grown, running)
+        hashes[:, column] = running
+    return hashes

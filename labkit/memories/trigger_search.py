@@ -1,0 +1,199 @@
+"""Look for the triggers of every neuron: in the cache, or in one pass over a corpus."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from labkit.corpus import Corpus, Progress, corpus_of
+from labkit.errors import EmptyPrompt, InputError
+from labkit.execute import MEMORY
+from labkit.fetch import cache_dir
+from labkit.memories.streaming import SKIPPED, Table, strongest
+from labkit.memories.triggers import Triggers
+from labkit.models import LabModel
+from labkit.pieces import pieces
+from labkit.results import atomic_write
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+K = 10
+WINDOW = 256
+
+
+def find_triggers(
+    model: LabModel,
+    layers: Iterable[int] | None = None,
+    corpus: Corpus | None = None,
+    *,
+    k: int = K,
+    min_tokens: int | None = None,
+    window: int = WINDOW,
+    memory: int = MEMORY,
+    progress: Progress | None = None,
+) -> Triggers:
+    """The strongest triggers of all neurons of some layers, cached or in one pass.
+
+    Args:
+        model: The model.
+        layers: Which layers; all by default.
+        corpus: The text; by default the model's own (`labkit.corpus.corpus_of`).
+        k: Triggers to keep of each neuron.
+        min_tokens: Stop reading after so many tokens; the whole corpus by default.
+        window: Documents are cut into texts of at most so many tokens.
+        memory: Bound on the activations of a forward run, in bytes.
+        progress: Called as the pass goes on.
+
+    Raises:
+        LayerOutOfRange: For a layer that the model does not have.
+        InputError: If `k`, `min_tokens` or `window` is out of range.
+        EmptyPrompt: If no text of the corpus has two tokens.
+
+    References:
+        Geva et al. 2021, Transformer Feed-Forward Layers Are Key-Value Memories, section 3.1.
+
+    Differs from the paper: one trigger a text at most (neighbouring positions would fill the
+    places), and one a prefix where texts begin alike; the first position of a text counts
+    for nothing (an attention sink); the stronger sign of a gated neuron; texts are pieces
+    of documents, not sentences; k is 10, not 25.
+    """
+    chosen = sorted(
+        {model.layer(layer) for layer in (range(model.n_layers) if layers is None else layers)}
+    )
+    if not chosen or k < 1 or window <= SKIPPED or (min_tokens is not None and min_tokens < 1):
+        raise InputError(
+            f"triggers need a layer, k of at least 1 (not {k}), a window of at least "
+            f"{SKIPPED + 1} tokens (not {window}), and at least one token to read"
+        )
+    if model.n_ctx is not None and window > model.n_ctx:
+        raise InputError(f"a window of {window} tokens: {model.name} reads {model.n_ctx} at most")
+    corpus = corpus_of(model, progress=progress) if corpus is None else corpus
+    texts = pieces(model, corpus, min_tokens=min_tokens, window=window)
+    if all(len(piece.ids) <= SKIPPED for piece in texts):
+        raise EmptyPrompt(f"no text of the corpus ({corpus.source}) has {SKIPPED + 1} tokens")
+    files = {layer: cache_file(model, layer, corpus, k, min_tokens, window) for layer in chosen}
+    tables, n_tokens = _read(files)
+    missing = [layer for layer in chosen if layer not in tables]
+    if missing:
+        found, n_tokens = strongest(
+            model,
+            missing,
+            corpus,
+            k=k,
+            min_tokens=min_tokens,
+            window=window,
+            memory=memory,
+            progress=progress,
+        )
+        for layer, table in found.items():
+            _write(files[layer], table, n_tokens)
+        tables |= found
+        logger.info("triggers of layers %s in %d tokens (%s)", missing, n_tokens, corpus.source)
+    config = {"k": k, "min_tokens": min_tokens, "window": window}
+    return _assembled(model, chosen, corpus, tables, n_tokens, config)
+
+
+def cache_file(
+    model: LabModel, layer: int, corpus: Corpus, k: int, min_tokens: int | None, window: int
+) -> Path:
+    """Where a layer's triggers are cached: named by everything that they depend on."""
+    parts = {
+        "format": FORMAT,
+        "model": model.fingerprint,
+        "dtype": str(model.dtype),
+        "prepend_bos": model.prepend_bos,
+        "layer": layer,
+        "corpus": corpus.digest,
+        "k": k,
+        "min_tokens": min_tokens,
+        "window": window,
+        "skipped": SKIPPED,
+    }
+    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "triggers" / f"{name}.safetensors"
+
+
+def _read(files: Mapping[int, Path]) -> tuple[dict[int, Table], int]:
+    """The layers that are cached and sound, and the number of tokens behind them."""
+    tables: dict[int, Table] = {}
+    n_tokens = 0
+    for layer, path in files.items():
+        try:
+            with safe_open(path, framework="pt") as file:
+                read = int(file.metadata()["n_tokens"])
+                arrays = [file.get_tensor(name).numpy() for name in _ARRAYS]
+        except FileNotFoundError:
+            continue
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            logger.warning("the cached triggers %s are damaged, looking again: %s", path, error)
+            continue
+        tables[layer], n_tokens = Table(*arrays), read
+    return tables, n_tokens
+
+
+_ARRAYS = ("activation", "piece", "pos")
+
+
+def _write(path: Path, table: Table, n_tokens: int) -> None:
+    """Cache a layer's triggers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: torch.from_numpy(getattr(table, name).copy()) for name in _ARRAYS}
+    atomic_write(path, save(arrays, metadata={"n_tokens": str(n_tokens)}))
+
+
+def _assembled(
+    model: LabModel,
+    layers: Sequence[int],
+    corpus: Corpus,
+    tables: Mapping[int, Table],
+    n_tokens: int,
+    config: dict[str, Any],
+) -> Triggers:
+    """The tables with the texts that they speak of: a second walk over the corpus, no model."""
+    activation, piece_index, pos = (
+        np.stack([getattr(tables[layer], name) for layer in layers]) for name in _ARRAYS
+    )
+    wanted = np.unique(piece_index[piece_index >= 0])
+    every = pieces(model, corpus, min_tokens=config["min_tokens"], window=config["window"])
+    numbers = set(wanted.tolist())
+    texts = [piece for piece in every if piece.index in numbers]
+    ids = [[*text.ids, -1 if text.following is None else text.following] for text in texts]
+    token_ids = np.array([token for text in ids for token in text], dtype=np.int32)
+    return Triggers(
+        layers=tuple(layers),
+        activation=activation,
+        text=np.where(piece_index >= 0, np.searchsorted(wanted, piece_index), -1).astype(np.int32),
+        pos=pos,
+        token_ids=token_ids,
+        starts=np.cumsum([0, *map(len, ids)]),
+        documents=np.array([text.document for text in texts], dtype=np.int64),
+        offsets=np.array([text.start for text in texts], dtype=np.int64),
+        vocabulary=spaced(model, [int(token) for token in np.unique(token_ids) if token >= 0]),
+        n_tokens=n_tokens,
+        corpus=corpus.source,
+        corpus_digest=corpus.digest,
+        model=model.name,
+        fingerprint=model.fingerprint,
+        config=config,
+    )
+
+
+def spaced(model: LabModel, ids: Iterable[int]) -> dict[int, str]:
+    """What tokens read as inside a text: some tokenizers write a token's space only there."""
+    decode = model.tokenizer.decode
+    word = model.tokenizer("the", add_special_tokens=False).input_ids[-1:]
+    before = decode(word)
+
+    def read(token: int) -> str:
+        joined = decode([*word, token])
+        return joined[len(before) :] if joined.startswith(before) else decode([token])
+
+    return {token: read(token) for token in ids}

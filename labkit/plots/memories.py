@@ -1,0 +1,304 @@
+"""Pictures of FFN memories: who contributes, what is promoted, what triggers share."""
+
+import numpy as np
+import pandas as pd
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from labkit.plots.theme import (
+    COLOURS,
+    HEIGHT,
+    layer_axis,
+    require_columns,
+    text,
+    themed,
+    token_label,
+    translucent,
+)
+
+INTERVAL = ("mean", "low", "high")
+_ROW = 22  # pixels a bar
+
+
+def contribution_bars(frame: pd.DataFrame, *, answer: str, title: str | None = None) -> go.Figure:
+    """What FFN and attention of every layer add to a logit, stacked; rest beside them.
+
+    Args:
+        frame: Columns `component` ("attention", "FFN", and others for the rest), `layer`
+            (-1 for the rest), `logit`, one row a component.
+        answer: The token whose logit is shared out.
+        title: Replaces the default title.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    rows = require_columns(frame, ("component", "layer", "logit"))
+    layers, rest = rows[rows["layer"] >= 0], rows[rows["layer"] < 0]
+    n_layers = int(layers["layer"].max()) + 1
+    names = [*rest["component"]]
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        column_widths=[1 - 0.1 * max(1, len(names)), 0.1 * max(1, len(names))],
+    )
+    for name, colour in (("FFN", COLOURS[0]), ("attention", COLOURS[1])):
+        some = layers[layers["component"] == name].sort_values("layer")
+        figure.add_bar(
+            x=some["layer"],
+            y=some["logit"],
+            name=name,
+            marker={"color": colour, "line": {"width": 0}},
+            hovertemplate=f"{name} of layer %{{x}}: %{{y:+.3f}}<extra></extra>",
+            row=1,
+            col=1,
+        )
+    figure.add_bar(
+        x=list(map(text, names)),
+        y=rest["logit"],
+        marker={"color": COLOURS[4]},
+        showlegend=False,
+        hovertemplate="%{x}: %{y:+.3f}<extra></extra>",
+        row=1,
+        col=2,
+    )
+    figure.update_layout(barmode="relative", bargap=0.15)
+    figure.update_xaxes(title_text="layer", col=1, **layer_axis(n_layers))
+    figure.update_yaxes(title_text=f"added to the logit of {token_label(answer)}", col=1)
+    return themed(
+        figure,
+        title or f"What adds to the logit of {answer.strip()}",
+        f"all bars sum to the logit, {rows['logit'].sum():.2f}",
+        legend=True,
+    )
+
+
+def switch_bars(frame: pd.DataFrame, *, title: str) -> go.Figure:
+    """Predicted, direct and total change of a logit, for named and for random neurons.
+
+    Args:
+        frame: Columns `effect, neurons` ("named", "random"), `mean, low, high, n`.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    rows = require_columns(frame, ("effect", "neurons", *INTERVAL, "n"))
+    figure = go.Figure()
+    for index, (which, some) in enumerate(rows.groupby("neurons", sort=False)):
+        many = int(some["n"].max())
+        figure.add_bar(
+            x=some["effect"],
+            y=some["mean"],
+            name=f"{which}, {many} draws" if many > 1 else str(which),
+            error_y=_error(some) if many > 1 else None,
+            marker={"color": COLOURS[index % len(COLOURS)]},
+            hovertemplate="%{x}: %{y:+.3f}",
+        )
+    figure.update_layout(barmode="group", bargap=0.3)
+    figure.update_yaxes(title_text="change of the logit")
+    return themed(figure, title, legend=True)
+
+
+def words_bars(frame: pd.DataFrame, *, title: str) -> go.Figure:
+    """The words that a value row promotes (right) and suppresses (left).
+
+    Args:
+        frame: Columns `direction` ("promoted", "suppressed"), `token`, `logit`.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    rows = require_columns(frame, ("direction", "token", "logit"))
+    figure = go.Figure()
+    add_words(figure, rows)
+    height = max(HEIGHT - 60, 130 + _ROW * len(rows))
+    return themed(figure, title, height=height, legend=True)
+
+
+def add_words(
+    figure: go.Figure, rows: pd.DataFrame, row: int | None = None, col: int | None = None
+) -> None:
+    """Bars of promoted and suppressed words, largest logit on top, into a panel."""
+    rows = rows.sort_values("logit", ascending=False, kind="stable").reset_index(drop=True)
+    for direction, colour in (("promoted", COLOURS[0]), ("suppressed", COLOURS[1])):
+        some = rows[rows["direction"] == direction]
+        figure.add_bar(
+            y=some.index,
+            x=some["logit"],
+            orientation="h",
+            name=direction,
+            marker={"color": colour},
+            text=[token_label(token) for token in some["token"]],
+            textposition="none",
+            hovertemplate="%{text}: %{x:+.3f}<extra></extra>",
+            row=row,
+            col=col,
+        )
+    figure.update_yaxes(
+        tickvals=list(rows.index),
+        ticktext=[token_label(token) for token in rows["token"]],
+        range=[len(rows) - 0.5, -0.5],
+        showgrid=False,
+        row=row,
+        col=col,
+    )
+    figure.update_xaxes(title_text="logit, from the vocabulary's mean", row=row, col=col)
+
+
+def writers_bars(frame: pd.DataFrame, *, token: str, title: str) -> go.Figure:
+    """The neurons that promote a token most, with the token's rank in each value.
+
+    Args:
+        frame: Columns `layer, neuron, logit, rank`, best first.
+        token: The token.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    rows = require_columns(frame, ("layer", "neuron", "logit", "rank")).reset_index(drop=True)
+    ranks = [f"rank {rank + 1}" for rank in rows["rank"]]
+    figure = go.Figure(
+        go.Bar(
+            y=rows.index,
+            x=rows["logit"],
+            orientation="h",
+            marker={"color": [COLOURS[0] if rank == 0 else COLOURS[2] for rank in rows["rank"]]},
+            text=ranks,
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="%{x:.3f}, %{text}<extra></extra>",
+        )
+    )
+    labels = [
+        f"L{layer}N{neuron}" for layer, neuron in zip(rows["layer"], rows["neuron"], strict=True)
+    ]
+    figure.update_yaxes(
+        tickvals=list(rows.index), ticktext=labels, range=[len(rows) - 0.5, -0.5], showgrid=False
+    )
+    widest = float(rows["logit"].abs().max())
+    figure.update_xaxes(
+        title_text=f"logit of {token_label(token)} in the value, from the vocabulary's mean",
+        range=[min(0.0, float(rows["logit"].min())), 1.12 * widest],
+    )
+    return themed(figure, title, height=max(HEIGHT - 60, 120 + _ROW * len(rows)))
+
+
+def patterns_curves(
+    frame: pd.DataFrame,
+    *,
+    title: str,
+    measures: tuple[str, ...] = ("last token", "last two tokens", "shared words"),
+) -> go.Figure:
+    """The share of triggers with a pattern, by layer, with bands; controls dashed.
+
+    Args:
+        frame: Columns `layer, measure, source` ("triggers", "control"), `mean, low, high, n`.
+        title: Title of the figure.
+        measures: Which measures to draw.
+
+    Raises:
+        InputError: If a column is missing, or a measure has no rows.
+    """
+    rows = require_columns(frame, ("layer", "measure", "source", *INTERVAL, "n"))
+    figure = go.Figure()
+    for index, measure in enumerate(measures):
+        for source in ("triggers", "control"):
+            some = rows[(rows["measure"] == measure) & (rows["source"] == source)]
+            some = require_columns(some, INTERVAL).sort_values("layer")
+            _curve(
+                figure,
+                some,
+                measure if source == "triggers" else "random prefixes",
+                index,
+                dashed=source == "control",
+                group=measure,
+            )
+    n_neurons = int(rows["n"].max())
+    figure.update_xaxes(title_text="layer", **_layers(rows["layer"]))
+    figure.update_yaxes(title_text="share of a neuron's triggers", range=[0, 1.02])
+    figure.update_layout(hovermode="x unified")
+    subtitle = f"mean over {n_neurons} neurons a layer, 95 % bands; dashed: random prefixes"
+    return themed(figure, title, subtitle, legend=True)
+
+
+def agreement_curve(frame: pd.DataFrame, *, top: int = 1, title: str) -> go.Figure:
+    """How often a value promotes what followed its key's strongest trigger, by layer.
+
+    Args:
+        frame: Columns `layer, mean, low, high, n, chance`.
+        top: The next token is among so many that the value promotes most.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    rows = require_columns(frame, ("layer", *INTERVAL, "n", "chance")).sort_values("layer")
+    figure = go.Figure()
+    _curve(figure, rows, "value and key", 0)
+    chance = rows.assign(mean=rows["chance"], low=rows["chance"], high=rows["chance"])
+    _curve(figure, chance, "paired at random", 1, dashed=True)
+    figure.update_xaxes(title_text="layer", **_layers(rows["layer"]))
+    what = "the top token" if top == 1 else f"among the top {top}"
+    figure.update_yaxes(title_text=f"next token is {what}", rangemode="tozero", tickformat=".0%")
+    figure.update_layout(hovermode="x unified")
+    subtitle = f"share of {int(rows['n'].max())} neurons a layer, 95 % band"
+    return themed(figure, title, subtitle, legend=True)
+
+
+def _curve(
+    figure: go.Figure,
+    rows: pd.DataFrame,
+    name: str,
+    index: int,
+    *,
+    dashed: bool = False,
+    group: str | None = None,
+) -> None:
+    """A curve with its band; dashed ones are controls, and thinner."""
+    colour = COLOURS[index % len(COLOURS)]
+    if bool((rows["high"] > rows["low"]).any()):
+        figure.add_scatter(
+            x=pd.concat([rows["layer"], rows["layer"][::-1]]),
+            y=pd.concat([rows["high"], rows["low"][::-1]]),
+            fill="toself",
+            fillcolor=translucent(colour, 0.22),
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=group or name,
+        )
+    figure.add_scatter(
+        x=rows["layer"],
+        y=rows["mean"],
+        name=text(name),
+        legendgroup=group or name,
+        showlegend=not dashed or group is None,
+        mode="lines" if dashed else "lines+markers",
+        line={
+            "color": colour,
+            "width": 1.5 if dashed else 2,
+            "dash": "dash" if dashed else "solid",
+        },
+        marker={"size": 5, "symbol": ("circle", "square", "diamond")[index % 3]},
+        customdata=rows[["low", "high"]].to_numpy(),
+        hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
+    )
+
+
+def _layers(layers: pd.Series) -> dict:
+    """The axis of the layers that there are."""
+    first, last = int(layers.min()), int(layers.max())
+    return layer_axis(last - first + 1) | {"range": [first - 0.5, last + 0.5]}
+
+
+def _error(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Distances from the mean to the ends of the interval."""
+    return {
+        "type": "data",
+        "array": (rows["high"] - rows["mean"]).to_numpy(),
+        "arrayminus": (rows["mean"] - rows["low"]).to_numpy(),
+    }
