@@ -270,22 +270,23 @@ def case_records(found: Any) -> list[dict[str, Any]]:
 
 def metrics(demo: Demo) -> dict[str, Any]:
     """The demo's numbers, JSON-ready."""
-    before, after = demo.located.peak(), demo.relocated.peak()
     return {
         "audit": demo.audit.metrics(),
-        "located": {
-            "peak": {"pos": before[0], "layer": before[1]},
-            "indirect_effect": demo.located.indirect_effect(*before).to_dict(),
-            "total_effect": demo.located.total_effect.to_dict(),
-        },
-        "relocated": {
-            "peak": {"pos": after[0], "layer": after[1]},
-            "indirect_effect": demo.relocated.indirect_effect(*after).to_dict(),
-            "total_effect": demo.relocated.total_effect.to_dict(),
-        },
+        "located": _strongest(demo.located),
+        "relocated": _strongest(demo.relocated),
         "edit": dict(demo.delta.provenance),
         "reload": asdict(demo.reload),
         "seconds": demo.seconds,
+    }
+
+
+def _strongest(trace: TraceResult) -> dict[str, Any]:
+    """Where a trace is strongest, and its effects there."""
+    pos, layer = trace.peak()
+    return {
+        "peak": {"pos": pos, "layer": layer},
+        "indirect_effect": trace.indirect_effect(pos, layer).to_dict(),
+        "total_effect": trace.total_effect.to_dict(),
     }
 
 
