@@ -27,6 +27,10 @@ class SelfCheckFailed(LabkitError):
     """A loaded model broke one of the laws that the lab's numbers rest on."""
 
 
+class NotDecomposable(LabkitError):
+    """A model's logit is not the sum of what its parts write, so no part can be given a share."""
+
+
 class FingerprintMismatch(LabkitError):
     """An artefact made with one model was handed to another."""
 
@@ -39,6 +43,14 @@ class LayerOutOfRange(InputError):
     """A layer index that the model does not have."""
 
 
+class NeuronOutOfRange(InputError):
+    """An FFN neuron that the model's blocks do not have."""
+
+
+class NotOneToken(InputError):
+    """A text that the tokenizer cuts into several tokens, where one token was asked for."""
+
+
 class EmptyPrompt(InputError):
     """A prompt with no text, or with no token."""
 
@@ -49,6 +61,10 @@ class EmptyTarget(InputError):
 
 class SubjectNotFound(InputError):
     """The subject does not occur in the prompt."""
+
+
+class NothingToTrace(InputError):
+    """A prompt of one token, or of the subject alone: nothing lies between it and an answer."""
 
 
 class DuplicateSubject(InputError):

@@ -29,6 +29,7 @@ def trace_heatmap(
     corrupted: float,
     subject_positions: Collection[int],
     kind: str = "resid",
+    severed: str | None = None,
     n_draws: int | None = None,
     title: str | None = None,
 ) -> go.Figure:
@@ -45,6 +46,7 @@ def trace_heatmap(
         corrupted: Mean P(answer) with the subject corrupted and nothing restored.
         subject_positions: Values of `pos` that belong to the subject.
         kind: What is restored: a key of `STATES`, or words of your own.
+        severed: Whose outputs were held at their corrupted values, likewise.
         n_draws: Number of noise draws, for the hover text.
         title: Replaces the default title.
 
@@ -57,6 +59,7 @@ def trace_heatmap(
         token_label(tokens[pos]) + (" *" if pos in subject_positions else "") for pos in mean.index
     ]
     bottom, top = sorted((clean, corrupted))
+    held = f", {STATES.get(severed, severed)}s held" if severed else ""
     draws = f" over {n_draws} noise draws" if n_draws else ""
     heatmap = go.Heatmap(
         z=mean.to_numpy(),
@@ -83,7 +86,7 @@ def trace_heatmap(
     )
     return themed(
         figure,
-        title or f"P({answer.strip()}) after restoring the {STATES.get(kind, kind)}",
+        title or f"P({answer.strip()}) after restoring the {STATES.get(kind, kind)}{held}",
         f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
         height=max(HEIGHT, 150 + 26 * len(labels)),
     )
