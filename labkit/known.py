@@ -13,10 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
 
+from labkit import stats
+from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import next_token_logits
-from labkit.facts import Fact, fill
+from labkit.facts import Fact, bundled_facts, fill
 from labkit.models import LabModel
 from labkit.stats import Estimate, proportion
 from labkit.tokens import target_ids
@@ -153,6 +156,59 @@ def known_facts(model: LabModel, facts: Sequence[Fact], *, template: int = 0) ->
                 )
             )
     return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
+
+
+def facts_of(model: LabModel) -> list[Fact]:
+    """The facts that a model can be asked about: its own world's, or the bundled ones."""
+    if model.name == "pocket":
+        from labkit import pocket
+
+        return pocket.facts()
+    return bundled_facts()
+
+
+def known_sample(
+    model: LabModel, n: int, *, seed: int = 0, progress: Progress | None = None
+) -> KnownFacts:
+    """Some facts that a model knows, drawn evenly over relations.
+
+    Relations take turns, each giving its facts in a drawn order, and facts are asked until
+    `n` are known: a handful of large relations cannot crowd out the others.
+
+    Args:
+        model: The model.
+        n: How many known facts are wanted.
+        seed: Seed of the draw.
+        progress: Called as facts are asked.
+
+    Returns:
+        The first `n` known facts, and among `asked` all that were asked on the way.
+
+    Raises:
+        InputError: If `n` is not positive, or the model knows fewer.
+    """
+    if n < 1:
+        raise InputError(f"{n} known facts: ask for at least one")
+    facts = facts_of(model)
+    draw = stats.generator(seed, "known sample")
+    turns: dict[str | None, int] = {}
+    placed = []
+    for number in torch.randperm(len(facts), generator=draw).tolist():
+        turn = turns.get(facts[number].relation, 0)
+        turns[facts[number].relation] = turn + 1
+        placed.append((turn, number))
+    order = [facts[number] for _, number in sorted(placed)]
+    asked: list[KnownFact] = []
+    n_known = 0
+    for start in range(0, len(order), PROMPTS_AT_ONCE):
+        for row in known_facts(model, order[start : start + PROMPTS_AT_ONCE]).asked:
+            asked.append(row)
+            n_known += row.rank == 1
+            if n_known == n:
+                return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
+        if progress is not None:
+            progress(f"{n_known} of {n} known facts found", n_known / n)
+    raise InputError(f"{model.name} knows {n_known} of {len(facts)} facts, {n} are asked for")
 
 
 def _prompt(fact: Fact, template: int) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections import Counter
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from labkit.facts import (
     bundled_relations,
     fill,
 )
-from labkit.known import known_facts
+from labkit.known import facts_of, known_facts, known_sample
 from labkit.models import load
 
 FACTS = bundled_facts()
@@ -195,6 +196,20 @@ def test_known_facts_ranks_as_the_plain_model_does(model):
         best = max(firsts, key=lambda token: logits[token])
         assert row.rank == int((logits.argsort(descending=True) == best).nonzero()) + 1
         assert row.probability == pytest.approx(float(logits.softmax(-1)[best]), rel=1e-4)
+
+
+def test_a_sample_of_known_facts_spreads_over_relations():
+    pocket = load("pocket")
+    found = known_sample(pocket, 40)
+    assert len(found) == 40 and all(row.rank == 1 for row in found)
+    counts = Counter(row.fact.relation for row in found.asked)
+    relations = {fact.relation for fact in facts_of(pocket)}
+    assert set(counts) == relations and max(counts.values()) - min(counts.values()) <= 1
+    again, other = known_sample(pocket, 40), known_sample(pocket, 40, seed=1)
+    assert again.facts == found.facts != other.facts
+    for wanted in (0, 10**6):
+        with pytest.raises(InputError):
+            known_sample(pocket, wanted)
 
 
 def test_a_fact_is_known_if_the_top_token_begins_an_answer(model, monkeypatch):

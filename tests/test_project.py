@@ -25,6 +25,7 @@ DOORS = {
     "plotly": lambda path: path.startswith("labkit/plots/"),
     "transformer_lens": lambda path: (
         path in {f"labkit/{name}.py" for name in ("models", "activations", "readout")}
+        or path.startswith("labkit/locate/")  # which wraps its analysis tools
     ),
 }
 
