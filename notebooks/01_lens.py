@@ -1,0 +1,159 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The lens: layer by layer, what can already be read?
+#
+# **Question.** A model answers after its last block. How much of the answer is there after the
+# first, the tenth, the twentieth? And is what one reads on the way *the fact*, or only the
+# kind of word that is wanted?
+#
+# The logit lens treats every hidden state as if it were the last: final norm, unembedding,
+# read the words. The claim at stake is C2 of the surveys that this lab puts to the test:
+# factual knowledge sits mostly in the middle layers and grows with depth.
+#
+# Any causal language model will do; `"pocket"` ships with the package and runs in seconds.
+
+# %%
+import os
+
+import numpy as np
+import pandas as pd
+
+from labkit import load, logit_lens, predict
+from labkit.cases import demo_case_of
+from labkit.known import known_sample
+from labkit.locate import readable
+from labkit.memories import contributions
+from labkit.plots import use_in_notebooks
+from labkit.readout import direct_logit_attribution
+
+# %%
+# Or "pocket", a folder in transformers' format, a hub id.
+MODEL = os.environ.get("LABKIT_MODEL", "smollm2-135m")
+
+use_in_notebooks()
+model = load(MODEL)
+model
+
+# %% [markdown]
+# ## 1. One prompt
+#
+# **Prediction.** The answer does not seep in from the first layer on. At the last token there
+# is first a long stretch of words that fit nothing, then words of the right kind, then the
+# answer.
+
+# %%
+case = demo_case_of(model)
+prompt, answer = case.rewrite.prompt, case.rewrite.target_true
+predict(model, prompt).figure()
+
+# %%
+lens = logit_lens(model, prompt, answer=answer)
+lens.figure()
+
+# %%
+lens.figure_at_last()
+
+# %% [markdown]
+# ## 2. Who pushes it there?
+#
+# The residual stream is a sum: embedding, then what every attention and every FFN adds. So is
+# the logit of the answer, once the scale of the final norm is held fixed. Bars above zero
+# push the answer up, bars below push it down; together they *are* the logit.
+
+# %%
+parts = contributions(model, prompt, answer)
+parts.figure()
+
+# %% [markdown]
+# The same decomposition by transformer_lens' own tool, as a check on ours: the components that
+# add most, and the sum of all of them.
+
+# %%
+table = direct_logit_attribution(model, prompt, answer)
+print(f"sum here {parts.total:.3f}, sum there {table['logit'].sum():.3f}")
+table.reindex(table["logit"].abs().sort_values(ascending=False).index).head(8)
+
+# %% [markdown]
+# These are *direct* contributions only. A layer that tells later layers what to write has
+# moved the answer and gets no credit here.
+
+# %% [markdown]
+# ## 3. Many facts, with a control
+#
+# One prompt is a story. Facts that this model knows, drawn evenly over relations, are a sample.
+#
+# **Prediction.** If the lens reads the fact, the answer's curve leaves the control's in the
+# middle layers. The control is *another object of the same relation*: another city, another
+# language. Where both rise together, the model has understood what kind of word is wanted and
+# not yet which.
+
+# %%
+n_facts = 100
+known = known_sample(model, n_facts)
+print(f"{len(known)} facts that it knows, of {len(known.asked)} asked")
+known.by_relation().sort_values("known", ascending=False).head(8)
+
+# %%
+found = readable(model, known.facts)
+found.figure()
+
+# %%
+found.figure_top()
+
+# %% [markdown]
+# ## 4. Where is an answer settled?
+#
+# The first layer from which on the answer stays the top word, fact by fact. The spread matters
+# as much as the middle: a mean layer that no fact has is not a place.
+
+# %%
+print(f"settled in the end: {found.share_settled}")
+layers = pd.Series(found.settled, name="settled at layer")
+layers.describe().to_frame().T.round(1)
+
+# %%
+found.relations_frame().sort_values("median layer").head(12)
+
+# %% [markdown]
+# ## Conclusion
+#
+# In depth, 0 the first block and 1 the last:
+
+# %%
+depth = {share: found.settled_at(share) / (model.n_layers - 1) for share in (0.1, 0.5, 0.9)}
+print({f"{share:.0%} of facts settled by": round(at, 2) for share, at in depth.items()})
+gap = (found.probability[0] - found.probability[1]).mean(axis=0)
+print(f"half of the final gap to the control is reached at layer {np.argmax(gap > gap[-1] / 2)}")
+
+# %% [markdown]
+# What this notebook asserts: the parts of the logit sum to the logit; in the end the answers
+# stand far above their controls; and half of the facts are not readable before the middle of
+# the model. On `smollm2-135m` facts become readable late, well above the middle: C2, read
+# through this lens, does not hold for it as stated.
+
+# %%
+assert abs(parts.total - table["logit"].sum()) < 1e-2
+last = found.to_frame().groupby("token", sort=False).last()
+assert last.loc["the answer", "low"] > last.loc["another object of the relation", "high"]
+assert depth[0.5] > 0.5, depth
+print("all of it holds")
+
+# %% [markdown]
+# **What this does not show.** Readable is not stored. The fact may sit in an early layer of the
+# *subject's* token (where this lens, at the last token, never looked), in a basis that the
+# unembedding does not read. Notebook 03 intervenes instead of reading.
+#
+# **Try.** Another model; your own prompt and answer in part 1; facts the model does *not* know
+# (`known.asked` holds them): does the lens show the answer on the way, and lose it again?
