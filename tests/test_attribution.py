@@ -1,13 +1,20 @@
 """An attribution is the slope of the exact trace, measured by hand-written hooks."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, SubjectNotFound
+from labkit.errors import (
+    EmptyTarget,
+    FingerprintMismatch,
+    InputError,
+    NothingToTrace,
+    SubjectNotFound,
+)
 from labkit.execute import repeat_rows
 from labkit.facts import Fact
 from labkit.locate.attribution import AttributionPatching, first_order
@@ -106,6 +113,7 @@ def test_small_noise_makes_it_exact(exact):
     fact, small = FACT, {"noise": 1e-3, "samples": SAMPLES}
     trace = CausalTrace(**small)(exact, fact)
     result = AttributionPatching(**small)(exact, fact)
+    np.testing.assert_allclose(result.corrupted, trace.corrupted, rtol=1e-5)  # the same draws
     effect = trace.cells.astype(float) - trace.corrupted[:, None, None].astype(float)
     np.testing.assert_allclose(result.effects, effect, atol=0.05 * np.abs(effect).max())
     agreement = result.agreement(trace)
@@ -262,6 +270,17 @@ def test_agreement_is_the_correlation_of_the_mean_effects(tmp_path):
     assert again.title == found.title and np.array_equal(again.exact, found.exact)
 
 
+def test_only_traced_cells_are_compared():
+    cells = np.random.default_rng(1).uniform(size=(4, 3, 5))
+    effects = np.random.default_rng(2).uniform(size=(4, 3, 5))
+    result, trace = pair_of_results(effects, cells)
+    cells[:, 2] = np.nan
+    found = result.agreement(replace(trace, cells=np.float32(cells)))
+    assert found.spearman.mean == found.spearman_subject.mean
+    assert found.spearman.mean != result.agreement(trace).spearman.mean
+    assert "5 cells" in found.title and found.figure().data
+
+
 def test_an_approximation_that_is_exact_agrees_fully():
     cells = np.random.default_rng(1).uniform(size=(4, 3, 5))
     result, trace = pair_of_results(cells - 0.1, cells)
@@ -280,6 +299,7 @@ def test_an_approximation_that_is_exact_agrees_fully():
         ({"answer": " e"}, InputError),
         ({"config": {"window": 3, "noise": 3.0}}, InputError),
         ({"config": {"window": None, "noise": 1.0}}, InputError),
+        ({"config": {"window": None, "noise": 3.0, "severed": "ffn"}}, InputError),
     ],
 )
 def test_only_the_same_question_can_agree(changed, error):
@@ -331,6 +351,10 @@ def test_nothing_to_attribute_is_refused(tiny):
     model, method = tiny("llama"), AttributionPatching(samples=1)
     with pytest.raises(SubjectNotFound):
         method(model, Fact.from_prompt("the cat is in", "dog"))
+    with pytest.raises(NothingToTrace, match="one token"):
+        method(model, Fact(subject="the", template="{}", object=" of"))
+    with pytest.raises(NothingToTrace, match="whole prompt"):
+        method(model, Fact(subject="the cat", template="{}", object=" of"))
     with pytest.raises(EmptyTarget):
         Fact(subject="cat", template="the {} is in", object=" ")
 

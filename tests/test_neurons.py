@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from labkit import plots
-from labkit.errors import EmptyTarget, FingerprintMismatch, InputError
+from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, NothingToTrace
 from labkit.facts import Fact
 from labkit.locate.neurons import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.locate.switching import NeuronTest, switch
@@ -322,8 +322,10 @@ def test_a_configuration_that_means_nothing_is_refused(wrong, unchecked):
 
 def test_questions_without_an_answer_are_refused(tiny):
     model, method = tiny("gpt2"), KnowledgeNeurons(steps=1)
-    with pytest.raises(InputError, match="single token"):
+    with pytest.raises(NothingToTrace, match="one token"):
         method(model, Fact(subject="the", template="{}", object=" of"))
+    with pytest.raises(NothingToTrace, match="whole prompt"):
+        method(model, replace(FACT, paraphrases=("{}",)))
     with pytest.raises(EmptyTarget):
         Fact(subject="cat", template="the {} is in", object=" ")
 

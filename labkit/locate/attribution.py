@@ -36,7 +36,13 @@ from labkit.errors import InputError
 from labkit.execute import MEMORY, Execution, Prefix, read_logits, repeat_rows, rows_within
 from labkit.facts import Fact
 from labkit.locate.attribution_result import AttributionResult
-from labkit.locate.tracing import SITES, Kind, answer_probability, embedding_spread
+from labkit.locate.restoring import SITES, WINDOW, Kind, Restoration
+from labkit.locate.tracing import (
+    Corruption,
+    answer_probability,
+    embedding_spread,
+    require_traceable,
+)
 from labkit.models import LabModel, Site
 from labkit.tokens import TokenBatch, TokenSpan, target_ids
 
@@ -98,10 +104,10 @@ class AttributionPatching:
 
         Raises:
             SubjectNotFound: If the subject is not in the prompt.
+            NothingToTrace: If the prompt is one token, or nothing but the subject.
             EmptyTarget: If the object tokenises to nothing.
         """
-        span = model.span(fact.prompt, fact.subject, at=fact.subject_start)
-        batch = model.tokens([fact.prompt])
+        span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
         answer = None
         if fact.object is not None:
             answer = target_ids(model.tokenizer, fact.prompt, fact.object)[0]
@@ -138,13 +144,9 @@ class AttributionPatching:
         self, effects: Float[np.ndarray, "sample pos layer"]
     ) -> Float[np.ndarray, "sample pos layer"]:
         """The effect of restoring a window of layers together: the sum of theirs."""
-        if self.kind == "resid":
-            return effects
-        window = 10 if self.window is None else self.window
-        starts = np.arange(effects.shape[-1]) - window // 2
-        ends = (starts + window).clip(max=effects.shape[-1])
-        sums = np.pad(effects.cumsum(axis=-1), ((0, 0), (0, 0), (1, 0)))
-        return sums[..., ends] - sums[..., starts.clip(min=0)]
+        how, n_layers = Restoration(kind=self.kind, window=self.window or WINDOW), effects.shape[-1]
+        windows = [how.layers(layer, n_layers) for layer in range(n_layers)]
+        return np.stack([effects[..., list(window)].sum(axis=-1) for window in windows], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -246,12 +248,8 @@ def _run(
     before: Prefix | None,
 ) -> tuple[list[Tensor], Float[Tensor, " row"]]:
     """States of every layer and P(answer) under some noise, from the noise's first position on."""
-
-    def corrupt(embeddings: Tensor) -> Tensor:
-        embeddings = embeddings.clone()
-        embeddings[:, -(batch.shape[1] - span.start) :][:, : len(span)] += noise.to(embeddings)
-        return embeddings
-
+    first = 0 if before is None else before.length
+    corrupt = Corruption(TokenSpan(span.start - first, span.stop - first), noise)
     with patched_embedding(model, corrupt):
         run = Execution(model, repeat_rows(batch, len(noise)), before)
     leaf = run.embed.detach().requires_grad_(torch.is_grad_enabled())

@@ -25,7 +25,7 @@ from transformer_lens.tools.analysis import attribution_patching as lens
 from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import next_token_logits
-from labkit.locate.tracing import interval_over_draws
+from labkit.locate.trace_result import interval_over_draws
 from labkit.models import LabModel
 from labkit.results import Result
 from labkit.tokens import target_ids

@@ -11,14 +11,13 @@ from scipy.stats import rankdata
 
 from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
-from labkit.locate.tracing import TraceResult, interval_over_draws
+from labkit.locate.restoring import WINDOW
+from labkit.locate.trace_result import NAMES, TraceResult, interval_over_draws
 from labkit.results import Result
 from labkit.stats import Estimate
 
 RESAMPLES = 1000
 """Bootstrap resamples of the noise draws behind the interval of a correlation."""
-
-STATES = {"resid": "hidden state", "ffn": "FFN output", "attn": "attention output"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +57,7 @@ class AttributionResult(Result):
     def title(self) -> str:
         """What was approximated, with the clean and the corrupted probability."""
         return (
-            f"Attribution of one {STATES[self.kind]}: P({self.answer!r}) clean {self.clean:.2f}, "
+            f"Attribution of one {NAMES[self.kind]}: P({self.answer!r}) clean {self.clean:.2f}, "
             f"corrupted {self.corrupted.mean():.2f} ({len(self.corrupted)} noise draws)"
         )
 
@@ -125,18 +124,19 @@ class AttributionResult(Result):
         """
         if trace.fingerprint != self.fingerprint:
             raise FingerprintMismatch(f"the trace is of another model ({trace.model})")
-        for name in ("prompt", "subject_positions", "answer", "kind"):
-            if getattr(trace, name) != getattr(self, name):
-                raise InputError(
-                    f"the trace has {name} {getattr(trace, name)!r}, the attribution "
-                    f"{getattr(self, name)!r}: only the same question can agree"
-                )
-        for name in ("window", "noise"):
-            if trace.config.get(name) != self.config.get(name):
-                raise InputError(
-                    f"the trace was made with {name}={trace.config.get(name)}, the attribution "
-                    f"with {name}={self.config.get(name)}"
-                )
+        same = ("prompt", "subject_positions", "answer", "kind")
+        asked, traced = (
+            {name: getattr(result, name) for name in same}
+            | {name: result.config.get(name) for name in ("noise", "severed")}
+            | {"window": result.config.get("window") or WINDOW}
+            for result in (self, trace)
+        )
+        if different := [name for name in asked if asked[name] != traced[name]]:
+            name = different[0]
+            raise InputError(
+                f"the trace has {name} {traced[name]!r}, the attribution {asked[name]!r}: only "
+                "the same question can agree"
+            )
         start = self.subject_positions[0]
         exact = (trace.cells - trace.corrupted[:, None, None])[:, start:]
         guess = self.effects[:, start:]
@@ -168,8 +168,8 @@ class AttributionResult(Result):
 class TraceAgreement(Result):
     """Attribution against the exact trace, cell by cell.
 
-    The cells are those from the first subject token on; before it both are zero by
-    construction. Cells of one prompt are no independent units, so intervals come from
+    The cells are those from the first subject token on that were traced; before it both are
+    zero by construction. Cells of one prompt are no independent units, so intervals come from
     resampling the noise draws: they say how sure the correlation is *for this fact*.
 
     Attributes:
@@ -205,13 +205,14 @@ class TraceAgreement(Result):
     @property
     def title(self) -> str:
         """The correlations, on what."""
+        n_cells = np.isfinite(self.exact).sum()
         return (
-            f"Attribution against trace, {STATES[self.kind]}: rank correlation {self.spearman} "
-            f"over {self.exact.size} cells, {self.spearman_subject} on the subject's tokens"
+            f"Attribution against trace, {NAMES[self.kind]}: rank correlation {self.spearman} "
+            f"over {n_cells} cells, {self.spearman_subject} on the subject's tokens"
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: pos, token, layer, in_subject, exact, approximate."""
+        """One row a cell: pos, token, layer, in_subject, exact (NaN: not traced), approximate."""
         positions, layers = np.indices(self.exact.shape)
         return pd.DataFrame(
             {
@@ -247,8 +248,9 @@ def _correlation(
     Raises:
         InputError: If one of the grids is the same everywhere.
     """
-    grids = [grid.reshape(len(grid), -1).astype(float) for grid in (guess, exact)]
-    if any(np.ptp(grid.mean(axis=0)) == 0 for grid in grids):
+    measured = np.isfinite(exact).all(axis=0)  # a trace may be of some roles of tokens only
+    grids = [grid[:, measured].astype(float) for grid in (guess, exact)]
+    if not measured.any() or any(np.ptp(grid.mean(axis=0)) == 0 for grid in grids):
         raise InputError("there is nothing to correlate: every cell has the same effect")
     point = float(_over_cells(*(grid.mean(axis=0)[None] for grid in grids), ranks=ranks)[0])
     n_draws = min(map(len, grids))

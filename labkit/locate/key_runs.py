@@ -6,7 +6,7 @@ run again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labkit.activations import capture, patched
-from labkit.errors import InputError
 from labkit.execute import Execution, read_logits
 from labkit.facts import Fact, fill
+from labkit.locate.tracing import require_traceable
 from labkit.models import LabModel
 from labkit.tokens import TokenBatch, target_ids
 
@@ -54,7 +54,7 @@ def ask(
         positions: Where neurons are to be scaled.
 
     Raises:
-        InputError: If a prompt is a single token.
+        NothingToTrace: If a prompt is one token, or nothing but the subject.
         SubjectNotFound: If the subject is not in a prompt.
         EmptyTarget: If an object tokenises to nothing.
     """
@@ -64,11 +64,7 @@ def ask(
     answers: list[int] = []
     for row, (fact, template, prompt) in enumerate(zip(facts, templates, prompts, strict=True)):
         padding = batch.shape[1] - int(batch.lengths[row])
-        if int(batch.lengths[row]) - int(model.prepend_bos) < 2:
-            raise InputError(
-                f"the prompt {prompt!r} is a single token: there is no subject and relation in it"
-            )
-        span = model.span(prompt, fact.subject, at=template.index("{}"))
+        span = require_traceable(model, replace(fact, template=template))
         if positions == "last":
             read[row, -1] = True
         elif positions == "all":

@@ -38,7 +38,7 @@ from labkit.execute import MEMORY, rows_within
 from labkit.facts import Fact
 from labkit.locate.key_runs import KeyRun, Positions, ask
 from labkit.locate.switching import NeuronTest, switch
-from labkit.locate.tracing import interval_over_draws
+from labkit.locate.trace_result import interval_over_draws
 from labkit.models import LabModel
 from labkit.results import Result
 
@@ -236,7 +236,7 @@ class KnowledgeNeurons:
             progress: Called with what is being done and the share that is done.
 
         Raises:
-            InputError: If a prompt is a single token.
+            NothingToTrace: If a prompt is one token, or nothing but the subject.
             SubjectNotFound: If the subject is not in a prompt.
             EmptyTarget: If the object tokenises to nothing.
         """

@@ -96,7 +96,7 @@ def agreement_scatter(
 
     Args:
         frame: Columns `pos, token, layer, in_subject, exact, approximate`; differences of
-            probability.
+            probability. Cells that were not measured (NaN) are left out.
         title: Title of the figure.
         subtitle: A second line; usually the correlations.
 
@@ -104,7 +104,7 @@ def agreement_scatter(
         InputError: If a column is missing or there are no rows.
     """
     columns = ("pos", "token", "layer", "in_subject", "exact", "approximate")
-    require_columns(frame, columns)
+    frame = require_columns(frame, columns).dropna(subset=["exact", "approximate"])
     figure = go.Figure()
     both = frame[["exact", "approximate"]]
     ends = [float(both.max(axis=0).min()), float(both.min(axis=0).max())]
