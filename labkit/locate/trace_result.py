@@ -11,6 +11,7 @@ from jaxtyping import Float
 from labkit import stats
 from labkit.errors import InputError
 from labkit.locate.alignment import align
+from labkit.locate.restoring import WINDOW
 from labkit.results import Result
 from labkit.stats import Estimate
 
@@ -66,6 +67,16 @@ class TraceResult(Result):
             f"({len(self.corrupted)} noise draws)"
         )
 
+    @property
+    def about(self) -> str:
+        """What was restored, and for which prompt."""
+        return f"restoring one {NAMES[self.kind]}, {self.prompt!r}"
+
+    @property
+    def asked(self) -> tuple[tuple[str, str, str], ...]:
+        """Prompt, subject and answer, as `AveragedTrace.asked` has them."""
+        return ((self.prompt, self.subject, self.answer),)
+
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: pos, token, layer, in_subject, and mean, low, high of P(answer).
 
@@ -107,9 +118,12 @@ class TraceResult(Result):
         effect = self.cells[:, pos, layer] - self.corrupted
         return ratio_of_means(effect, self.clean - self.corrupted)
 
-    def by_role(self) -> Float[np.ndarray, "sample role layer"]:
-        """The cells by `labkit.locate.ROLES` instead of positions; NaN for absent roles."""
-        return align(self.cells, self.subject_positions)
+    def effects_by_role(self) -> Float[np.ndarray, "sample role layer"]:
+        """Indirect effects by `labkit.locate.ROLES` instead of positions.
+
+        NaN for roles that the prompt lacks, or that were not asked for.
+        """
+        return align(self.cells, self.subject_positions) - self.corrupted[:, None, None]
 
     def peak(self, positions: Sequence[int] | None = None) -> tuple[int, int]:
         """Position and layer of the cell that restores most, among some positions.
@@ -124,20 +138,39 @@ class TraceResult(Result):
         row, layer = np.unravel_index(int(np.nanargmax(mean)), mean.shape)
         return among[int(row)], int(layer)
 
-    def figure(self) -> Any:
-        """The heatmap: tokens down, subject starred, layers across."""
-        from labkit.plots import trace_heatmap
+    def figure(self, *beside: "TraceResult") -> Any:
+        """The heatmap: tokens down, subject starred, layers across.
 
-        return trace_heatmap(
-            self.to_frame(),
-            answer=self.answer,
-            clean=self.clean,
-            corrupted=float(self.corrupted.mean()),
-            subject_positions=self.subject_positions,
-            kind=self.kind,
-            severed=self.severed,
-            n_draws=len(self.corrupted),
-        )
+        Args:
+            *beside: Other traces of the same prompt and answer (FFN, attention), drawn side
+                by side with one colour axis.
+
+        Raises:
+            InputError: If one of them is of another prompt, answer or noise.
+        """
+        from labkit.plots import trace_heatmap, trace_panels
+
+        shown: dict[str, Any] = {
+            "answer": self.answer,
+            "clean": self.clean,
+            "corrupted": float(self.corrupted.mean()),
+            "subject_positions": self.subject_positions,
+            "n_draws": len(self.corrupted),
+        }
+        if not beside:
+            return trace_heatmap(self.to_frame(), kind=self.kind, severed=self.severed, **shown)
+        for other in beside:
+            if other.asked != self.asked or not np.allclose(other.corrupted, self.corrupted):
+                raise InputError("only traces of one prompt, answer and noise share a figure")
+        return trace_panels({each._panel: each.to_frame() for each in (self, *beside)}, **shown)
+
+    @property
+    def _panel(self) -> str:
+        """What the trace is called beside others."""
+        window = self.config.get("window") or WINDOW
+        layers = f", {window} layers" if self.kind != "resid" and window > 1 else ""
+        held = f", {self.severed} severed" if self.severed else ""
+        return NAMES[self.kind] + layers + held
 
 
 def interval_over_draws(

@@ -5,25 +5,58 @@ Every function takes a data frame whose columns its docstring names, and returns
 """
 
 from labkit.plots.agreement import agreement_matrix, profile_curves
+from labkit.plots.attention import attention_viewer
 from labkit.plots.attribution import agreement_scatter, attribution_heatmap, node_bars
+from labkit.plots.averages import role_curves, role_heatmap, severed_curves
+from labkit.plots.cards import coloured_text, neuron_card, triggers_in_context
 from labkit.plots.evaluation import metrics_bars, predictions_bar
+from labkit.plots.heads import head_grids, knockout_curves
 from labkit.plots.lens import lens_at_last, lens_table
+from labkit.plots.memories import (
+    agreement_curve,
+    contribution_bars,
+    patterns_curves,
+    switch_bars,
+    words_bars,
+    writers_bars,
+)
+from labkit.plots.neurons import neuron_test_bars, neurons_by_layer
 from labkit.plots.output import to_html, to_png, use_in_notebooks
-from labkit.plots.tracing import trace_curves, trace_heatmap
+from labkit.plots.patching import pair_heatmap
+from labkit.plots.tracing import trace_curves, trace_heatmap, trace_panels
 
 __all__ = [
+    "agreement_curve",
     "agreement_matrix",
     "agreement_scatter",
+    "attention_viewer",
     "attribution_heatmap",
+    "coloured_text",
+    "contribution_bars",
+    "head_grids",
+    "knockout_curves",
     "lens_at_last",
     "lens_table",
     "metrics_bars",
+    "neuron_card",
+    "neuron_test_bars",
+    "neurons_by_layer",
     "node_bars",
+    "pair_heatmap",
+    "patterns_curves",
     "predictions_bar",
     "profile_curves",
+    "role_curves",
+    "role_heatmap",
+    "severed_curves",
+    "switch_bars",
     "to_html",
     "to_png",
     "trace_curves",
     "trace_heatmap",
+    "trace_panels",
+    "triggers_in_context",
     "use_in_notebooks",
+    "words_bars",
+    "writers_bars",
 ]

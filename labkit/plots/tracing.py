@@ -1,9 +1,12 @@
-"""Pictures of causal traces: where restoring a state brings the answer back."""
+"""Pictures of one causal trace: where restoring a state brings the answer back."""
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from plotly import graph_objects as go
+from plotly.subplots import make_subplots
 
 from labkit.plots.theme import (
     COLOURS,
@@ -18,6 +21,7 @@ from labkit.plots.theme import (
 )
 
 CELL = ("pos", "token", "layer", "mean", "low", "high")
+SYMBOLS = ("circle", "square", "diamond")
 STATES = {"resid": "residual stream", "ffn": "FFN output", "attn": "attention output"}
 
 
@@ -53,43 +57,122 @@ def trace_heatmap(
     Raises:
         InputError: If a column is missing or there are no rows.
     """
-    tokens = require_columns(frame, CELL).drop_duplicates("pos").set_index("pos")["token"]
-    mean, low, high = (frame.pivot(index="pos", columns="layer", values=v) for v in CELL[3:])
-    labels = [
-        token_label(tokens[pos]) + (" *" if pos in subject_positions else "") for pos in mean.index
-    ]
-    bottom, top = sorted((clean, corrupted))
     held = f", {STATES.get(severed, severed)}s held" if severed else ""
-    draws = f" over {n_draws} noise draws" if n_draws else ""
+    grid, labels = _grid(frame, subject_positions, n_draws)
+    bottom, top = sorted((clean, corrupted))
     heatmap = go.Heatmap(
-        z=mean.to_numpy(),
-        x=mean.columns.to_numpy(),
-        y=mean.index.to_numpy(),
-        # One label a cell: hover shows the token, although the axis counts positions.
-        text=[[label] * mean.shape[1] for label in labels],
-        customdata=pd.concat([low, high]).to_numpy().reshape(2, *low.shape).transpose(1, 2, 0),
+        **grid,
         zmin=bottom,
         zmax=max(top, bottom + 1e-6),
         colorscale=SEQUENTIAL,
         colorbar={"title": {"text": f"P({token_label(answer)})"}},
-        hovertemplate=(
-            "%{text}, layer %{x}<br>%{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
-            f"{draws}<extra></extra>"
-        ),
     )
     figure = go.Figure(heatmap)
-    figure.update_xaxes(
-        title_text="layer whose state is restored", showgrid=False, **layer_axis(mean.shape[1])
-    )
-    figure.update_yaxes(
-        autorange="reversed", tickvals=list(mean.index), ticktext=labels, showgrid=False
-    )
+    figure.update_xaxes(title_text="layer whose state is restored", **layers_across(frame))
+    figure.update_yaxes(**token_axis(grid["y"], labels))
     return themed(
         figure,
         title or f"P({answer.strip()}) after restoring the {STATES.get(kind, kind)}{held}",
         f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
         height=max(HEIGHT, 150 + 26 * len(labels)),
     )
+
+
+def trace_panels(
+    frames: Mapping[str, pd.DataFrame],
+    *,
+    answer: str,
+    clean: float,
+    corrupted: float,
+    subject_positions: Collection[int],
+    n_draws: int | None = None,
+) -> go.Figure:
+    """Several traces of one prompt side by side, with one colour axis for all.
+
+    Args:
+        frames: Name of the panel -> its table, as in `trace_heatmap`.
+        answer: The token whose probability is shown.
+        clean: P(answer) of the intact prompt.
+        corrupted: Mean P(answer) with the subject corrupted and nothing restored.
+        subject_positions: Values of `pos` that belong to the subject.
+        n_draws: Number of noise draws, for the hover text.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    figure = make_subplots(
+        rows=1,
+        cols=len(frames),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=[text(name) for name in frames],
+    )
+    longest: list[str] = []
+    for column, frame in enumerate(frames.values(), start=1):
+        grid, labels = _grid(frame, subject_positions, n_draws)
+        figure.add_heatmap(**grid, coloraxis="coloraxis", row=1, col=column)
+        figure.update_xaxes(
+            title_text="layer", **layers_across(frame, panels=len(frames)), col=column
+        )
+        if len(labels) > len(longest):
+            longest = labels
+            figure.update_yaxes(**token_axis(grid["y"], labels))
+    bottom, top = sorted((clean, corrupted))
+    figure = themed(
+        figure,
+        f"P({answer.strip()}) after restoring one state",
+        f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
+        height=max(HEIGHT, 170 + 26 * len(longest)),
+    )
+    bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": f"P({token_label(answer)})"}}
+    return figure.update_layout(
+        coloraxis={
+            "cmin": bottom,
+            "cmax": max(top, bottom + 1e-6),
+            "colorscale": SEQUENTIAL,
+            "colorbar": bar,
+        }
+    )
+
+
+def _grid(
+    frame: pd.DataFrame, subject_positions: Collection[int], n_draws: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What a heatmap of a trace's table holds, and the labels of its rows."""
+    tokens = require_columns(frame, CELL).drop_duplicates("pos").set_index("pos")["token"]
+    mean, low, high = (frame.pivot(index="pos", columns="layer", values=v) for v in CELL[3:])
+    labels = [
+        token_label(tokens[pos]) + (" *" if pos in subject_positions else "") for pos in mean.index
+    ]
+    draws = f" over {n_draws} noise draws" if n_draws else ""
+    return {
+        "z": mean.to_numpy(),
+        "x": mean.columns.to_numpy(),
+        "y": list(mean.index),
+        # One label a cell: hover shows the token, although the axis counts positions.
+        "text": [[label] * mean.shape[1] for label in labels],
+        "customdata": np.stack([low.to_numpy(), high.to_numpy()], axis=-1),
+        "hovertemplate": (
+            "%{text}, layer %{x}<br>%{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
+            f"{draws}<extra></extra>"
+        ),
+    }, labels
+
+
+def token_axis(positions: Collection[int], labels: list[str]) -> dict[str, Any]:
+    """Tokens from the top, by position."""
+    return {
+        "autorange": "reversed",
+        "tickvals": list(positions),
+        "ticktext": labels,
+        "showgrid": False,
+    }
+
+
+def layers_across(frame: pd.DataFrame, panels: int = 1) -> dict[str, Any]:
+    """The layers across, with fewer ticks where there are several panels."""
+    axis = layer_axis(frame["layer"].nunique())
+    return axis | {"dtick": axis["dtick"] * panels, "showgrid": False}
 
 
 def trace_curves(
@@ -118,30 +201,53 @@ def trace_curves(
         rows = require_columns(frame, CELL)
         rows = require_columns(rows[rows["pos"] == pos], CELL).sort_values("layer")
         colour = COLOURS[index % len(COLOURS)]
-        outline = pd.concat([rows["high"], rows["low"][::-1]])
-        figure.add_scatter(
-            x=pd.concat([rows["layer"], rows["layer"][::-1]]),
-            y=outline,
-            fill="toself",
-            fillcolor=translucent(colour, 0.22),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=name,
-        )
-        figure.add_scatter(
-            x=rows["layer"],
-            y=rows["mean"],
-            name=text(name),
-            legendgroup=name,
-            mode="lines+markers",
-            line={"color": colour, "width": 2},
-            marker={"size": 5, "symbol": ("circle", "square", "diamond")[index % 3]},
-            customdata=rows[["low", "high"]].to_numpy(),
-            hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
-        )
+        add_curve(figure, rows, name=name, colour=colour, symbol=SYMBOLS[index % 3])
     figure.update_layout(hovermode="x unified")
     n_layers = max(frame["layer"].nunique() for frame in frames.values())
     figure.update_xaxes(title_text="layer", **layer_axis(n_layers))
     figure.update_yaxes(title_text="P(answer)", rangemode="tozero")
     return themed(figure, title, subtitle, legend=len(frames) > 1)
+
+
+def add_curve(
+    figure: go.Figure,
+    rows: pd.DataFrame,
+    *,
+    name: str,
+    colour: str,
+    symbol: str = "circle",
+    **where: Any,
+) -> None:
+    """A line of means by layer with the band of its interval, as one entry of the legend.
+
+    Args:
+        figure: Changed in place.
+        rows: Columns `layer, mean, low, high`, in the order of the layers.
+        name: What the legend and the hover text call it.
+        colour: Of the line, and lighter of the band.
+        symbol: Of the markers.
+        **where: `row` and `col` of the panel, where there are several.
+    """
+    figure.add_scatter(
+        x=pd.concat([rows["layer"], rows["layer"][::-1]]),
+        y=pd.concat([rows["high"], rows["low"][::-1]]),
+        fill="toself",
+        fillcolor=translucent(colour, 0.22),
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=name,
+        **where,
+    )
+    figure.add_scatter(
+        x=rows["layer"],
+        y=rows["mean"],
+        name=text(name),
+        legendgroup=name,
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        marker={"size": 5, "symbol": symbol},
+        customdata=rows[["low", "high"]].to_numpy(),
+        hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
+        **where,
+    )
