@@ -155,8 +155,9 @@ def activation_on(model: LabModel, layer: int, neuron: int, prompt: str) -> pd.D
     """
     require_neuron(model, model.layer(layer), neuron)
     batch = model.tokens([prompt])
+    run = Execution(model, batch)
     with capture(model, ["ffn_key"], [layer]) as seen:
-        Execution(model, batch).forward(stop=layer + 1)
+        run.forward(stop=layer + 1)
     ids = batch.ids[0].tolist()
     read = spaced(model, set(ids))
     return pd.DataFrame(

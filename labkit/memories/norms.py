@@ -10,7 +10,7 @@ inputs, so that no family needs a line here; the scale is the one that reproduce
 module answers at the state in question.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -38,11 +38,15 @@ class LinearNorm:
 
     def linear(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
         """The map of a summand: everything but the bias."""
-        return self.gain * _centre(x, self.centred)
+        return self.gain * self.centre(x)
 
     def transposed(self, direction: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
         """The direction whose product with `x` is that of `direction` with `linear(x)`."""
-        return _centre(self.gain * direction, self.centred)
+        return self.centre(self.gain * direction)
+
+    def centre(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
+        """The input with its mean taken away, if the norm does that."""
+        return x - x.mean(dim=-1, keepdim=True) if self.centred else x
 
 
 @torch.no_grad()
@@ -64,8 +68,8 @@ def linear_part(norm: nn.Module, d_model: int, like: Tensor) -> LinearNorm:
     if not bool(torch.isfinite(alternating + ones + zero).all()):
         raise NotDecomposable(f"{type(norm).__name__} is no norm that a state can be read through")
     centred = float((ones - zero).norm()) < TOLERANCE * float((alternating - zero).norm())
-    gain = (alternating - zero) / _centre(signs.double().cpu(), centred)
-    return LinearNorm(gain, zero, centred)
+    answered = LinearNorm(alternating - zero, zero, centred)
+    return replace(answered, gain=answered.gain / answered.centre(signs.double().cpu()))
 
 
 @torch.no_grad()
@@ -89,7 +93,3 @@ def frozen(norm: nn.Module, state: Float[Tensor, " d_model"]) -> LinearNorm:
             "the architecture has no shares to give"
         )
     return found
-
-
-def _centre(x: Tensor, centred: bool) -> Tensor:
-    return x - x.mean(dim=-1, keepdim=True) if centred else x

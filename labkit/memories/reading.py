@@ -44,8 +44,8 @@ def read_last(model: LabModel, batch: TokenBatch) -> Reading:
         NotDecomposable: If one of the norms is not linear at a held scale.
     """
     layers = range(model.n_layers)
+    run = Execution(model, batch)
     with capture(model, ["ffn_key", "head_out"]) as seen:
-        run = Execution(model, batch)
         resid = run.forward()[0, -1]
     keys = tuple(seen["ffn_key", layer][0, -1] for layer in layers)
     head_out = tuple(seen["head_out", layer][0, -1] for layer in layers)

@@ -141,8 +141,9 @@ def strongest(
             ("ffn_key", layer): partial(_look, best[layer], batch, some, prefixes)
             for layer in layers
         }
+        run = Execution(model, batch)
         with patched(model, looks):
-            Execution(model, batch).forward(stop=max(layers) + 1)
+            run.forward(stop=max(layers) + 1)
         n_tokens += int(batch.mask.sum())
         if progress is not None:
             n_read = max(n_read, 1 + max(piece.document for piece in some))

@@ -2,11 +2,10 @@
 
 A value row is turned into logits by the linear part of what stands between it and the
 vocabulary: the norm behind the FFN where a family has one, the final norm, the unembedding.
-The row is first brought to a root mean square of 1, so that the final norm is taken at the
-scale that it would have for the row alone. Biases of norm and unembedding are left out:
-they promote the same words whatever the neuron. For RMS norms without them (Llama, Qwen)
-this is the model's own final norm and unembedding; the papers leave the norm out altogether,
-which loses its weight. Logits are given with their mean over the vocabulary taken away.
+A norm is taken at the scale that it would have for the row alone. Biases of norm and
+unembedding are left out: they promote the same words whatever the neuron. For RMS norms
+(Llama, Qwen) this is the model's own final norm and unembedding; the papers leave the norm
+out altogether, which loses its weight. Logits are given from their mean over the vocabulary.
 
 What this does not show: what a value does through the blocks that follow, and how much of
 it (the row's own length, and the activation) reaches the stream.
@@ -120,6 +119,7 @@ def directions(model: LabModel, layer: int) -> Float[Tensor, "neuron d_model"]:
         post = model.site("ffn_out", layer)[0]
         norms.insert(0, linear_part(post, model.d_model, model.ffn_out(layer)))
     for norm in norms:
+        values = norm.centre(values)
         size = values.square().mean(dim=-1, keepdim=True).sqrt()
         values = norm.linear(values / size.clamp(min=1e-300))
     precise = torch.promote_types(model.dtype, torch.float32)

@@ -45,7 +45,7 @@ def neuron_card(
     heights += [_LINE * len(lines) + 10] if lines else []
     turned = "; it fires negative, so what it promotes is the lower end" if sign < 0 else ""
     titles = ["triggers, strongest first", f"words of its value{turned}", "activation on a text"]
-    gap = 62
+    gap = 76
     plot = sum(heights) + gap * (len(heights) - 1)
     figure = make_subplots(
         rows=len(heights),

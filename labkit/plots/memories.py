@@ -1,6 +1,5 @@
 """Pictures of FFN memories: who contributes, what is promoted, what triggers share."""
 
-import numpy as np
 import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
@@ -35,13 +34,13 @@ def contribution_bars(frame: pd.DataFrame, *, answer: str, title: str | None = N
     rows = require_columns(frame, ("component", "layer", "logit"))
     layers, rest = rows[rows["layer"] >= 0], rows[rows["layer"] < 0]
     n_layers = int(layers["layer"].max()) + 1
-    names = [*rest["component"]]
+    beside = 0.1 * max(1, len(rest))  # share of the width
     figure = make_subplots(
         rows=1,
         cols=2,
         shared_yaxes=True,
         horizontal_spacing=0.02,
-        column_widths=[1 - 0.1 * max(1, len(names)), 0.1 * max(1, len(names))],
+        column_widths=[1 - beside, beside],
     )
     for name, colour in (("FFN", COLOURS[0]), ("attention", COLOURS[1])):
         some = layers[layers["component"] == name].sort_values("layer")
@@ -55,9 +54,12 @@ def contribution_bars(frame: pd.DataFrame, *, answer: str, title: str | None = N
             col=1,
         )
     figure.add_bar(
-        x=list(map(text, names)),
+        x=list(map(text, rest["component"])),
         y=rest["logit"],
         marker={"color": COLOURS[4]},
+        text=[f"{logit:+.2f}" for logit in rest["logit"]],
+        textposition="outside",
+        cliponaxis=False,
         showlegend=False,
         hovertemplate="%{x}: %{y:+.3f}<extra></extra>",
         row=1,
@@ -88,11 +90,13 @@ def switch_bars(frame: pd.DataFrame, *, title: str) -> go.Figure:
     figure = go.Figure()
     for index, (which, some) in enumerate(rows.groupby("neurons", sort=False)):
         many = int(some["n"].max())
+        up, down = some["high"] - some["mean"], some["mean"] - some["low"]
+        spread = {"type": "data", "array": up, "arrayminus": down}
         figure.add_bar(
             x=some["effect"],
             y=some["mean"],
-            name=f"{which}, {many} draws" if many > 1 else str(which),
-            error_y=_error(some) if many > 1 else None,
+            name=f"{which}, {many} draws" if many > 1 else f"{which}",
+            error_y=spread if many > 1 else None,
             marker={"color": COLOURS[index % len(COLOURS)]},
             hovertemplate="%{x}: %{y:+.3f}",
         )
@@ -179,12 +183,11 @@ def writers_bars(frame: pd.DataFrame, *, token: str, title: str) -> go.Figure:
     figure.update_yaxes(
         tickvals=list(rows.index), ticktext=labels, range=[len(rows) - 0.5, -0.5], showgrid=False
     )
-    widest = float(rows["logit"].abs().max())
-    figure.update_xaxes(
-        title_text=f"logit of {token_label(token)} in the value, from the vocabulary's mean",
-        range=[min(0.0, float(rows["logit"].min())), 1.12 * widest],
-    )
-    return themed(figure, title, height=max(HEIGHT - 60, 120 + _ROW * len(rows)))
+    ends = [min(0.0, rows["logit"].min()), 1.12 * rows["logit"].abs().max()]
+    words = f"logit of {token_label(token)} in the value, from the vocabulary's mean"
+    figure.update_xaxes(title_text=words, range=ends)
+    note = "blue: no token ranks before it in that value"
+    return themed(figure, title, note, height=max(HEIGHT - 60, 150 + _ROW * len(rows)))
 
 
 def patterns_curves(
@@ -217,12 +220,12 @@ def patterns_curves(
                 dashed=source == "control",
                 group=measure,
             )
-    n_neurons = int(rows["n"].max())
     figure.update_xaxes(title_text="layer", **_layers(rows["layer"]))
     figure.update_yaxes(title_text="share of a neuron's triggers", range=[0, 1.02])
     figure.update_layout(hovermode="x unified")
-    subtitle = f"mean over {n_neurons} neurons a layer, 95 % bands; dashed: random prefixes"
-    return themed(figure, title, subtitle, legend=True)
+    n_neurons = int(rows["n"].max())
+    note = f"mean over {n_neurons} neurons a layer, 95 % bands; dashed: random prefixes"
+    return themed(figure, title, note, legend=True)
 
 
 def agreement_curve(frame: pd.DataFrame, *, top: int = 1, title: str) -> go.Figure:
@@ -245,8 +248,8 @@ def agreement_curve(frame: pd.DataFrame, *, top: int = 1, title: str) -> go.Figu
     what = "the top token" if top == 1 else f"among the top {top}"
     figure.update_yaxes(title_text=f"next token is {what}", rangemode="tozero", tickformat=".0%")
     figure.update_layout(hovermode="x unified")
-    subtitle = f"share of {int(rows['n'].max())} neurons a layer, 95 % band"
-    return themed(figure, title, subtitle, legend=True)
+    note = f"share of {int(rows['n'].max())} neurons a layer, 95 % band"
+    return themed(figure, title, note, legend=True)
 
 
 def _curve(
@@ -264,6 +267,7 @@ def _curve(
         figure.add_scatter(
             x=pd.concat([rows["layer"], rows["layer"][::-1]]),
             y=pd.concat([rows["high"], rows["low"][::-1]]),
+            mode="lines",
             fill="toself",
             fillcolor=translucent(colour, 0.22),
             line={"width": 0},
@@ -293,12 +297,3 @@ def _layers(layers: pd.Series) -> dict:
     """The axis of the layers that there are."""
     first, last = int(layers.min()), int(layers.max())
     return layer_axis(last - first + 1) | {"range": [first - 0.5, last + 0.5]}
-
-
-def _error(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Distances from the mean to the ends of the interval."""
-    return {
-        "type": "data",
-        "array": (rows["high"] - rows["mean"]).to_numpy(),
-        "arrayminus": (rows["mean"] - rows["low"]).to_numpy(),
-    }
