@@ -374,3 +374,19 @@ def test_in_the_pocket_model_integrated_gradients_find_what_the_trace_finds(pock
             found.append(result.agreement(trace).pearson_subject.mean)
     assert min(integrated) > 0.9
     assert np.mean(integrated) > np.mean(plain)
+
+
+@pytest.mark.slow
+def test_on_smollm2_it_follows_the_trace_at_a_hundredth_of_a_textbooks_arithmetic(smollm2):
+    fact = Fact.from_prompt("The Eiffel Tower is located in the city of", "Eiffel Tower", "Paris")
+    samples = 4
+    with FlopCounterMode(display=False) as counter:
+        result = AttributionPatching(samples=samples)(smollm2, fact)
+    spent = counter.get_total_flops()
+    batch = repeat_rows(smollm2.tokens([fact.prompt]), samples + 1)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        smollm2.hf(batch.ids)  # a textbook runs all of this for every cell
+    n_cells = batch.shape[1] * smollm2.n_layers
+    assert n_cells * counter.get_total_flops() > 100 * spent
+    found = result.agreement(CausalTrace(samples=samples)(smollm2, fact))
+    assert found.pearson.low > 0.5 and found.spearman_subject.low > 0.2

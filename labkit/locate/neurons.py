@@ -143,8 +143,8 @@ class KnowledgeNeuronsResult(Result):
             n_layers=self.attributions.shape[1],
             n_prompts=len(self.prompts),
             title=self.title,
-            subtitle=f"a layer's attributions miss its effect by at most "
-            f"{np.abs(self.incompleteness).max():.3f}: more steps, a smaller gap",
+            subtitle="sums by layer miss the layer's effect by at most "
+            f"{np.abs(self.incompleteness).max():.3f} (more steps: less)",
         )
 
     def test(

@@ -56,12 +56,14 @@ class NeuronTest(Result):
 
     @property
     def title(self) -> str:
-        """The change of P(answer), and the control's."""
-        found, random = (self.change(g, "suppressed") for g in GROUPS[:2])
+        """How suppression changes P(answer), here and in the controls."""
+        changes = []
+        for group in self.cases["group"].unique():
+            found = self.change(group, "suppressed")
+            changes.append(f"{group} {found.mean:+.1%} [{found.low:+.1%}, {found.high:+.1%}]")
         return (
-            f"{len(self.neurons)} neurons of {self.subject!r} suppressed: P(answer) changes by "
-            f"{found.mean:+.1%} [{found.low:+.1%}, {found.high:+.1%}], with random neurons by "
-            f"{random.mean:+.1%} [{random.low:+.1%}, {random.high:+.1%}]"
+            f"{len(self.neurons)} neurons of {self.subject!r} suppressed, change of P(answer): "
+            f"{', '.join(changes)}"
         )
 
     def change(self, group: str, intervention: str) -> Estimate:

@@ -128,4 +128,9 @@ def neuron_test_bars(frame: pd.DataFrame, *, title: str = "Switching neurons") -
     figure.update_yaxes(tickformat="+.0%")
     figure.update_yaxes(title_text="change of P(answer)", col=1)
     figure.update_layout(bargap=0.35)
-    return themed(figure, title, "95 % intervals", height=HEIGHT)
+    return themed(
+        figure,
+        title,
+        "95 % intervals over prompts, draws of random neurons, and facts",
+        height=HEIGHT,
+    )
