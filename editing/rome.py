@@ -17,7 +17,7 @@ import labkit
 from editing.delta import LowRank, WeightDelta
 from editing.keys import contexts, key_star, subject_keys
 from editing.values import ValueSearch, value_star
-from labkit.corpus import Corpus, Progress, corpus_of
+from labkit.corpus import Corpus, Progress, corpus_of, fact_prompts
 from labkit.errors import DuplicateSubject, InputError
 from labkit.facts import Rewrite
 from labkit.models import LabModel
@@ -38,6 +38,8 @@ class ROME:
             for both).
         bare_weight: Share of the bare prompt's key in `k*`, 0..1 (the paper: 0).
         covariance: Whether to use `C`. Without it neighbours suffer; for comparison only.
+        facts_share: Share of `C` that comes from prompts asking for bundled facts, 0..1, the
+            rest from the model's own corpus (the paper: 0, all of it Wikipedia).
         search: How `v*` is searched for.
         seed: Seed of the draw of contexts.
 
@@ -46,14 +48,16 @@ class ROME:
         Gupta et al. 2024, Rebuilding ROME, for the one `k*`.
 
     Differs from the paper: one `k*` everywhere; contexts are sentences of the model's own
-    corpus; the search for `v*` stops when the target is likely enough in every context;
-    the essence prompt stands behind a context.
+    corpus; `C` is measured there and on prompts that ask for facts, whose keys are the ones
+    an edit should leave alone; the search for `v*` stops when the target is likely enough in
+    every context; the essence prompt stands behind a context.
     """
 
     layer: int | None = None
     n_contexts: int = 10
     bare_weight: float = 0.5
     covariance: bool = True
+    facts_share: float = 0.5
     search: ValueSearch = field(default_factory=ValueSearch)
     seed: int = 0
 
@@ -61,6 +65,8 @@ class ROME:
         """Refuse a configuration that means nothing."""
         if not 0 <= self.bare_weight <= 1:
             raise InputError(f"bare_weight {self.bare_weight} is a share: 0 to 1")
+        if not 0 <= self.facts_share <= 1:
+            raise InputError(f"facts_share {self.facts_share} is a share: 0 to 1")
 
     def require(self, rewrites: Sequence[Rewrite]) -> None:
         """Refuse rewrites that this method cannot make, before a model is opened.
@@ -79,13 +85,24 @@ class ROME:
     def prepare(
         self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
     ) -> "Prepared":
-        """What all edits of a model share: contexts and second moment, measured or cached."""
+        """What all edits of a model share: contexts and second moment, measured or cached.
+
+        Args:
+            model: The model.
+            corpus: The text behind contexts and `C`; by default the model's own, and prompts
+                of facts for a share of `C`.
+            progress: Called as measuring goes on.
+        """
         layer = self.layer_for(model)
-        corpus = corpus_of(model, progress=progress) if corpus is None else corpus
-        before = contexts(corpus, self.n_contexts, seed=self.seed)
+        text = corpus_of(model, progress=progress) if corpus is None else corpus
+        before = contexts(text, self.n_contexts, seed=self.seed)
         moment = None
         if self.covariance:
-            moment = second_moments(model, [layer], corpus, progress=progress)[layer]
+            moment = second_moments(model, [layer], text, progress=progress)[layer]
+            prompts = fact_prompts(model) if corpus is None and self.facts_share else None
+            if prompts is not None:
+                asked = second_moments(model, [layer], prompts, progress=progress)[layer]
+                moment = moment.blended(asked, self.facts_share)
         return Prepared(layer, before, moment)
 
     def __call__(

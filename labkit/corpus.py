@@ -21,6 +21,7 @@ from torch import Tensor
 
 from labkit import stats
 from labkit.errors import EmptyPrompt, MissingFile
+from labkit.facts import bundled_facts, fill
 from labkit.models import LabModel
 
 Progress = Callable[[str, float], None]
@@ -102,6 +103,28 @@ def corpus_of(model: LabModel, *, progress: Progress | None = None) -> Corpus:
         return Corpus(documents=split(text), source=f"sampled from {model.name}, bundled")
     n_documents = -(-10 * model.d_mlp // DOCUMENT_TOKENS) + 1
     return sample(model, n_documents, progress=progress)
+
+
+def fact_prompts(model: LabModel, *, seed: int = 0) -> Corpus | None:
+    """Prompts that ask for facts: every bundled fact once, in a drawn order and template.
+
+    Where facts are read, keys differ from those of running text. None for the pocket model,
+    whose corpus is made of nothing else.
+
+    Args:
+        model: The model.
+        seed: Seed of the draw.
+    """
+    if model.name == "pocket":
+        return None
+    facts = bundled_facts()
+    draw = stats.generator(seed, "fact prompts")
+    prompts = []
+    for number in torch.randperm(len(facts), generator=draw).tolist():
+        templates = (facts[number].template, *facts[number].paraphrases)
+        chosen = int(torch.randint(len(templates), (1,), generator=draw))
+        prompts.append(fill(templates[chosen], facts[number].subject))
+    return Corpus(documents=tuple(prompts), source="prompts of the bundled facts")
 
 
 def held_out(model: LabModel) -> tuple[str, ...]:

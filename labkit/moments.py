@@ -23,11 +23,11 @@ from torch import Tensor
 from labkit.activations import capture
 from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import InputError
-from labkit.execute import MEMORY, Execution, rows_within
+from labkit.execute import MEMORY, Execution
 from labkit.fetch import cache_dir
 from labkit.models import LabModel
+from labkit.pieces import batches
 from labkit.results import atomic_write
-from labkit.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,28 @@ class SecondMoment:
         """Lower factor of `C`, with the smallest ridge that makes it safe to divide by."""
         ridge = RIDGE * self.matrix.diagonal().mean()
         return torch.linalg.cholesky(self.matrix + ridge * torch.eye(len(self.matrix)))
+
+    def blended(self, other: "SecondMoment", share: float) -> "SecondMoment":
+        """The second moment of a mixture: `(1 - share) C + share C'`.
+
+        Args:
+            other: The same layer of the same model, measured on another corpus.
+            share: Weight of the other, 0..1.
+
+        Raises:
+            InputError: If the share is no share, or the two do not belong together.
+        """
+        if not 0 <= share <= 1:
+            raise InputError(f"a share of {share}: choose 0 to 1")
+        if (self.layer, self.fingerprint) != (other.layer, other.fingerprint):
+            raise InputError("second moments of different layers or models cannot be blended")
+        return SecondMoment(
+            (1 - share) * self.matrix + share * other.matrix,
+            self.layer,
+            self.n_keys + other.n_keys,
+            f"{1 - share:.0%} {self.source}, {share:.0%} {other.source}",
+            self.fingerprint,
+        )
 
     def solve(self, keys: Float[Tensor, "key d_mlp"]) -> Float[Tensor, "key d_mlp"]:
         """`C^-1 k` for every key, float64, on the keys' device."""
@@ -143,7 +165,7 @@ def _compute(
     """One pass over the corpus that stops behind the last of the layers."""
     sums = {layer: torch.zeros(model.d_mlp, model.d_mlp, dtype=torch.float64) for layer in layers}
     n_keys = 0
-    for batch in _batches(model, corpus, min_keys, window, memory):
+    for _, batch in batches(model, corpus, min_tokens=min_keys, window=window, memory=memory):
         with capture(model, ["ffn_key"], layers) as seen:
             Execution(model, batch).forward(stop=layers[-1] + 1)
         for layer in layers:
@@ -157,27 +179,6 @@ def _compute(
         layer: SecondMoment(total / n_keys, layer, n_keys, corpus.source, model.fingerprint)
         for layer, total in sums.items()
     }
-
-
-def _batches(
-    model: LabModel, corpus: Corpus, min_keys: int, window: int, memory: int
-) -> Iterable[TokenBatch]:
-    """Pieces of the documents, until there are enough keys; alike in length, so little padding."""
-    pieces: list[list[int]] = []
-    total = 0
-    for document in corpus.documents:
-        if not document.strip():
-            continue
-        ids = model.ids(document)
-        for first in range(0, len(ids), window):
-            pieces.append(ids[first : first + window])
-            total += len(pieces[-1])
-        if total >= min_keys:
-            break
-    pieces.sort(key=len)
-    at_once = min(32, rows_within(model, window, memory))
-    for first in range(0, len(pieces), at_once):
-        yield model.pad(pieces[first : first + at_once])
 
 
 def _read(path: Path, layer: int, corpus: Corpus, model: LabModel) -> SecondMoment | None:

@@ -6,9 +6,10 @@ import logging
 import pytest
 import torch
 
-from labkit.corpus import Corpus, sample
+from labkit.corpus import Corpus, fact_prompts, sample
 from labkit.errors import EmptyPrompt, InputError, LayerOutOfRange, MissingFile
 from labkit.execute import Execution
+from labkit.facts import bundled_facts, fill
 from labkit.moments import RIDGE, SecondMoment, cache_file, second_moments
 from tests.reference import inputs_of
 
@@ -100,6 +101,36 @@ def test_only_the_blocks_below_are_run(tiny, few, monkeypatch):
     )
     measured(tiny("gpt2"), [0, 1], few)
     assert set(stops) == {2}
+
+
+# --- blending -----------------------------------------------------------------------------
+
+
+def test_a_blend_of_two_corpora_is_the_second_moment_of_their_mixture(tiny, few):
+    model = tiny("llama")
+    first, second = (dataclasses.replace(few, documents=(text,)) for text in few.documents)
+    one, other = (measured(model, [1], corpus)[1] for corpus in (first, second))
+    both = measured(model, [1], few)[1]
+    blend = one.blended(other, other.n_keys / both.n_keys)
+    close(blend.matrix, both.matrix)
+    assert blend.n_keys == both.n_keys
+
+
+def test_only_moments_that_belong_together_are_blended(tiny, few):
+    lower, upper = measured(tiny("llama"), [0, 1], few).values()
+    for other, share in ((upper, 0.5), (lower, 1.5)):
+        with pytest.raises(InputError):
+            lower.blended(other, share)
+
+
+def test_fact_prompts_ask_for_every_bundled_fact_once_in_varying_words(tiny):
+    prompts = fact_prompts(tiny("llama")).documents
+    facts = bundled_facts()
+    assert len(prompts) == len(facts)
+    canonical = {fact.prompt for fact in facts}
+    assert 0.1 < len(canonical & set(prompts)) / len(canonical) < 0.9
+    allowed = {fill(t, fact.subject) for fact in facts for t in (fact.template, *fact.paraphrases)}
+    assert set(prompts) <= allowed
 
 
 # --- solving ------------------------------------------------------------------------------
