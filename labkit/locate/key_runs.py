@@ -5,7 +5,7 @@ read, and the blocks below the first that is changed, are as in the clean run an
 run again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +18,7 @@ from labkit.activations import capture, patched
 from labkit.execute import Execution, read_logits
 from labkit.facts import Fact, fill
 from labkit.locate.tracing import require_traceable
-from labkit.models import LabModel
+from labkit.models import LabModel, Site
 from labkit.tokens import TokenBatch, target_ids
 
 Positions = Literal["last", "subject", "all"]
@@ -144,13 +144,14 @@ class KeyRun:
         start, n_prompts = min(scales), len(self.read)
         n_variants = len(scales[start])
 
-        def change(layer: int):
+        def change(layer: int) -> Callable[[Tensor], Tensor]:
             rows = repeat(scales[layer], "variant mlp -> (variant prompt) 1 mlp", prompt=n_prompts)
             read = repeat(self.read, "prompt pos -> (variant prompt) pos 1", variant=n_variants)
             return lambda key: torch.where(read, key * rows.to(key), key)
 
         rows = torch.arange(n_prompts, device=self.read.device).repeat(n_variants)
-        changes = {("ffn_key", layer): change(layer) for layer in scales}
+        site: Site = "ffn_key"
+        changes = {(site, layer): change(layer) for layer in scales}
         with torch.no_grad(), patched(self.model, changes):
             resid = self._seen["resid_pre", start][rows]
             out = self.run.forward(resid, start=start, rows=rows)
