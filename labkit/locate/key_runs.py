@@ -71,8 +71,9 @@ def ask(
             read[row] = batch.mask[row]
         else:
             read[row, padding + span.start : padding + span.stop] = True
-        known = fact.object is not None
-        answers.append(target_ids(model.tokenizer, prompt, fact.object)[0] if known else -1)
+        answers.append(
+            -1 if fact.object is None else target_ids(model.tokenizer, prompt, fact.object)[0]
+        )
     return Questions(prompts, batch, read, torch.tensor(answers, device=model.device))
 
 
