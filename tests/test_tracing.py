@@ -1,7 +1,5 @@
 """Every cell of a trace is what a hand-written hook gives in a full run of the plain model."""
 
-from contextlib import ExitStack
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,92 +7,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit.activations import patched, patched_embedding
-from labkit.errors import EmptyTarget, InputError, SubjectNotFound
-from labkit.execute import repeat_rows
+from labkit.errors import EmptyTarget, InputError, NothingToTrace, SubjectNotFound
 from labkit.facts import Fact
 from labkit.locate.tracing import CausalTrace, TraceResult, embedding_spread
-from labkit.stats import generator
-from tests.reference import full_logits, output_hook, outputs_of
+from tests.reference import full_logits
+from tests.tracing_by_hand import FACT, SAMPLES, ByHand, spread
 
-FACT = Fact(subject="cat", template="the {} is in", object=" of")
-SAMPLES = 2
 KINDS = {
     "resid": {"kind": "resid"},
     "ffn": {"kind": "ffn", "window": 2},
     "attn": {"kind": "attn", "window": 3},
     "ffn, one layer": {"kind": "ffn", "window": 1},
 }
-
-
-class ByHand:
-    """Causal tracing with hooks on the plain model, one full run a cell."""
-
-    def __init__(self, model, fact, *, kind, window=1, seed=0, samples=SAMPLES, noise=3.0):
-        self.model, self.kind, self.window = model, kind, window
-        self.batch = repeat_rows(model.tokens([fact.prompt]), samples)
-        before, cat = fact.template.split("{}")[0], fact.subject
-        encode = model.tokenizer
-        self.start = int(model.prepend_bos) + len(
-            encode(before.rstrip(), add_special_tokens=False).input_ids
-        )
-        width = len(encode(" " + cat, add_special_tokens=False).input_ids)
-        self.start += int(encode.decode(self.batch.ids[0, self.start]) == " ")
-        self.stop = (
-            self.start + width - int(encode.decode(self.batch.ids[0, self.start - 1]) == " ")
-        )
-        draw = torch.randn(
-            (samples, self.stop - self.start, model.d_model),
-            generator=generator(seed, "trace", fact.prompt, fact.subject),
-        )
-        self.noise = draw * noise * spread(model)
-        (self.answer,) = encode(fact.object, add_special_tokens=False).input_ids
-        self.sites = [self.site(layer) for layer in range(model.n_layers)]
-        with ExitStack() as stack:
-            self.clean = [stack.enter_context(outputs_of(site)) for site in self.sites]
-            self.clean_logits = full_logits(model, self.batch)
-
-    def site(self, layer):
-        block = self.model.blocks[layer]
-        if self.kind == "resid":
-            return block
-        names = {"ffn": self.model.anatomy.ffn, "attn": self.model.anatomy.attn}
-        return block.get_submodule(names[self.kind])
-
-    def corrupt(self, out):
-        out = out.clone()
-        out[:, self.start : self.stop] += self.noise
-        return out
-
-    def run(self, positions=(), layers=()):
-        """Logits of the corrupted run with some states set to their clean values."""
-
-        def restoring(layer):
-            def restore(out):
-                out = out.clone()
-                out[:, positions] = self.clean[layer][0][:, positions]
-                return out
-
-            return restore
-
-        with ExitStack() as stack:
-            embedding = self.model.hf.get_input_embeddings()
-            stack.enter_context(output_hook(embedding, self.corrupt))
-            for layer in layers:
-                stack.enter_context(output_hook(self.sites[layer], restoring(layer)))
-            return full_logits(self.model, self.batch)
-
-    def probability(self, logits):
-        return logits[:, -1].softmax(-1)[:, self.answer].numpy()
-
-    def layers_around(self, layer):
-        first = layer - self.window // 2
-        inside = range(self.model.n_layers)
-        return [other for other in range(first, first + self.window) if other in inside]
-
-
-def spread(model):
-    table = model.hf.get_input_embeddings()(torch.arange(model.d_vocab))
-    return table.std()
 
 
 @pytest.fixture(params=KINDS)
@@ -165,6 +89,20 @@ def test_the_memory_bound_does_not_matter(tiny, how):
     trace = CausalTrace(samples=SAMPLES, **how)(model, FACT)
     small = CausalTrace(samples=SAMPLES, memory=1, **how)(model, FACT)
     np.testing.assert_allclose(small.cells, trace.cells, rtol=1e-4)
+
+
+def test_only_the_tokens_of_the_roles_asked_for_are_traced(tiny, how):
+    model = tiny("gpt2")
+    everything = CausalTrace(samples=SAMPLES, **how)(model, FACT)
+    roles = ("last subject token", "last token")
+    some = CausalTrace(samples=SAMPLES, roles=roles, **how)(model, FACT)
+    traced = [some.subject_positions[-1], len(some.tokens) - 1]
+    np.testing.assert_array_equal(some.cells[:, traced], everything.cells[:, traced])
+    assert np.isnan(np.delete(some.cells, traced, axis=1)).all()
+    assert set(some.to_frame()["pos"]) == set(traced)
+    assert some.peak(traced) == everything.peak(traced)
+    with pytest.raises(InputError):
+        some.peak([0])
 
 
 def test_the_seed_decides_and_nothing_else(tiny):
@@ -269,11 +207,21 @@ def test_a_trace_comes_back_as_it_was_saved(tiny, tmp_path):
         {"samples": 0},
         {"window": 2},
         {"kind": "ffn", "window": 0},
+        {"severed": "resid"},
+        {"roles": ()},
+        {"roles": ("subject",)},
     ],
 )
 def test_a_trace_that_means_nothing_is_refused(wrong, unchecked):
     with pytest.raises(InputError):
         CausalTrace(**wrong)
+
+
+@pytest.mark.parametrize(("prompt", "subject"), [("the", "the"), ("the cat", "the cat")])
+def test_a_prompt_that_asks_nothing_about_its_subject_is_refused(tiny, prompt, subject):
+    for family in ("llama", "gemma"):  # with and without a BOS in front
+        with pytest.raises(NothingToTrace):
+            CausalTrace(samples=1)(tiny(family), Fact.from_prompt(prompt, subject))
 
 
 def test_nothing_to_trace_is_refused(tiny):
