@@ -57,8 +57,8 @@ class SeveredComparison(Result):
 
     @property
     def title(self) -> str:
-        """What was traced, and over how many units."""
-        return f"Severed paths: {self.about} (n = {self.effects.shape[1]} {self.unit}s)"
+        """What was traced."""
+        return f"Severed paths: {self.about}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a path, role and layer: the effect and the gap to the plain trace.

@@ -140,11 +140,11 @@ def severed_curves(
     rows = require_columns(frame, ("path", *CURVE))
     rows = require_columns(rows[rows["role"] == role], CURVE)
     figure = go.Figure()
-    for index, path in enumerate(dict.fromkeys(rows["path"])):
+    for index, path in enumerate(path for path in PATHS if path in set(rows["path"])):
         add_curve(
             figure,
             rows[rows["path"] == path].sort_values("layer"),
-            name=PATHS.get(path, path),
+            name=PATHS[path],
             colour=COLOURS[index % len(COLOURS)],
             symbol=SYMBOLS[index % len(SYMBOLS)],
         )

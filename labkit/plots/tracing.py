@@ -171,8 +171,8 @@ def token_axis(positions: Collection[int], labels: list[str]) -> dict[str, Any]:
 
 def layers_across(frame: pd.DataFrame, panels: int = 1) -> dict[str, Any]:
     """The layers across, with fewer ticks where there are several panels."""
-    axis = layer_axis(frame["layer"].nunique())
-    return axis | {"dtick": axis["dtick"] * panels, "showgrid": False}
+    n_layers = frame["layer"].nunique()
+    return layer_axis(n_layers) | {"dtick": -(-n_layers * panels // 16), "showgrid": False}
 
 
 def trace_curves(
@@ -234,6 +234,7 @@ def add_curve(
         fill="toself",
         fillcolor=translucent(colour, 0.22),
         line={"width": 0},
+        mode="lines",
         hoverinfo="skip",
         showlegend=False,
         legendgroup=name,
