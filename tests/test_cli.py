@@ -10,8 +10,9 @@ import torch
 import typer
 
 from labkit import cli
-from labkit.pocket import demo_case
+from labkit.pocket import demo_case, facts
 from labkit.records import write_jsonl
+from labkit.results import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -85,6 +86,28 @@ BAD = {
     "unknown kind": (trace("--kind", "mlp"), "InputError", "mlp"),
     "no noise draws": (trace("--samples", 0), "InputError", "at least one"),
     "empty answer": (trace("--answer", " "), "EmptyTarget", "empty"),
+    "severing nothing known": (trace("--severed", "mlp"), "InputError", "mlp"),
+    "a fact and many": (trace("--facts", "two.jsonl"), "InputError", "either"),
+    "no facts to trace": (
+        ["trace", "--model", "pocket", "--facts", "gone.jsonl", "--out", "new"],
+        "MissingFile",
+        "gone.jsonl",
+    ),
+    "neuron out of range": (
+        ["memories", "neuron", 0, 9999, "--model", "pocket"],
+        "NeuronOutOfRange",
+        "9999",
+    ),
+    "a token that is none": (
+        ["memories", "writers", "the house", "--model", "pocket"],
+        "NotOneToken",
+        "the house",
+    ),
+    "nothing but the subject": (
+        ["neurons", "--model", "pocket", "--prompt", SUBJECT, "--subject", SUBJECT, "--out", "new"],
+        "NothingToTrace",
+        SUBJECT,
+    ),
     "unknown answer": (trace("--answer", "Xyzzy"), "EmptyTarget", "Xyzzy"),
     "output in use": (trace("--out", "full"), "OutputError", "full"),
     "output is a file": (trace("--out", "empty.jsonl"), "OutputError", "empty.jsonl"),
@@ -223,6 +246,57 @@ def test_trace_leaves_a_result_that_loads(labkit, files):
     assert status == 0
     assert json.loads(out)["peak"]["layer"] == result.peak()[1]
     assert (files / "new" / "trace.html").stat().st_size > 1_000_000
+
+
+def test_tracing_many_facts_can_be_interrupted_and_goes_on(labkit, files, monkeypatch):
+    write_jsonl("facts.jsonl", [f for f in facts() if f.relation == "landmark_city"][:3])
+    many = ["trace", "--model", "pocket", "--facts", "facts.jsonl", "--samples", 2, "--out", "run"]
+    append, kept = RunDirectory.append_case, []
+
+    def append_two(self, record):
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        kept.append(record["case_id"])
+        append(self, record)
+
+    monkeypatch.setattr(RunDirectory, "append_case", append_two)
+    assert labkit(*many)[0] == cli.INTERRUPTED
+    assert RunDirectory.open("run").finished_cases() == set(kept)
+    monkeypatch.setattr(RunDirectory, "append_case", append)
+    status, out, _ = labkit(*many, "--json")
+    summary = json.loads(out)
+    assert status == 0 and summary["total_effect"]["n"] == 3
+    assert "last subject token" in {site["role"] for site in summary["sites"]}
+    assert (files / "run" / "report.html").stat().st_size > 1_000_000
+    assert labkit(*many[:-3], 3, "--out", "run")[0] == 1  # another number of draws, another run
+
+
+def test_memories_say_what_the_library_says(labkit, files, pocket):
+    from labkit.memories import contributions, writers
+
+    status, out, _ = labkit("memories", "contributions", PROMPT, "--model", "pocket", "--json")
+    found, expected = json.loads(out), contributions(pocket, PROMPT)
+    assert status == 0 and found["logit"] == pytest.approx(expected.logit, abs=1e-4)
+    assert sum(row["logit"] for row in found["components"]) == pytest.approx(found["sum"])
+    layer, neuron = (found["neurons"][0][name] for name in ("layer", "neuron"))
+    assert (layer, neuron) == expected.covering(1e-6)[0]
+    status, out, _ = labkit("memories", "neuron", layer, neuron, "--model", "pocket", "--json")
+    card = json.loads(out)
+    assert status == 0 and len(card["triggers"]) > 0
+    written = (card["promoted"] + card["suppressed"])[0].strip()
+    status, out, _ = labkit("memories", "writers", written, "--model", "pocket", "--json")
+    best = writers(pocket, written).neurons.iloc[0]
+    assert status == 0 and json.loads(out)["neurons"][0]["neuron"] == best["neuron"]
+
+
+def test_neurons_are_found_and_tested(labkit, files):
+    asked = ["--prompt", PROMPT, "--subject", SUBJECT, "--out", "found", "--draws", 2]
+    status, out, _ = labkit("neurons", "--model", "pocket", *asked, "--json")
+    found = json.loads(out)
+    assert status == 0 and found["neurons"]
+    groups = {(row["group"], row["intervention"]) for row in found["test"]}
+    assert ("this fact", "suppressed") in groups and ("random neurons", "amplified") in groups
+    assert (files / "found" / "neurons.html").stat().st_size > 1_000_000
 
 
 def test_edit_then_export_says_the_new_object(labkit, files):

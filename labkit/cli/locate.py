@@ -1,37 +1,77 @@
-"""Locating: which states of a model carry a fact."""
+"""Locating: which states of a model carry a fact, and which neurons hold it."""
 
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from labkit.cli.command import ModelOptions, Out, Seed, command, out_console, progress
+from labkit.errors import InputError
+from labkit.files import require_free
 
 app = typer.Typer()
+
+Prompt = Annotated[str, typer.Option(help="The prompt, ending where the answer follows.")]
+Subject = Annotated[str, typer.Option(help="The subject, as it stands in the prompt.")]
+Answer = Annotated[str | None, typer.Option(help="By default what the model says.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceOptions(ModelOptions):
+    """How a fact is traced."""
+
+    kind: Annotated[str, typer.Option(help="resid, ffn or attn.")] = "resid"
+    severed: Annotated[
+        str | None, typer.Option(help="ffn or attn: held as corrupted at the restored token.")
+    ] = None
+    samples: Annotated[int, typer.Option(help="Number of noise draws.")] = 10
+    seed: Seed = 0
+
+    def method(self) -> Any:
+        """The causal trace with these settings."""
+        from labkit.locate import CausalTrace
+
+        return CausalTrace(
+            kind=self.kind,  # type: ignore[arg-type]
+            severed=self.severed,  # type: ignore[arg-type]
+            samples=self.samples,
+            seed=self.seed,
+        )
 
 
 @command(app)
 def trace(
-    options: ModelOptions,
-    prompt: Annotated[str, typer.Option(help="The prompt, ending where the answer follows.")],
-    subject: Annotated[str, typer.Option(help="The subject, as it stands in the prompt.")],
-    out: Out,
-    answer: Annotated[str | None, typer.Option(help="By default what the model says.")] = None,
-    kind: Annotated[str, typer.Option(help="resid, ffn or attn.")] = "resid",
-    samples: Annotated[int, typer.Option(help="Number of noise draws.")] = 10,
-    seed: Seed = 0,
+    options: TraceOptions,
+    out: Annotated[
+        Path, typer.Option(help="A new folder; with --facts, one of the same run is resumed.")
+    ],
+    prompt: Annotated[
+        str | None, typer.Option(help="One fact: its prompt, up to the answer.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Its subject, as it stands there.")] = None,
+    answer: Answer = None,
+    facts: Annotated[Path | None, typer.Option(help="Many facts instead: JSONL of facts.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N facts.", min=1)] = None,
 ) -> None:
-    """Locate a fact by causal tracing; writes the result and its figure."""
+    """Locate a fact, or the average of many, by causal tracing; writes results and figures."""
+    if (prompt is None or subject is None) if facts is None else (prompt or subject or answer):
+        raise InputError("a trace takes either --prompt and --subject, or --facts FILE")
+    if facts is not None:
+        _trace_many(options, facts, limit, out)
+        return
     from labkit.facts import Fact
-    from labkit.locate import CausalTrace
     from labkit.report import Report
 
-    method = CausalTrace(kind=kind, samples=samples, seed=seed)  # type: ignore[arg-type]
-    fact = Fact.from_prompt(prompt, subject, answer)
+    require_free(out)
+    method = options.method()
+    fact = Fact.from_prompt(str(prompt), str(subject), answer)
     lab = options.load()
     with progress() as told:
         result = method(lab, fact, progress=told)
     result.save(out)
-    Report(prompt).paragraph(result.title).figure(result.figure()).save(out / "trace.html")
+    Report(fact.prompt).paragraph(result.title).figure(result.figure()).save(out / "trace.html")
     pos, layer = result.peak()
     summary = {
         "title": result.title,
@@ -47,3 +87,96 @@ def trace(
             f"indirect effect {result.indirect_effect(pos, layer)}"
         )
         out_console.print(f"{out}/trace.html", soft_wrap=True)
+
+
+def _trace_many(options: TraceOptions, path: Path, limit: int | None, out: Path) -> None:
+    """Trace the facts of a file that the model knows, and average them."""
+    from labkit.known import known_facts
+    from labkit.locate import average_traces
+    from labkit.records import read_facts
+    from labkit.report import Report
+    from labkit.results import RunDirectory
+
+    method = options.method()
+    asked = read_facts(path)[:limit]
+    lab = options.load()
+    known = known_facts(lab, asked)
+    if not known.facts:
+        raise InputError(f"{lab.name} knows none of the {len(asked)} facts of {path}")
+    config = {
+        "command": "trace",
+        "trace": asdict(method),
+        "facts": [[fact.prompt, fact.object] for fact in known.facts],
+    }
+    run = RunDirectory.create(out, config, lab, resume=True)
+    with progress() as told:
+        result = average_traces(lab, known.facts, method, run=run, progress=told)
+    sites = result.sites()
+    summary = {
+        "title": result.title,
+        "known": known.share.to_dict(),
+        "total_effect": result.total_effect.to_dict(),
+        "sites": sites.to_dict("records"),
+        "effects": result.to_frame().to_dict("records"),
+        "out": str(out),
+    }
+    run.write_metrics(summary)
+    page = Report(result.title).paragraph(f"Known of the facts asked: {known.share}.")
+    page.figure(result.figure()).figure(result.heatmap()).table(sites, caption="Sites by role")
+    run.write_text("report.html", page.html())
+    if not options.write_json(summary):
+        out_console.print(f"known of the facts asked: {known.share}")
+        out_console.print(result.title)
+        for role in sites["role"]:
+            out_console.print(f"{result.early_site(role)}", markup=False, highlight=False)
+        out_console.print(f"{out}/report.html", soft_wrap=True)
+
+
+@command(app)
+def neurons(
+    options: ModelOptions,
+    prompt: Prompt,
+    subject: Subject,
+    out: Out,
+    answer: Answer = None,
+    paraphrase: Annotated[
+        list[str] | None,
+        typer.Option(help="The fact in other words, {} for the subject; may be repeated."),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Sets of random neurons to compare with.")] = 10,
+    seed: Seed = 0,
+) -> None:
+    """Find a fact's knowledge neurons, and switch exactly these off and up."""
+    from dataclasses import replace
+
+    from labkit.facts import Fact
+    from labkit.locate import KnowledgeNeurons
+    from labkit.report import Report
+
+    fact = Fact.from_prompt(prompt, subject, answer)
+    fact = replace(fact, paraphrases=tuple(paraphrase or ()))
+    lab = options.load()
+    with progress() as told:
+        found = KnowledgeNeurons()(lab, fact, progress=told)
+        test = found.test(lab, draws=draws, seed=seed)
+    found.save(out)
+    page = Report(prompt).paragraph(found.title).figure(found.figure()).figure(test.figure())
+    page.save(out / "neurons.html")
+    frame, effects = found.to_frame(), test.to_frame()
+    summary = {
+        "title": found.title,
+        "neurons": frame.to_dict("records"),
+        "test": effects.to_dict("records"),
+        "out": str(out),
+    }
+    if not options.write_json(summary):
+        out_console.print(found.title)
+        names = [f"L{layer}N{neuron}" for layer, neuron in found.neurons]
+        out_console.print(", ".join(names), highlight=False)
+        table = Table("neurons", "switched", "change of P(answer), relative", title=test.title)
+        for group, intervention in zip(effects["group"], effects["intervention"], strict=True):
+            change = test.change(group, intervention)
+            shown = f"{change.mean:+.1%} [{change.low:+.1%}, {change.high:+.1%}]"
+            table.add_row(group, intervention, shown)
+        out_console.print(table)
+        out_console.print(f"{out}/neurons.html", soft_wrap=True)
