@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -28,9 +29,11 @@ from labkit.memories import (
     words_of,
     writers,
 )
-from labkit.memories.recurrence import MEASURES
+from labkit.memories.recurrence import MEASURES, _Reader
 from labkit.memories.streaming import Best
 from labkit.memories.trigger_search import cache_file
+from labkit.memories.words import content_words
+from labkit.pieces import pieces
 from tests.reference import inputs_of
 
 K, WINDOW = 4, 23
@@ -98,7 +101,7 @@ def prefixes_of(triggers, layer, neuron):
 
 
 def test_one_pass_finds_what_brute_force_finds(exact, few):
-    triggers = found(exact, few)
+    triggers = found(exact, few, memory=1)  # one text a batch: everything has to be merged
     for layer in (0, 2):
         every, best = by_hand(exact, layer, few)
         for neuron, expected in enumerate(best):
@@ -327,6 +330,36 @@ def test_a_topic_is_told_from_the_surface_and_both_from_chance(tiny, topical):
     assert meant[len(chosen) :].mean() < 0.15
     np.testing.assert_allclose(shares[MEASURES.index("last token")], 1.0)  # all end in "in"
     np.testing.assert_allclose(shares[3:].sum(axis=0), 1.0)
+
+
+def test_overlap_is_the_mean_cosine_with_prefixes_of_other_documents(tiny, topical):
+    model = tiny("llama")
+    texts = list(pieces(model, topical))
+    rng = np.random.default_rng(2)
+    text = rng.integers(0, 40, (6, 5))
+    text[0, 1], text[0, 2], text[1, 4] = text[0, 0], text[0, 0], -1
+    pos = np.array([[len(texts[i].ids) - 1 for i in some] for some in text])
+    pos -= rng.integers(0, 9, pos.shape)
+    found = _Reader(model, texts, content_words(model, topical, texts)).overlap(text, pos)
+
+    n_with = Counter(word for document in topical.documents for word in set(document.split()))
+    weight = {word: np.log(240 / n) for word, n in n_with.items() if n <= 24 and len(word) > 2}
+
+    def words(i, at):
+        shown = model.tokenizer.decode(texts[i].ids[1 : at - 1])
+        return {word for word in shown.split() if word in weight}
+
+    def cosine(a, b):
+        sizes = [sum(weight[word] ** 2 for word in some) for some in (a, b, a & b)]
+        return sizes[2] / np.sqrt(sizes[0] * sizes[1]) if sizes[2] else 0.0
+
+    for neuron, place in np.ndindex(6, 5):
+        others = [j for j in range(5) if text[neuron, j] not in (text[neuron, place], -1)]
+        own = words(text[neuron, place], pos[neuron, place])
+        cosines = [cosine(own, words(text[neuron, j], pos[neuron, j])) for j in others]
+        expected = np.mean(cosines) if cosines and text[neuron, place] >= 0 else 0.0
+        assert found[neuron, place] == pytest.approx(expected, abs=1e-12)
+    assert found.max() > 0.1
 
 
 def test_random_prefixes_are_at_chance(tiny, topical):

@@ -19,7 +19,8 @@ def triggers_against_forward(model, n_tokens, rounds=2):
     """Seconds of one uncached pass for all neurons and of the plain forward over its batches.
 
     The two take turns. `growth_bytes` is how much the process's largest resident size grew
-    when the pass read the whole text instead of its first half.
+    when the pass read the whole text instead of its first half; below some 16k tokens the
+    half does not fill a batch, and what grows is the batch.
 
     Returns:
         ratio, triggers_seconds, forward_seconds (medians), n_tokens, growth_bytes.
