@@ -98,12 +98,32 @@ class ROME:
         before = contexts(text, self.n_contexts, seed=self.seed)
         moment = None
         if self.covariance:
-            moment = second_moments(model, [layer], text, progress=progress)[layer]
-            prompts = fact_prompts(model) if corpus is None and self.facts_share else None
-            if prompts is not None:
-                asked = second_moments(model, [layer], prompts, progress=progress)[layer]
-                moment = moment.blended(asked, self.facts_share)
+            moment = self.moments(model, [layer], corpus=corpus, progress=progress)[layer]
         return Prepared(layer, before, moment)
+
+    def moments(
+        self,
+        model: LabModel,
+        layers: Sequence[int],
+        *,
+        corpus: Corpus | None = None,
+        progress: Progress | None = None,
+    ) -> dict[int, SecondMoment]:
+        """`C` of some layers, all measured in one pass, or from the cache.
+
+        Args:
+            model: The model.
+            layers: Which layers.
+            corpus: The text; by default the model's own, and prompts of facts for a share.
+            progress: Called as measuring goes on.
+        """
+        text = corpus_of(model, progress=progress) if corpus is None else corpus
+        found = second_moments(model, layers, text, progress=progress)
+        prompts = fact_prompts(model) if corpus is None and self.facts_share else None
+        if prompts is None:
+            return found
+        asked = second_moments(model, layers, prompts, progress=progress)
+        return {layer: found[layer].blended(asked[layer], self.facts_share) for layer in found}
 
     def __call__(
         self,

@@ -107,6 +107,8 @@ def sweep_layers(
     if not layers:
         raise InputError("a sweep needs at least one layer")
     method = ROME() if method is None else method
+    if method.covariance:  # one pass for all layers; each edit then finds its own in the cache
+        method.moments(model, layers, progress=progress)
     frames = []
     for number, layer in enumerate(layers):
 

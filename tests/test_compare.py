@@ -8,7 +8,10 @@ from scipy.stats import rankdata
 
 from labkit.errors import InputError
 from labkit.facts import Fact
+from labkit.locate import AttentionKnockout, AttributionPatching, CausalTrace, KnowledgeNeurons
 from labkit.locate.compare import Agreement, compare
+from labkit.models import load
+from labkit.pocket import facts as facts_of_pocket
 from labkit.results import RunDirectory
 
 N_FACTS = 12
@@ -28,12 +31,12 @@ def own(model, fact, noise=0.0):
     number = FACTS.index(fact)
     base = np.random.default_rng(number).normal(size=model.n_layers)
     jitter = np.random.default_rng(1000 + number).normal(size=model.n_layers)
-    return SimpleNamespace(by_layer=base + noise * jitter)
+    return SimpleNamespace(profile=base + noise * jitter)
 
 
 def rising(model, fact):
     """Favours high layers, whatever the fact."""
-    return SimpleNamespace(by_layer=np.arange(model.n_layers, dtype=float))
+    return SimpleNamespace(profile=np.arange(model.n_layers, dtype=float))
 
 
 def test_the_same_profile_agrees_fully_and_its_control_does_not(model):
@@ -51,7 +54,7 @@ def test_methods_that_like_high_layers_agree_in_the_control_as_well(model):
 def test_a_correlation_is_that_of_ranks(model):
     found = compare(model, FACTS, {"one": own, "other": lambda m, f: own(m, f, noise=0.5)})
     by_hand = [
-        np.corrcoef(rankdata(own(model, fact).by_layer), rankdata(own(model, fact, 0.5).by_layer))
+        np.corrcoef(rankdata(own(model, fact).profile), rankdata(own(model, fact, 0.5).profile))
         for fact in FACTS
     ]
     mean = np.mean([matrix[0, 1] for matrix in by_hand])
@@ -60,7 +63,7 @@ def test_a_correlation_is_that_of_ranks(model):
 
 def test_flat_profiles_have_no_order_and_are_left_out(model):
     def flat_at_first(m, fact):
-        return SimpleNamespace(by_layer=np.zeros(m.n_layers)) if fact is FACTS[0] else own(m, fact)
+        return SimpleNamespace(profile=np.zeros(m.n_layers)) if fact is FACTS[0] else own(m, fact)
 
     found = compare(model, FACTS, {"one": flat_at_first, "other": own})
     assert found.correlation("one", "other").n == N_FACTS - 1
@@ -124,3 +127,23 @@ def test_results_are_saved_and_show_themselves(model, tmp_path):
 def test_what_cannot_be_compared_is_refused(model, facts, locators, sweeps):
     with pytest.raises(InputError):
         compare(model, facts, locators, sweeps=sweeps)
+
+
+def test_every_locator_has_a_profile_and_they_are_compared(tmp_path):
+    pocket, fact, other = load("pocket"), *facts_of_pocket()[:2]
+    trace = CausalTrace(samples=3)(pocket, fact)
+    best = trace.profile.argmax()
+    assert trace.profile[best] == pytest.approx(trace.indirect_effect(*trace.peak()).mean)
+    knockout = AttentionKnockout(draws=1)(pocket, fact)
+    rows = knockout.to_frame()
+    subject = rows[rows["source"] == "subject"]["mean"]
+    assert np.allclose(knockout.profile, -subject)
+    locators = {
+        "trace": CausalTrace(samples=3),
+        "attribution": AttributionPatching(samples=3),
+        "neurons": KnowledgeNeurons(steps=4),
+        "knock-out": AttentionKnockout(draws=1),
+    }
+    found = compare(pocket, [fact, other], locators)
+    assert found.profiles.shape == (4, 2, pocket.n_layers)
+    assert np.allclose(found.profiles[0, 0], trace.profile) and (found.seconds > 0).all()

@@ -115,7 +115,7 @@ def test_the_attributions_of_a_block_add_up_to_what_it_brings(model, positions):
         result.attributions.sum(-1), brings, atol=5e-3 * np.abs(brings).max()
     )
     assert np.abs(brings).max() > 1e-5
-    np.testing.assert_allclose(result.by_layer, brings.mean(0), atol=5e-3 * np.abs(brings).max())
+    np.testing.assert_allclose(result.profile, brings.mean(0), atol=5e-3 * np.abs(brings).max())
     few = KnowledgeNeurons(positions=positions, steps=1)(model, FACT)
     assert np.abs(few.incompleteness).max() > 2 * np.abs(result.incompleteness).max()
 

@@ -6,6 +6,7 @@ from labkit.locate.attribution_pairs import PairAttribution, attribution_pairs
 from labkit.locate.attribution_result import AttributionResult, TraceAgreement
 from labkit.locate.averaged_trace import AveragedTrace, EarlySite
 from labkit.locate.averages import average_traces
+from labkit.locate.compare import Agreement, compare
 from labkit.locate.head_kinds import HeadScores, head_scores
 from labkit.locate.heads import HeadReport, head_report
 from labkit.locate.knockout import AttentionKnockout, average_knockouts
@@ -21,6 +22,7 @@ from labkit.locate.tracing import CausalTrace
 
 __all__ = [
     "ROLES",
+    "Agreement",
     "AttentionKnockout",
     "AttentionPatterns",
     "AttributionPatching",
@@ -47,6 +49,7 @@ __all__ = [
     "attribution_pairs",
     "average_knockouts",
     "average_traces",
+    "compare",
     "compare_severed",
     "head_report",
     "head_scores",

@@ -86,7 +86,7 @@ class AttributionResult(Result):
         return Estimate(float(mean), float(low), float(high), len(self.corrupted))
 
     @property
-    def by_layer(self) -> Float[np.ndarray, " layer"]:
+    def profile(self) -> Float[np.ndarray, " layer"]:
         """The largest mean effect among the subject's positions, layer by layer."""
         return self.effects.mean(axis=0)[list(self.subject_positions)].max(axis=0)
 

@@ -33,7 +33,7 @@ from labkit.results import Result, RunDirectory
 from labkit.stats import Estimate
 
 Locator = Callable[[LabModel, Fact], Any]
-"""A method for one fact whose result has `by_layer`, an array `[layer]`."""
+"""A method for one fact whose result has a `profile`, an array `[layer]`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,7 +166,7 @@ def compare(
     Args:
         model: The model.
         facts: At least two, so that there is a control.
-        locators: By name, a method whose result has `by_layer`.
+        locators: By name, a method whose result has a `profile`.
         sweeps: By name, one score a layer that holds for all facts and was measured
             elsewhere, such as the success of edits there; NaN for layers left out.
         seed: Seed of the intervals.
@@ -196,7 +196,7 @@ def compare(
             record = {"case_id": f"{number}: {fact.prompt}", "profiles": {}, "seconds": {}}
             for name, locator in locators.items():
                 start = time.perf_counter()
-                profile = np.asarray(locator(model, fact).by_layer, dtype=float)
+                profile = np.asarray(locator(model, fact).profile, dtype=float)
                 record["seconds"][name] = time.perf_counter() - start
                 record["profiles"][name] = profile.tolist()
             if run is not None:

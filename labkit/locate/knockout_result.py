@@ -74,6 +74,11 @@ class KnockoutResult(Result):
             f"{self.window} layers around {worst} changes it by {change[worst]:+.0%}"
         )
 
+    @property
+    def profile(self) -> Float[np.ndarray, " layer"]:
+        """By layer, the share of P(answer) lost where the subject is blocked around it."""
+        return -self.change(self.by_layer[SOURCES.index("subject")])
+
     def change(self, blocked: np.ndarray) -> np.ndarray:
         """Relative change of P(answer), -1..; NaN stays."""
         return (blocked - self.clean) / self.clean

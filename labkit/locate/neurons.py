@@ -103,7 +103,7 @@ class KnowledgeNeuronsResult(Result):
         return tuple((layer, neuron) for layer, neuron in ordered)
 
     @property
-    def by_layer(self) -> Float[np.ndarray, " layer"]:
+    def profile(self) -> Float[np.ndarray, " layer"]:
         """Attribution of a block's neurons together, mean over prompts."""
         return self.attributions.sum(axis=-1).mean(axis=0)
 

@@ -125,6 +125,12 @@ class TraceResult(Result):
         """
         return align(self.cells, self.subject_positions) - self.corrupted[:, None, None]
 
+    @property
+    def profile(self) -> Float[np.ndarray, " layer"]:
+        """By layer, the largest mean indirect effect among the subject's tokens."""
+        effects = self.cells.mean(axis=0) - self.corrupted.mean()
+        return np.nanmax(effects[list(self.subject_positions)], axis=0)
+
     def peak(self, positions: Sequence[int] | None = None) -> tuple[int, int]:
         """Position and layer of the cell that restores most, among some positions.
 
