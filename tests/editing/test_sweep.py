@@ -31,7 +31,7 @@ def test_each_layer_is_what_evaluate_says_there(tiny, case, fast, weights, chang
         assert rows.reset_index(drop=True).equals(alone.to_frame())
     assert not changed(model, before)
     assert all(0 <= share <= 1 for _, share in told)
-    assert {stage.split(",")[0] for stage, _ in told} == {"layer 0", "layer 2"}
+    assert {"layer 0", "layer 2"} <= {stage.split(",")[0] for stage, _ in told}
 
 
 def test_layers_left_out_are_gaps(tiny, case, fast):
