@@ -1,0 +1,236 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Where is a fact? One, then a hundred, by four methods
+#
+# **Question.** "A given fact can be located in particular FFN nodes" (claim C6 of the surveys
+# that this lab puts to the test). Which states of this model carry its facts, which neurons hold
+# them, which path takes them to the answer, and do the methods that say so agree?
+#
+# The hypothesis of Meng et al. (2022): an *early site*, FFNs of middle layers at the subject's last
+# token, recalls the fact; a *late site*, attention at the last token, fetches it.
+#
+# On `smollm2-135m` this notebook takes a quarter of an hour on two cores; the hundred traces
+# are kept as they finish, in a folder `runs` beside it, and a second run goes on from there.
+# `"pocket"` takes half a minute, and of that model we know what it was taught.
+
+# %%
+import os
+from dataclasses import replace
+
+from editing import sweep_layers
+from labkit import CausalTrace, load
+from labkit.cases import demo_case_of, make_case
+from labkit.facts import Fact
+from labkit.known import facts_of, known_sample
+from labkit.locate import AttentionKnockout, AttributionPatching, KnowledgeNeurons, PairTrace
+from labkit.locate import average_knockouts, average_traces, compare, compare_severed
+from labkit.plots import use_in_notebooks
+from labkit.results import RunDirectory
+
+# %%
+# Or "pocket", a folder in transformers' format, a hub id.
+MODEL = os.environ.get("LABKIT_MODEL", "smollm2-135m")
+
+use_in_notebooks()
+model = load(MODEL)
+facts = known_sample(model, 100).facts  # that it knows, spread over relations
+print(len(facts), "facts of", len({fact.relation for fact in facts}), "relations")
+
+# %% [markdown]
+# ## 1. One fact
+#
+# Noise on the subject destroys the answer; one state at a time is set back. Hidden states, then
+# windows of FFN outputs, then of attention outputs, on one colour axis.
+
+# %%
+rewrite = demo_case_of(model).rewrite
+fact = Fact(subject=rewrite.subject, template=rewrite.template, object=rewrite.target_true)
+trace = CausalTrace()(model, fact)
+by_ffn, by_attn = (CausalTrace(kind=kind)(model, fact) for kind in ("ffn", "attn"))
+trace.figure(by_ffn, by_attn)
+
+# %% [markdown]
+# Noise takes a model where it never is. The same question with an ordinary prompt in place of
+# noise: states of this prompt patched into that of *another* subject. (The partner has as many
+# tokens, in the same places, and another answer.)
+
+# %%
+spans = {
+    f: model.span(f.prompt, f.subject) for f in facts_of(model) if f.relation == "landmark_city"
+}
+here, n_tokens = model.span(fact.prompt, fact.subject), len(model.ids(fact.prompt))
+alike = [replace(f, template=fact.template) for f in spans if f.object != fact.object]
+alike = [f for f in alike if len(model.ids(f.prompt)) == n_tokens]
+partner = next(f for f in alike if model.span(f.prompt, f.subject) == here)
+print(f"{fact.prompt} {fact.object} / {partner.prompt} {partner.object}")
+PairTrace()(model, fact, partner).figure()
+
+# %% [markdown]
+# ## 2. The same grid from one backward pass
+#
+# Attribution patching replaces each intervention by its first-order estimate: clean minus
+# corrupted state, times the gradient. It costs a hundredth. Does it say the same?
+
+# %%
+attribution = AttributionPatching()(model, fact)
+agreed = attribution.agreement(trace)
+print(agreed.title)
+agreed.figure()
+
+# %% [markdown]
+# ## 3. A hundred facts
+#
+# One prompt is an anecdote. Aligned on what each token is to its fact (first, middle, last
+# token of the subject, what follows, the last token), with bands over facts.
+#
+# **Prediction** (Meng et al.). The mean effect at the *last subject token* rises to a peak in the
+# lower middle layers; the last token takes over in the upper ones.
+
+# %%
+settings = {"notebook": "03_locate", "facts": [f.prompt for f in facts]}
+run = RunDirectory.create(f"runs/traces-{model.name}", settings, model, resume=True)
+average = average_traces(model, facts, run=run)
+average.figure()
+
+# %%
+average.heatmap()
+
+# %%
+average.sites().round(2)
+
+# %% [markdown]
+# Read the quartiles beside the mean. Where single facts peak all over the model, the mean
+# curve's peak is a fact about the average and about no fact in it.
+
+# %% [markdown]
+# ## 4. Through the FFN?
+#
+# Restore the subject's state, but hold the FFNs at that token as they were under noise, in all
+# later layers: what the restored state can then still do does not pass through them. The same
+# for attention. The gap to the plain trace is what the held path was needed for.
+
+# %%
+last_subject = CausalTrace(roles=("last subject token",), samples=5)
+few = facts[:20]
+plain = average_traces(model, few, last_subject)
+severed = [average_traces(model, few, replace(last_subject, severed=p)) for p in ("ffn", "attn")]
+paths = compare_severed(plain, *severed)
+paths.figure()
+
+# %% [markdown]
+# ## 5. Neurons
+#
+# Knowledge neurons (Dai et al. 2022): integrated gradients of P(answer) along the activations of
+# each FFN, kept where the fact's paraphrases agree. The test: switch exactly these off.
+#
+# **Prediction.** This fact suffers, random neurons do nothing, and *other facts of the same
+# relation* stay. The last is the one to watch: only it tells neurons of a fact from neurons
+# that every answer of this kind needs.
+
+# %%
+asked = next(f for f in facts if len(f.paraphrases) >= 3)
+kin = [f for f in facts_of(model) if f.relation == asked.relation and f.object != asked.object]
+neurons = KnowledgeNeurons()(model, asked)
+neurons.figure()
+
+# %%
+test = neurons.test(model, kin[:10])
+test.figure()
+
+# %% [markdown]
+# ## 6. The way to the answer
+#
+# Attention from the last token to the subject is blocked in a window of layers (Geva et al.
+# 2023); the control blocks as many random other tokens.
+
+# %%
+knocked = average_knockouts(model, facts[:12])
+knocked.figure()
+
+# %%
+knocked.figure_heads()
+
+# %% [markdown]
+# ## 7. Do they agree, and does it tell where to edit?
+#
+# Each method as a profile over layers; rank correlations on the same fact above the diagonal, and
+# below it the control: against *another* fact's profile. What the control has too is a
+# liking for certain layers. Beside them, where ROME's edits succeed.
+
+# %%
+every = range(0, model.n_layers, max(1, model.n_layers // 6))
+kinds = [[f for f in facts_of(model) if f.relation == one.relation] for one in facts[:5]]
+news = [
+    next(f.object for f in kind if f.object not in one.answers) for one, kind in zip(facts, kinds)
+]
+cases = [make_case(one, kind, new, seed=0) for one, kind, new in zip(facts, kinds, news)]
+sweep = sweep_layers(model, cases, every)
+sweep.figure()
+
+# %%
+methods = {
+    "trace of states": CausalTrace(samples=5),
+    "trace of FFNs": CausalTrace(kind="ffn", samples=5),
+    "attribution": AttributionPatching(samples=5),
+    "knowledge neurons": KnowledgeNeurons(positions="subject", steps=10),
+    "attention blocked": AttentionKnockout(draws=1),
+}
+found = compare(model, facts[:8], methods, sweeps={"edit success": sweep.by_layer()})
+found.figure()
+
+# %%
+found.figure_profiles()
+
+# %%
+found.methods_frame().round(2)
+
+# %% [markdown]
+# ## Conclusion
+
+# %%
+site = average.early_site("last subject token")
+print(site)
+print(average.early_site("last token"))
+print("knowledge neurons, change of P(answer) when suppressed:")
+for group in test.cases["group"].unique():
+    print(f"    {group}: {test.change(group, 'suppressed')}")
+print(
+    "attribution and trace, on the same fact:", found.correlation("trace of states", "attribution")
+)
+print(
+    "               on another (the control):",
+    found.correlation("trace of states", "attribution", shift=1),
+)
+
+# %% [markdown]
+# Asserted: noise destroys these answers; restoring the last token in the last layer brings all of it
+# back, by construction; some state of the subject brings a part back, with an interval above
+# zero; blocking the subject costs more than blocking random tokens.
+
+# %%
+assert average.total_effect.low > 0 and site.effect.low > 0
+assert abs(average.share_recovered("last token", model.n_layers - 1).mean - 1) < 1e-3
+curves = knocked.to_frame().pivot(index="layer", columns="source", values="mean")
+assert curves["subject"].min() < curves["random other tokens"].min()
+print("all of it holds")
+
+# %% [markdown]
+# **What this does not show.** A state that *suffices* to bring an answer back need not be where
+# the fact is stored, nor where it can be changed (Hase et al. 2023): look at the last figure
+# before choosing a layer to edit. The paper's early site is a claim about GPT-2 XL and GPT-J;
+# the curves above are this model's.
+#
+# **Try.** A relation of your own, `[f for f in facts if f.relation == "country_capital"]`; severed
+# traces at the *first* subject token; `window=1` for FFN traces.
