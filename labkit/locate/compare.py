@@ -131,7 +131,7 @@ class Agreement(Result):
         """The agreement matrix: same fact above the diagonal, the next fact's below it."""
         from labkit.plots import agreement_matrix
 
-        return agreement_matrix(self.to_frame(), title=self.title)
+        return agreement_matrix(self.to_frame(), methods=self.methods, title=self.title)
 
     def figure_profiles(self) -> Any:
         """Where each method points, layer by layer, with bands over facts."""

@@ -1,5 +1,8 @@
 """Pictures of how far methods agree: a matrix of correlations, and profiles over layers."""
 
+import textwrap
+from collections.abc import Sequence
+
 import pandas as pd
 from plotly import graph_objects as go
 
@@ -13,19 +16,26 @@ from labkit.plots.theme import (
     translucent,
 )
 
+MANY = 4
+"""More curves than that have their legend beside the picture, not above it."""
 
-def agreement_matrix(frame: pd.DataFrame, *, title: str = "Agreement") -> go.Figure:
+
+def agreement_matrix(
+    frame: pd.DataFrame, *, methods: Sequence[str] = (), title: str = "Agreement"
+) -> go.Figure:
     """Rank correlations of methods: on the same fact above the diagonal, the control below.
 
     Args:
         frame: Columns `first, second, facts` (`"same"` or `"next"`), `mean, low, high, n`.
+        methods: All methods in order, those without a correlation included; by default
+            those of the table.
         title: Title of the figure.
 
     Raises:
         InputError: If a column is missing or there are no rows.
     """
     require_columns(frame, ("first", "second", "facts", "mean", "low", "high", "n"))
-    names = list(dict.fromkeys([*frame["first"], *frame["second"]]))
+    names = list(methods or dict.fromkeys([*frame["first"], *frame["second"]]))
     found = {(r.first, r.second, r.facts): r for r in frame.itertuples()}
     values: list[list[float | None]] = []
     labels: list[list[str]] = []
@@ -73,7 +83,7 @@ def agreement_matrix(frame: pd.DataFrame, *, title: str = "Agreement") -> go.Fig
             colorbar={"title": {"text": "Spearman"}, "tickvals": [-1, -0.5, 0, 0.5, 1]},
         )
     )
-    axis = {"tickvals": ticks, "ticktext": [text(name) for name in names], "showgrid": False}
+    axis = {"tickvals": ticks, "ticktext": [_wrapped(name) for name in names], "showgrid": False}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis, autorange="reversed")
     subtitle = "above the diagonal: on the same fact; below: control, on another fact"
@@ -106,6 +116,7 @@ def profile_curves(
         figure.add_scatter(
             x=pd.concat([rows["layer"], rows["layer"][::-1]]),
             y=pd.concat([rows["high"], rows["low"][::-1]]),
+            mode="lines",
             fill="toself",
             fillcolor=translucent(colour, 0.18),
             line={"width": 0},
@@ -127,4 +138,15 @@ def profile_curves(
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title_text="layer", **layer_axis(int(frame["layer"].max()) + 1))
     figure.update_yaxes(title_text=score, range=[-0.02, 1.02])
-    return themed(figure, title, f"bands: 95 % over {over}", legend=True)
+    many = frame["method"].nunique() > MANY
+    themed(figure, title, f"bands: 95 % over {over}", legend=True)
+    if many:  # a row would wrap over the title
+        figure.update_layout(
+            legend={"orientation": "v", "x": 1.02, "y": 1.0, "yanchor": "top"}, margin={"t": 84}
+        )
+    return figure
+
+
+def _wrapped(name: str) -> str:
+    """A name in short lines, for a tick beside other ticks."""
+    return "<br>".join(map(text, textwrap.wrap(name, 12)))

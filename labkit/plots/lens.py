@@ -120,7 +120,7 @@ def lens_at_last(
         col=2,
     )
     axis = layer_axis(len(rows))
-    figure.update_yaxes(dtick=axis["dtick"], range=axis["range"][::-1])
+    figure.update_yaxes(dtick=axis["dtick"], range=axis["range"])
     figure.update_yaxes(title_text="layer", col=1)
     figure.update_yaxes(ticks="", showgrid=False, zeroline=False, col=2)
     heading = title or f"Logit lens at the last token: P({answer.strip()}) by layer"

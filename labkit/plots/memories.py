@@ -156,25 +156,25 @@ def writers_bars(frame: pd.DataFrame, *, token: str, title: str) -> go.Figure:
     """The neurons that promote a token most, with the token's rank in each value.
 
     Args:
-        frame: Columns `layer, neuron, logit, rank`, best first.
+        frame: Columns `layer, neuron, z, rank`, best first.
         token: The token.
         title: Title of the figure.
 
     Raises:
         InputError: If a column is missing or there are no rows.
     """
-    rows = require_columns(frame, ("layer", "neuron", "logit", "rank")).reset_index(drop=True)
+    rows = require_columns(frame, ("layer", "neuron", "z", "rank")).reset_index(drop=True)
     ranks = [f"rank {rank + 1}" for rank in rows["rank"]]
     figure = go.Figure(
         go.Bar(
             y=rows.index,
-            x=rows["logit"],
+            x=rows["z"],
             orientation="h",
             marker={"color": [COLOURS[0] if rank == 0 else COLOURS[2] for rank in rows["rank"]]},
             text=ranks,
             textposition="outside",
             cliponaxis=False,
-            hovertemplate="%{x:.3f}, %{text}<extra></extra>",
+            hovertemplate="%{x:.2f} SD, %{text}<extra></extra>",
         )
     )
     labels = [
@@ -183,8 +183,8 @@ def writers_bars(frame: pd.DataFrame, *, token: str, title: str) -> go.Figure:
     figure.update_yaxes(
         tickvals=list(rows.index), ticktext=labels, range=[len(rows) - 0.5, -0.5], showgrid=False
     )
-    ends = [min(0.0, rows["logit"].min()), 1.12 * rows["logit"].abs().max()]
-    words = f"logit of {token_label(token)} in the value, from the vocabulary's mean"
+    ends = [min(0.0, rows["z"].min()), 1.12 * rows["z"].abs().max()]
+    words = f"logit of {token_label(token)} in the value, in SD over the vocabulary"
     figure.update_xaxes(title_text=words, range=ends)
     note = "blue: no token ranks before it in that value"
     return themed(figure, title, note, height=max(HEIGHT - 60, 150 + _ROW * len(rows)))
@@ -246,7 +246,7 @@ def agreement_curve(frame: pd.DataFrame, *, top: int = 1, title: str) -> go.Figu
     _curve(figure, chance, "paired at random", 1, dashed=True)
     figure.update_xaxes(title_text="layer", **_layers(rows["layer"]))
     what = "the top token" if top == 1 else f"among the top {top}"
-    figure.update_yaxes(title_text=f"next token is {what}", rangemode="tozero", tickformat=".0%")
+    figure.update_yaxes(title_text=f"next token is {what}", rangemode="tozero", tickformat=".2~p")
     figure.update_layout(hovermode="x unified")
     note = f"share of {int(rows['n'].max())} neurons a layer, 95 % band"
     return themed(figure, title, note, legend=True)

@@ -125,7 +125,7 @@ def neuron_test_bars(frame: pd.DataFrame, *, title: str = "Switching neurons") -
         )
     figure.add_hline(0, line={"color": INK, "width": 1})
     figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(tickformat="+.0%")
+    figure.update_yaxes(tickformat="+.2~p")
     figure.update_yaxes(title_text="change of P(answer)", col=1)
     figure.update_layout(bargap=0.35)
     return themed(
