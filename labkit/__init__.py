@@ -4,7 +4,8 @@ The path, and where each step lives:
 
     load           labkit.models      open a model by name; every part named and checked
     predict        labkit.readout     next tokens, logit lens, direct logit attribution
-    CausalTrace    labkit.locate      which states carry a fact
+    memories       labkit.memories    FFN neurons as keys and values; who writes this word
+    CausalTrace    labkit.locate      which states carry a fact; attribution, neurons, heads
     ROME, audit    editing            change a fact in the weights, and judge the change
     export_hf      editing            carry the edited checkpoint away
 
@@ -22,7 +23,7 @@ is a row that this projection writes into the residual stream.
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "load": "labkit.models",
