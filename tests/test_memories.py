@@ -30,7 +30,7 @@ from labkit.memories import (
     writers,
 )
 from labkit.memories.recurrence import MEASURES, _Reader
-from labkit.memories.streaming import Best
+from labkit.memories.streaming import STRETCH, Best
 from labkit.memories.trigger_search import cache_file
 from labkit.memories.words import content_words
 from labkit.pieces import pieces
@@ -61,22 +61,22 @@ def by_hand(model, layer, corpus, k=K, window=WINDOW):
     """The plain model's activations, each text run alone.
 
     Returns {prefix: activations of all neurons}, and by neuron the k largest activations of
-    its stronger sign, one a text and one a prefix.
+    its stronger sign, one a stretch and one a prefix.
     """
-    every, texts = {}, []
+    every, stretches = {}, []
     for ids in map(model.ids, corpus.documents):
         for first in range(0, len(ids), window):
             text = ids[first : first + window]
             with inputs_of(model.ffn_proj(layer)) as seen:
                 model.hf(torch.tensor([text]))
-            texts.append([tuple(text[: pos + 1]) for pos in range(len(text))])
-            every |= dict(zip(texts[-1], seen[0][0].double().numpy(), strict=True))
+            prefixes = [tuple(text[: pos + 1]) for pos in range(len(text))]
+            every |= dict(zip(prefixes, seen[0][0].double().numpy(), strict=True))
+            for stop in range(len(text), 1, -STRETCH):
+                stretches.append(prefixes[max(1, stop - STRETCH) : stop])
 
     def largest(neuron, sign):
         strongest = {
-            max(text[1:], key=lambda prefix: sign * every[prefix][neuron])
-            for text in texts
-            if len(text) > 1
+            max(stretch, key=lambda prefix: sign * every[prefix][neuron]) for stretch in stretches
         }
         values = sorted((sign * every[prefix][neuron] for prefix in strongest), reverse=True)
         return [sign * value for value in values if value > 0][:k]
@@ -430,7 +430,7 @@ def test_the_writer_that_was_planted_is_found(tiny):
     try:
         row = model.unembed.weight[token] - model.unembed.weight.mean(0)
         model.ffn_out(layer)[neuron] = row / model.final_norm.weight
-        for by in ("logit", "rank"):
+        for by in ("z", "logit", "rank"):
             best = writers(model, token, by=by, k=3).to_frame().iloc[0]
             assert (best["layer"], best["neuron"], best["rank"]) == (layer, neuron, 0)
         assert len(writers(model, token, layers=[0, 1], k=500).to_frame()) == 2 * model.d_mlp
@@ -445,6 +445,8 @@ def test_writers_agree_with_words(model):
         words = words_of(model, int(row.layer), int(row.neuron), k=model.d_vocab)
         assert words.promoted[int(row.rank)] == model.tokenizer.decode([40])
         assert words.promoted_logits[int(row.rank)] == pytest.approx(row.logit, rel=1e-4)
+        spread = np.std(words.promoted_logits)
+        assert row.z == pytest.approx(row.logit / spread, rel=1e-3)
 
 
 # --- results and bad input ----------------------------------------------------------------

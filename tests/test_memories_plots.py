@@ -75,9 +75,7 @@ def switches():
 
 
 def writers():
-    return pd.DataFrame(
-        {"layer": [3, 1], "neuron": [7, 9], "logit": [5.0, 4.0], "rank": [2, 0], "length": [1, 1]}
-    )
+    return pd.DataFrame({"layer": [3, 1], "neuron": [7, 9], "z": [5.0, 4.0], "rank": [2, 0]})
 
 
 def card(**more):
@@ -168,6 +166,17 @@ def test_boxes_of_a_text_neither_overlap_nor_leave_a_hole():
     assert list(letters.text[:3]) == [" word", "&lt;b&gt;", "⏎"]
     largest, smallest = boxes.marker.color[-1], boxes.marker.color[0]
     assert largest == "rgb(18, 120, 208)" and smallest != largest
+
+
+def test_control_characters_are_shown_as_such():
+    frame = fires(4).assign(token=["a\x00b", "\x07", "\x1b", "c"])
+    _, letters = plots.coloured_text(frame, title="text").data
+    assert list(letters.text) == ["a�b", "�", "�", "c"]
+    line = triggers().assign(token="\x07", before="\x00", after="\x1b")
+    shown = [data.text[0] for data in plots.triggers_in_context(line, title="t").data]
+    bars = plots.words_bars(words().assign(token="\x07"), title="t")
+    assert set(bars.layout.yaxis.ticktext) == {"�"}
+    assert shown[0] == "�" and not set("".join(shown)) & set("\x00\x07\x1b")
 
 
 def contrast_with_white(colour):

@@ -62,7 +62,7 @@ class NeuronCard(Result):
         writes = ", ".join(word.strip() for word in words[:3])
         if self.triggers.empty:
             return f"L{self.layer}N{self.neuron} of {self.model} fires nowhere; promotes {writes}"
-        tokens = self.triggers["token"].str.strip().value_counts(sort=True)
+        tokens = self.triggers["token"].map(lambda t: t.strip() or t).value_counts()
         return (
             f"L{self.layer}N{self.neuron} of {self.model} fires at {tokens.index[0]!r} "
             f"({tokens.iloc[0]} of {len(self.triggers)}) and promotes {writes}"

@@ -4,8 +4,8 @@ Geva et al. (2021, section 3.2) let experts read each neuron's triggers and writ
 patterns that at least three of them share, *shallow* ones (a last word or phrase) and
 *semantic* ones (a topic). Here both are counted:
 
-- shallow: at least three of the neuron's triggers fire at the same token (or end in the
-  same two). Tokens are compared without the space around them and without case.
+- shallow: at least three of the neuron's triggers, not all from one document, fire at the
+  same token (or end in the same two). Space around a token and case do not count.
 - semantic: the trigger shares more content words with the neuron's other triggers than 19
   of 20 random prefixes share with one another. Words that end in the last two tokens do
   not count (they are the shallow pattern), nor do pairs of triggers from one document. The
@@ -237,7 +237,8 @@ class _Reader:
         last = np.where(known, self.tokens[self.starts[text] + pos], -1)
         before = np.where(known & (pos > 0), self.tokens[self.starts[text] + pos - 1], -1)
         pair = np.where(before >= 0, last * (self.tokens.max() + 2) + before, -1)
-        one, two = _shared(last), _shared(pair)
+        document = self.documents[text]
+        one, two = _shared(last, document), _shared(pair, document)
         meant = known & (self.overlap(text, pos) > threshold)
         kinds = np.stack(
             [one, two, meant, one & ~meant, one & meant, meant & ~one, known & ~one & ~meant]
@@ -274,10 +275,13 @@ def _grouped(
     return (member @ words)[group], np.bincount(group)[group]
 
 
-def _shared(token: Int[np.ndarray, "neuron place"]) -> Bool[np.ndarray, "neuron place"]:
+def _shared(
+    token: Int[np.ndarray, "neuron place"], document: Int[np.ndarray, "neuron place"]
+) -> Bool[np.ndarray, "neuron place"]:
     """Where a token is that of at least three of the neuron's prefixes; -1 is none."""
-    alike = (token[:, :, None] == token[:, None, :]).sum(axis=-1) >= SHARED_BY
-    return alike & (token >= 0)
+    alike = token[:, :, None] == token[:, None, :]
+    elsewhere = (alike & (document[:, :, None] != document[:, None, :])).any(axis=-1)
+    return (alike.sum(axis=-1) >= SHARED_BY) & elsewhere & (token >= 0)
 
 
 def _over_neurons(values: Float[np.ndarray, " neuron"]) -> Estimate:

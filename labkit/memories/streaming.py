@@ -1,8 +1,8 @@
 """One pass over a corpus that keeps, for every neuron, the k prefixes that excite it most.
 
-Of each text (a piece of a document) a neuron keeps at most its strongest position, so that
-neighbouring positions of one text do not fill its places, and of several texts that begin
-alike up to that position only one. What is held is bounded by k and by the batch.
+Of each stretch of sixteen positions (about a sentence) a neuron keeps at most the strongest
+one, so that neighbouring positions do not fill its places, and of texts that begin alike up
+to that position only one. What is held is bounded by k and by the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
@@ -28,6 +29,10 @@ The first token is an attention sink: what neurons do there says nothing of the 
 (Xiao et al. 2023; Sun et al. 2024, Massive Activations).
 """
 
+STRETCH = 16
+"""Of so many neighbouring positions, counted from the end of the text, one is kept at most."""
+
+_TOGETHER = 32  # stretches compared at once: what the first of them keep spares the later
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # of the prefixes' hash: odd, all bits mixed
 
 
@@ -170,24 +175,52 @@ def _look(
 def _compare(
     best: Best, batch: TokenBatch, some: list[Piece], prefixes: np.ndarray, key: Tensor
 ) -> None:
-    """Offer the strongest position of every text, by sign, where it reaches the threshold."""
+    """Offer the strongest position of every stretch, by sign, where it reaches the threshold."""
     seen = batch.mask.cumsum(dim=1) > SKIPPED
-    key = key[:, SKIPPED:]
     if not bool(seen[:, SKIPPED:].all()):
-        key = key.masked_fill(~seen[:, SKIPPED:, None], 0)
-    (high, where_high), (low, where_low) = key.max(dim=1), key.min(dim=1)
-    value = torch.cat([high, -low], dim=1)  # [row, slot]
-    where = torch.cat([where_high, where_low], dim=1)
-    threshold = torch.from_numpy(best.threshold).to(value)
-    row, slot = ((value >= threshold) & (value > 0)).nonzero(as_tuple=True)
-    if not len(row):
-        return
-    column = (where[row, slot] + SKIPPED).cpu().numpy()
-    chosen = value[row, slot].double().cpu().numpy()
-    rows, slots = row.cpu().numpy(), slot.cpu().numpy()
+        key = key.masked_fill(~seen[:, :, None], 0)
+    high, low, column = _extremes(key[:, SKIPPED:])
+    n_stretches = high.shape[1]
+    value = rearrange([high, -low], "sign row stretch neuron -> (row stretch) (sign neuron)")
+    column = rearrange(column, "sign row stretch neuron -> (row stretch) (sign neuron)") + SKIPPED
     padding = batch.shape[1] - batch.lengths.cpu().numpy()
-    index = np.array([piece.index for piece in some])
-    best.offer(slots, chosen, prefixes[rows, column], index[rows], column - padding[rows])
+    index = np.array([piece.index for piece in some], dtype=np.int32)
+    for first in range(0, len(value), _TOGETHER):
+        group = value[first : first + _TOGETHER]
+        threshold = torch.from_numpy(best.threshold).to(group)
+        at, slot = ((group >= threshold) & (group > 0)).nonzero(as_tuple=True)
+        if len(at):
+            chosen = group[at, slot].double().cpu().numpy()
+            columns = column[first + at, slot].cpu().numpy()
+            rows = (first + at.cpu().numpy()) // n_stretches
+            pos = (columns - padding[rows]).astype(np.int32)
+            best.offer(slot.cpu().numpy(), chosen, prefixes[rows, columns], index[rows], pos)
+
+
+def _extremes(
+    key: Float[Tensor, "row pos d_mlp"],
+) -> tuple[
+    Float[Tensor, "row stretch d_mlp"],
+    Float[Tensor, "row stretch d_mlp"],
+    Int[Tensor, "sign row stretch d_mlp"],
+]:
+    """Largest and smallest entry of every stretch, and the positions where they are.
+
+    Stretches are counted from the last position, which all rows of a batch share, so that
+    they do not depend on its padding. The first may be shorter.
+    """
+    rest = key.shape[1] % STRETCH
+    parts = [(rest, key[:, rest:].unflatten(1, (-1, STRETCH)))] if key.shape[1] >= STRETCH else []
+    if rest:
+        parts.insert(0, (0, key[:, None, :rest]))
+    highs, lows, columns = [], [], []
+    for first, part in parts:
+        high, low = part.max(dim=2), part.min(dim=2)
+        starts = first + STRETCH * torch.arange(part.shape[1], device=key.device)
+        highs.append(high.values)
+        lows.append(low.values)
+        columns.append(torch.stack([high.indices, low.indices]) + starts[:, None])
+    return torch.cat(highs, dim=1), torch.cat(lows, dim=1), torch.cat(columns, dim=2)
 
 
 def prefix_hashes(batch: TokenBatch) -> UInt64[np.ndarray, "prompt pos"]:

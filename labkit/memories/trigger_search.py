@@ -16,7 +16,7 @@ from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import EmptyPrompt, InputError
 from labkit.execute import MEMORY
 from labkit.fetch import cache_dir
-from labkit.memories.streaming import SKIPPED, Table, strongest
+from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
 from labkit.models import LabModel
 from labkit.pieces import pieces
@@ -60,10 +60,11 @@ def find_triggers(
     References:
         Geva et al. 2021, Transformer Feed-Forward Layers Are Key-Value Memories, section 3.1.
 
-    Differs from the paper: one trigger a text at most (neighbouring positions would fill the
-    places), and one a prefix where texts begin alike; the first position of a text counts
-    for nothing (an attention sink); the stronger sign of a gated neuron; texts are pieces
-    of documents, not sentences; k is 10, not 25.
+    Differs from the paper: one trigger a stretch of 16 positions at most (neighbours would
+    fill the places), and one a prefix where texts begin alike; the first position of a text
+    counts for nothing (an attention sink); the stronger sign of a gated neuron; texts are
+    pieces of documents, not sentences; k is 10, not 25. Positions whose activations are
+    equal up to rounding may take each other's place when batches change.
     """
     chosen = sorted(
         {model.layer(layer) for layer in (range(model.n_layers) if layers is None else layers)}
@@ -116,6 +117,7 @@ def cache_file(
         "min_tokens": min_tokens,
         "window": window,
         "skipped": SKIPPED,
+        "stretch": STRETCH,
     }
     name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return cache_dir() / "triggers" / f"{name}.safetensors"

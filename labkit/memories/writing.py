@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -24,9 +25,10 @@ class Writers(Result):
     Attributes:
         token: The token.
         token_id: Its id.
-        neurons: layer, neuron, logit (of the token, from the mean over the vocabulary, for
-            a row brought to size 1), rank (tokens that the row promotes more; 0 is the
-            top), length (L2 norm of the row), best first.
+        neurons: layer, neuron, z (the logit in standard deviations over the vocabulary),
+            logit (of the token, from the mean over the vocabulary, for a row brought to
+            size 1), rank (tokens that the row promotes more; 0 is the top), length (L2 norm
+            of the row), best first.
         n_neurons: Number of neurons that were looked at.
         by: What they are sorted by.
         model: Name of the model.
@@ -47,7 +49,7 @@ class Writers(Result):
         return f"Who writes {self.token!r}? The first {len(self.neurons)} of {self.n_neurons}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a neuron: layer, neuron, logit, rank, length."""
+        """One row a neuron: layer, neuron, z, logit, rank, length."""
         return self.neurons.copy()
 
     def figure(self) -> Any:
@@ -64,7 +66,7 @@ def writers(
     *,
     layers: Iterable[int] | None = None,
     k: int = 20,
-    by: str = "logit",
+    by: str = "z",
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Writers:
@@ -75,8 +77,10 @@ def writers(
         token: The token as text, the space that belongs to it included; or its id.
         layers: Where to look; in all layers by default.
         k: Number of neurons.
-        by: "logit", or "rank": the second reads every row against the whole vocabulary,
-            which takes about as long as a forward pass over as many tokens as neurons.
+        by: "z", how far the token stands out among what the row promotes; "logit", how far
+            it is promoted, which favours rows that are loud about many tokens; or "rank",
+            which reads every row against the whole vocabulary and takes about as long as a
+            forward pass over as many tokens as there are neurons.
         memory: Bound on the logits held at once, in bytes.
         progress: Called layer by layer.
 
@@ -89,24 +93,28 @@ def writers(
     other way around.
     """
     chosen = chosen_layers(model, layers)
-    if k < 1 or by not in ("logit", "rank"):
-        raise InputError(f"k = {k}, by = {by!r}: at least 1 neuron, by logit or rank")
+    if k < 1 or by not in ("z", "logit", "rank"):
+        raise InputError(f"k = {k}, by = {by!r}: at least 1 neuron, by z, logit or rank")
     token_id = one_token(model, token)
-    unembedding = model.unembed.weight
+    unembedding = model.unembed.weight.to(torch.promote_types(model.dtype, torch.float32))
+    centred = unembedding - unembedding.mean(dim=0)
+    covariance = centred.T @ centred / len(centred)
     frames = []
     for done, layer in enumerate(chosen):
         read = directions(model, layer)
-        toward = (unembedding[token_id].double() - unembedding.double().mean(dim=0)).to(read)
-        logits = read @ toward
-        best = (
-            logits.topk(min(k, len(logits))).indices if by == "logit" else torch.arange(len(read))
-        )
+        logits = read @ centred[token_id]
+        variance = einsum(read, covariance, read, "neuron a, a b, neuron b -> neuron")
+        z = logits / variance.clamp(min=1e-30).sqrt()
+        score = logits if by == "logit" else z
+        # The rank of every row is asked for only where it decides.
+        best = score.topk(len(score) if by == "rank" else min(k, len(score))).indices
         ranks = _ranks(model, read[best], token_id, memory)
         frames.append(
             pd.DataFrame(
                 {
                     "layer": layer,
                     "neuron": best.cpu().numpy(),
+                    "z": z[best].double().cpu().numpy(),
                     "logit": logits[best].double().cpu().numpy(),
                     "rank": ranks.cpu().numpy(),
                     "length": model.ffn_out(layer)[best].double().norm(dim=-1).cpu().numpy(),
@@ -115,8 +123,11 @@ def writers(
         )
         if progress is not None:
             progress("asking every neuron what it writes", (done + 1) / len(chosen))
-    order = {"logit": (["logit"], [False]), "rank": (["rank", "logit"], [True, False])}[by]
-    table = pd.concat(frames).sort_values(order[0], ascending=order[1], kind="stable")
+    table = pd.concat(frames).sort_values(
+        [by, "z"] if by == "rank" else [by],
+        ascending=[True, False] if by == "rank" else [False],
+        kind="stable",
+    )
     return Writers(
         token=model.tokenizer.decode([token_id]),
         token_id=token_id,

@@ -9,14 +9,13 @@ from labkit.plots.attention import attention_viewer
 from labkit.plots.attribution import agreement_scatter, attribution_heatmap, node_bars
 from labkit.plots.averages import role_curves, role_heatmap, severed_curves
 from labkit.plots.cards import coloured_text, neuron_card, triggers_in_context
+from labkit.plots.contributions import contribution_bars, switch_bars
 from labkit.plots.evaluation import metrics_bars, predictions_bar
 from labkit.plots.heads import head_grids, knockout_curves
 from labkit.plots.lens import lens_at_last, lens_table
 from labkit.plots.memories import (
     agreement_curve,
-    contribution_bars,
     patterns_curves,
-    switch_bars,
     words_bars,
     writers_bars,
 )

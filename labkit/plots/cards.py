@@ -6,7 +6,7 @@ import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots.memories import add_words
+from labkit.plots.memories import add_words, visible
 from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, token_label
 
 _LINE = 22  # pixels a line of text
@@ -105,14 +105,14 @@ def _add_triggers(figure: go.Figure, rows: pd.DataFrame, row: int | None = None)
     """Lines of text: what stands before ends at zero, the firing token begins there."""
     col = None if row is None else 1
     y = list(range(len(rows)))
-    before = [_visible(words)[-_BEFORE:] for words in rows["before"]]
+    before = [visible(words)[-_BEFORE:] for words in rows["before"]]
     shown = [
-        f"<b><span style='color:{COLOURS[1]}'>{token_label(token, 24)}</span></b>"
-        f"{text(_visible(after)[:_AFTER])}"
+        f"<b><span style='color:{COLOURS[1]}'>{token_label(visible(token), 24)}</span></b>"
+        f"{text(visible(after)[:_AFTER])}"
         for token, after in zip(rows["token"], rows["after"], strict=True)
     ]
     hover = [
-        f"{activation:+.3f}<br>{text(_visible(words))}<b>{token_label(token, 40)}</b>"
+        f"{activation:+.3f}<br>{text(visible(words))}<b>{token_label(visible(token), 40)}</b>"
         for activation, words, token in zip(
             rows["activation"], rows["before"], rows["token"], strict=True
         )
@@ -166,7 +166,7 @@ def _lines(rows: pd.DataFrame) -> list[list[tuple[int, str, float, int]]]:
     for pos, token, value in zip(
         ordered["pos"], ordered["token"], ordered["activation"], strict=True
     ):
-        label = _visible(token) or "∅"
+        label = visible(token) or "∅"
         if column and column + len(label) > _WIDE:
             lines.append([])
             column = 0
@@ -217,11 +217,6 @@ def _add_text(
     widest = max(start + len(label) for _, _, label, _, start in tokens)
     figure.update_xaxes(range=[0, max(widest, 0.7 * _WIDE)], visible=False, row=row, col=col)
     figure.update_yaxes(range=[len(lines) - 0.5, -0.5], visible=False, row=row, col=col)
-
-
-def _visible(words: str) -> str:
-    """White space that would break a line, made visible; spaces stay."""
-    return words.replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
 
 
 def _colour(share: float) -> str:
