@@ -113,8 +113,9 @@ def run_with_cache(model: LabModel, batch: TokenBatch) -> tuple[Tensor, Activati
     for point, names in model.hook_points.items():
         if point in kept:
             tensor = kept[point][0] if isinstance(kept[point], tuple) else kept[point]
-            if point.hook_conversion is not None:
-                tensor = point.hook_conversion.convert(tensor)
+            conversion: Any = point.hook_conversion
+            if conversion is not None:
+                tensor = conversion.convert(tensor)
             found |= dict.fromkeys(names, tensor)
     return logits, ActivationCache(found, model.bridge)
 
