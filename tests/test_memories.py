@@ -29,7 +29,7 @@ from labkit.memories import (
     words_of,
     writers,
 )
-from labkit.memories.recurrence import MEASURES, _Reader
+from labkit.memories.recurrence import MEASURES, _Reader, _shared
 from labkit.memories.streaming import STRETCH, Best
 from labkit.memories.trigger_search import cache_file
 from labkit.memories.words import content_words
@@ -330,6 +330,13 @@ def test_a_topic_is_told_from_the_surface_and_both_from_chance(tiny, topical):
     assert meant[len(chosen) :].mean() < 0.15
     np.testing.assert_allclose(shares[MEASURES.index("last token")], 1.0)  # all end in "in"
     np.testing.assert_allclose(shares[3:].sum(axis=0), 1.0)
+
+
+def test_a_token_is_a_pattern_if_three_triggers_share_it_and_not_all_in_one_document():
+    token = np.array([[7, 7, 7, 8, 8], [7, 7, 7, 8, -1], [-1, -1, -1, 9, 9]])
+    document = np.array([[0, 0, 1, 2, 3], [0, 0, 0, 1, 2], [0, 1, 2, 3, 4]])
+    expected = [[True] * 3 + [False] * 2, [False] * 5, [False] * 5]
+    np.testing.assert_array_equal(_shared(token, document), expected)
 
 
 def test_overlap_is_the_mean_cosine_with_prefixes_of_other_documents(tiny, topical):
