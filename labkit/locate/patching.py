@@ -198,7 +198,8 @@ class PairTrace:
         targets = [_target(model, one) for one in (fact, other)]
 
         how = Restoration(kind=self.kind, window=self.window)
-        runs = Runs.of(model, how, Execution(model, batch), Execution(model, rows), rows)
+        clean, corrupted_run = Execution(model, batch), Execution(model, rows)
+        runs = Runs.of(model, how, clean, corrupted_run, rows, first=differing[0])
         said = [
             int(read_logits(model, last[:, -1:])[0, 0].argmax())
             for last in (runs.clean_last, runs.last)

@@ -3,7 +3,9 @@
 A cell (position p, layer l) leaves every position before p as it was in the corrupted run,
 and at p and behind it every block up to l. So the cells of one position are one batch of rows
 over the positions from p on, which grows on its way up: the keys and values before p are
-frozen, and a row joins at the block from which its cell differs.
+frozen, and a row joins at the block from which its cell differs. Two more things need not be
+run: at the first corrupted position a restored hidden state goes on as in the clean run, whose
+keys and values are at hand; and in the last block only the last position is read.
 
 What differs between the methods that restore states (noise or another prompt as the
 corruption, what is read at the end) is left to them: `labkit.locate.tracing` and
@@ -74,19 +76,23 @@ class Runs:
 
     Attributes:
         rows: The corrupted run's prompts, one row a draw.
+        first: The first position at which the two differ.
         clean: The clean run's activations at the restored site, one row.
         corrupted: The corrupted run's residual streams, and the outputs that are severed.
         last: The residual stream that left the corrupted run's last block.
         prefix: The corrupted run's keys and values.
         clean_last: The residual stream that left the clean run's last block, one row.
+        clean_prefix: The clean run's keys and values.
     """
 
     rows: TokenBatch
+    first: int
     clean: Activations
     corrupted: Activations
     last: Float[Tensor, "draw pos d_model"]
     prefix: Prefix
     clean_last: Float[Tensor, "1 pos d_model"]
+    clean_prefix: Prefix
 
     @classmethod
     def of(
@@ -96,6 +102,7 @@ class Runs:
         clean: Execution,
         corrupted: Execution,
         rows: TokenBatch,
+        first: int,
     ) -> "Runs":
         """Make the two runs, keeping what `restored` needs of them.
 
@@ -105,19 +112,22 @@ class Runs:
             clean: One prompt, ready to run.
             corrupted: Prompts of the same length, ready to run.
             rows: Those prompts, one row a draw.
+            first: The first position at which they differ from the clean one.
         """
         with capture(model, [SITES[how.kind]]) as kept:
-            clean_last = clean.forward()
+            clean_last, clean_prefix = clean.freeze()
         sites: list[Site] = ["resid_pre", "resid_post"]
         with capture(model, [*sites, SITES[how.severed]] if how.severed else sites) as seen:
             last, prefix = corrupted.freeze()
         return cls(
             rows=rows,
+            first=first,
             clean=kept,
             corrupted=seen,
             last=last,
             prefix=prefix,
             clean_last=clean_last,
+            clean_prefix=clean_prefix,
         )
 
 
@@ -151,8 +161,13 @@ class _Column:
 
     def __init__(self, model: LabModel, runs: Runs, how: Restoration, pos: int) -> None:
         self.model, self.runs, self.how, self.pos = model, runs, how, pos
-        self.run = Execution(model, runs.rows, runs.prefix.head(pos) if pos else None)
-        self.n_draws = runs.rows.shape[0]
+        self.n_draws, n_positions = runs.rows.shape
+        goes_on_clean = pos == runs.first and how.kind == "resid" and how.severed is None
+        if goes_on_clean and pos + 1 < n_positions:
+            self.start, prefix = pos + 1, runs.clean_prefix
+        else:
+            self.start, prefix = pos, runs.prefix
+        self.run = Execution(model, runs.rows, prefix.head(self.start) if self.start else None)
 
     def cells(self, layers: list[int], read: Read) -> Float[Tensor, "draw layer *number"]:
         """Cells of some layers, as one batch that grows from block to block."""
@@ -179,19 +194,26 @@ class _Column:
     def _arriving(self, block: int, n_cells: int) -> Float[Tensor, "row pos d_model"]:
         """The rows that join at a block, draws side by side."""
         if self.how.kind == "resid":
-            stream = self.runs.corrupted["resid_post", block - 1][:, self.pos :].clone()
-            stream[:, 0] = self.runs.clean["resid_post", block - 1][:, self.pos]
+            stream = self.runs.corrupted["resid_post", block - 1][:, self.start :]
+            if self.start == self.pos:
+                stream = stream.clone()
+                stream[:, 0] = self.runs.clean["resid_post", block - 1][:, self.pos]
         else:
-            stream = self.runs.corrupted["resid_pre", block][:, self.pos :]
+            stream = self.runs.corrupted["resid_pre", block][:, self.start :]
         return repeat(stream, "draw pos d -> (cell draw) pos d", cell=n_cells)
 
     def _through(self, block: int, stream: Tensor, joined: list[int]) -> Tensor:
-        """The rows behind a block."""
+        """The rows behind a block; behind the last one, only their last position is right."""
         windows = [self.how.layers(layer, self.model.n_layers) for layer in joined]
         inside = torch.tensor([block in window for window in windows], device=stream.device)
         inside = inside.repeat_interleave(self.n_draws)
         draws = torch.arange(self.n_draws, device=stream.device).repeat(len(joined))
-        with patched(self.model, self._changes(block, inside, draws)):
+        if block == self.model.n_layers - 1 and stream.shape[1] > 1:
+            # What happens at other positions is read by nobody, so they skip both outputs.
+            changes: Changes = {(site, block): _last_position for site in ("head_out", "ffn_in")}
+        else:
+            changes = self._changes(block, inside, draws)
+        with patched(self.model, changes):
             return self.run.forward(stream, start=block, stop=block + 1, rows=draws)
 
     def _changes(
@@ -217,6 +239,14 @@ class _Column:
             else:
                 changes[site, block] = _set_first(value.expand(len(inside), -1), inside)
         return changes
+
+
+def _last_position(activation: Tensor) -> Tensor:
+    """An activation at the last position only; what is added to the stream then broadcasts.
+
+    Some families (OPT) lay rows and positions on one axis for the FFN; there it is all of them.
+    """
+    return activation[:, -1:].contiguous() if activation.ndim == 3 else activation
 
 
 def _set_first(

@@ -130,7 +130,8 @@ class CausalTrace:
         rows = repeat_rows(batch, self.samples)
         with patched_embedding(model, self._corruption(model, fact, span)):
             corrupted = Execution(model, rows)
-        runs = Runs.of(model, self.restoration, Execution(model, batch), corrupted, rows)
+        how, clean = self.restoration, Execution(model, batch)
+        runs = Runs.of(model, how, clean, corrupted, rows, first=span.start)
         clean_logits = read_logits(model, runs.clean_last[:, -1:])[0, 0].float()
         answer_id = int(clean_logits.argmax()) if answer is None else answer
 
@@ -145,9 +146,7 @@ class CausalTrace:
             if pos < span.start:  # nothing is corrupted there
                 cells[:, pos] = without[:, None]
             else:
-                cells[:, pos] = restored(
-                    model, runs, self.restoration, pos, read, memory=self.memory
-                )
+                cells[:, pos] = restored(model, runs, how, pos, read, memory=self.memory)
         return TraceResult(
             prompt=fact.prompt,
             subject=fact.subject,
