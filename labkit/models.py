@@ -382,6 +382,7 @@ def wrap(
         anatomy=Anatomy.of(bridged),
         fingerprint=fingerprint(hf, tokenizer),
     )
+    _ = model.block_returns_tuple  # asked now: it runs the model, and hooks would see that
     if check:
         model.check()
     return model

@@ -14,7 +14,7 @@ References:
 
 from labkit.memories.cards import NeuronCard, activation_on, neuron_card
 from labkit.memories.composition import Contributions, contributions
-from labkit.memories.concordance import Agreement, agreement
+from labkit.memories.concordance import Concordance, agreement
 from labkit.memories.recurrence import Patterns, patterns
 from labkit.memories.switching import Switch, switched
 from labkit.memories.trigger_search import find_triggers
@@ -23,7 +23,7 @@ from labkit.memories.values import Words, words_of
 from labkit.memories.writing import Writers, writers
 
 __all__ = [
-    "Agreement",
+    "Concordance",
     "Contributions",
     "NeuronCard",
     "Patterns",

@@ -26,7 +26,7 @@ from labkit.stats import proportion
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Agreement(Result):
+class Concordance(Result):
     """Whether each neuron's value promotes what follows its strongest trigger.
 
     Attributes:
@@ -85,7 +85,7 @@ class Agreement(Result):
         return pd.DataFrame(rows, columns=columns)
 
     def figure(self) -> Any:
-        """Agreement by layer with its interval, and the chance level."""
+        """Concordance by layer with its interval, and the chance level."""
         from labkit.plots import agreement_curve
 
         return agreement_curve(self.to_frame(), top=self.top, title=self.title)
@@ -99,7 +99,7 @@ def agreement(
     top: int = 1,
     memory: int = MEMORY,
     progress: Progress | None = None,
-) -> Agreement:
+) -> Concordance:
     """How often a value promotes the token that follows its key's strongest trigger.
 
     A neuron that fires with a negative activation subtracts its value row: the words that
@@ -145,7 +145,7 @@ def agreement(
             chance[row] = float((promoted * follows).sum()) / len(known) ** 2
         if progress is not None:
             progress("comparing what neurons write with what came next", (row + 1) / len(rank))
-    return Agreement(
+    return Concordance(
         layers=triggers.layers,
         rank=rank,
         top=top,

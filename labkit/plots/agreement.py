@@ -9,11 +9,11 @@ from plotly import graph_objects as go
 from labkit.plots.theme import (
     COLOURS,
     DIVERGING,
+    add_band,
     layer_axis,
     require_columns,
     text,
     themed,
-    translucent,
 )
 
 MANY = 4
@@ -113,17 +113,8 @@ def profile_curves(
     for index, (method, rows) in enumerate(frame.groupby("method", sort=False)):
         rows = rows.sort_values("layer")
         colour = COLOURS[index % len(COLOURS)]
-        figure.add_scatter(
-            x=pd.concat([rows["layer"], rows["layer"][::-1]]),
-            y=pd.concat([rows["high"], rows["low"][::-1]]),
-            mode="lines",
-            fill="toself",
-            fillcolor=translucent(colour, 0.18),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=str(method),
-        )
+        place = rows["layer"], rows["low"], rows["high"]
+        add_band(figure, *place, colour, alpha=0.18, group=str(method))
         figure.add_scatter(
             x=rows["layer"],
             y=rows["mean"],

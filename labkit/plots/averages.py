@@ -12,11 +12,11 @@ from labkit.plots.theme import (
     DIVERGING,
     HEIGHT,
     INK,
+    add_band,
     layer_axis,
     require_columns,
     text,
     themed,
-    translucent,
 )
 from labkit.plots.tracing import SYMBOLS, add_curve
 
@@ -53,17 +53,7 @@ def role_curves(frame: pd.DataFrame, *, title: str, subtitle: str | None = None)
         rows = frame[frame["role"] == role].sort_values("layer")
         row, column = divmod(index, PANELS_ACROSS)
         where: dict[str, Any] = {"row": row + 1, "col": column + 1}
-        figure.add_scatter(
-            x=pd.concat([rows["layer"], rows["layer"][::-1]]),
-            y=pd.concat([rows["q75"], rows["q25"][::-1]]),
-            fill="toself",
-            fillcolor=translucent(INK, 0.18),
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            showlegend=False,
-            **where,
-        )
+        add_band(figure, rows["layer"], rows["q25"], rows["q75"], INK, alpha=0.18, **where)
         add_curve(figure, rows, name=role, colour=COLOURS[0], **where)
     n_layers = int(frame["layer"].max()) + 1
     axis = layer_axis(n_layers)

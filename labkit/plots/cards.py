@@ -6,8 +6,8 @@ import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots.memories import add_words, visible
-from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, token_label
+from labkit.plots.memories import add_words
+from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, token_label, visible
 
 _LINE = 22  # pixels a line of text
 _WIDE = 84  # letters a line of coloured text
@@ -107,12 +107,12 @@ def _add_triggers(figure: go.Figure, rows: pd.DataFrame, row: int | None = None)
     y = list(range(len(rows)))
     before = [visible(words)[-_BEFORE:] for words in rows["before"]]
     shown = [
-        f"<b><span style='color:{COLOURS[1]}'>{token_label(visible(token), 24)}</span></b>"
+        f"<b><span style='color:{COLOURS[1]}'>{token_label(token, 24)}</span></b>"
         f"{text(visible(after)[:_AFTER])}"
         for token, after in zip(rows["token"], rows["after"], strict=True)
     ]
     hover = [
-        f"{activation:+.3f}<br>{text(visible(words))}<b>{token_label(visible(token), 40)}</b>"
+        f"{activation:+.3f}<br>{text(visible(words))}<b>{token_label(token, 40)}</b>"
         for activation, words, token in zip(
             rows["activation"], rows["before"], rows["token"], strict=True
         )

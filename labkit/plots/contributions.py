@@ -4,7 +4,7 @@ import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots.memories import INTERVAL, visible
+from labkit.plots.memories import INTERVAL
 from labkit.plots.theme import COLOURS, layer_axis, require_columns, text, themed, token_label
 
 
@@ -56,7 +56,7 @@ def contribution_bars(frame: pd.DataFrame, *, answer: str, title: str | None = N
     )
     figure.update_layout(barmode="relative", bargap=0.15)
     figure.update_xaxes(title_text="layer", col=1, **layer_axis(n_layers))
-    figure.update_yaxes(title_text=f"added to the logit of {token_label(visible(answer))}", col=1)
+    figure.update_yaxes(title_text=f"added to the logit of {token_label(answer)}", col=1)
     return themed(
         figure,
         title or f"What adds to the logit of {answer.strip()}",

@@ -12,11 +12,11 @@ from labkit.plots.theme import (
     DIVERGING,
     HEIGHT,
     INK,
+    add_band,
     layer_axis,
     require_columns,
     text,
     themed,
-    translucent,
 )
 
 CURVE = ("source", "layer", "mean", "low", "high", "n")
@@ -48,17 +48,7 @@ def knockout_curves(
         if rows.empty:
             continue
         colour = colours.get(name, INK)
-        figure.add_scatter(
-            x=pd.concat([rows["layer"], rows["layer"][::-1]]),
-            y=pd.concat([rows["high"], rows["low"][::-1]]),
-            mode="lines",
-            fill="toself",
-            fillcolor=translucent(colour, 0.2),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=name,
-        )
+        add_band(figure, rows["layer"], rows["low"], rows["high"], colour, group=name)
         figure.add_scatter(
             x=rows["layer"],
             y=rows["mean"],

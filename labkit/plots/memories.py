@@ -1,19 +1,17 @@
 """Pictures of FFN memories: what a value promotes, who writes a word, what triggers share."""
 
-import unicodedata
-
 import pandas as pd
 from plotly import graph_objects as go
 
 from labkit.plots.theme import (
     COLOURS,
     HEIGHT,
+    add_band,
     layer_axis,
     require_columns,
     text,
     themed,
     token_label,
-    translucent,
 )
 
 INTERVAL = ("mean", "low", "high")
@@ -50,7 +48,7 @@ def add_words(
             orientation="h",
             name=direction,
             marker={"color": colour},
-            text=[token_label(visible(token)) for token in some["token"]],
+            text=[token_label(token) for token in some["token"]],
             textposition="none",
             hovertemplate="%{text}: %{x:+.3f}<extra></extra>",
             row=row,
@@ -58,7 +56,7 @@ def add_words(
         )
     figure.update_yaxes(
         tickvals=list(rows.index),
-        ticktext=[token_label(visible(token)) for token in rows["token"]],
+        ticktext=[token_label(token) for token in rows["token"]],
         range=[len(rows) - 0.5, -0.5],
         showgrid=False,
         row=row,
@@ -99,7 +97,7 @@ def writers_bars(frame: pd.DataFrame, *, token: str, title: str) -> go.Figure:
         tickvals=list(rows.index), ticktext=labels, range=[len(rows) - 0.5, -0.5], showgrid=False
     )
     ends = [min(0.0, rows["z"].min()), 1.12 * rows["z"].abs().max()]
-    words = f"logit of {token_label(visible(token))} in the value, in SD over the vocabulary"
+    words = f"logit of {token_label(token)} in the value, in SD over the vocabulary"
     figure.update_xaxes(title_text=words, range=ends)
     note = "blue: no token ranks before it in that value"
     return themed(figure, title, note, height=max(HEIGHT - 60, 150 + _ROW * len(rows)))
@@ -179,17 +177,8 @@ def _curve(
     """A curve with its band; dashed ones are controls, and thinner."""
     colour = COLOURS[index % len(COLOURS)]
     if bool((rows["high"] > rows["low"]).any()):
-        figure.add_scatter(
-            x=pd.concat([rows["layer"], rows["layer"][::-1]]),
-            y=pd.concat([rows["high"], rows["low"][::-1]]),
-            mode="lines",
-            fill="toself",
-            fillcolor=translucent(colour, 0.22),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=group or name,
-        )
+        place = rows["layer"], rows["low"], rows["high"]
+        add_band(figure, *place, colour, group=group or name)
     figure.add_scatter(
         x=rows["layer"],
         y=rows["mean"],
@@ -212,14 +201,3 @@ def _layers(layers: pd.Series) -> dict:
     """The axis of the layers that there are."""
     first, last = int(layers.min()), int(layers.max())
     return layer_axis(last - first + 1) | {"range": [first - 0.5, last + 0.5]}
-
-
-def visible(words: str) -> str:
-    """White space that would break a line, made visible; spaces stay.
-
-    Control characters, which no SVG may hold, become replacement characters.
-    """
-    shown = words.replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
-    return "".join(
-        "�" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in shown
-    )

@@ -6,6 +6,7 @@ are blue and orange, which no common colour blindness confuses.
 """
 
 import textwrap
+import unicodedata
 from collections.abc import Iterable
 from html import escape
 from typing import Any
@@ -121,11 +122,22 @@ def text(plain: str) -> str:
 def token_label(token: str, width: int = 16) -> str:
     """A token as a tick or cell label: white space made visible, cut to `width`, escaped.
 
-    Spaces become `·`, line ends `⏎`, tabs `⇥`, the empty token `∅`.
+    Spaces become `·`, the empty token `∅`; the rest is as in `visible`.
     """
-    visible = token.replace(" ", "·").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
-    cut = visible if len(visible) <= width else visible[: width - 1] + "…"
+    shown = visible(token).replace(" ", "·")
+    cut = shown if len(shown) <= width else shown[: width - 1] + "…"
     return text(cut or "∅")
+
+
+def visible(words: str) -> str:
+    """White space that would break a line made visible (line ends `⏎`, tabs `⇥`); spaces stay.
+
+    Control characters, which no SVG may hold, become replacement characters.
+    """
+    shown = words.replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
+    return "".join(
+        "�" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in shown
+    )
 
 
 def require_columns(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
@@ -146,3 +158,40 @@ def translucent(colour: str, alpha: float) -> str:
     """A `#rrggbb` colour with an opacity in 0..1."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"
+
+
+def add_band(
+    figure: go.Figure,
+    layers: pd.Series,
+    low: pd.Series,
+    high: pd.Series,
+    colour: str,
+    *,
+    alpha: float = 0.22,
+    group: str | None = None,
+    **where: Any,
+) -> None:
+    """Fill what lies between two curves over the layers.
+
+    Args:
+        figure: Changed in place.
+        layers: The layers, in order.
+        low: The lower curve.
+        high: The upper curve.
+        colour: Of the band, before its opacity.
+        alpha: Its opacity, 0..1.
+        group: The curve with which it is shown and hidden.
+        **where: `row` and `col` of the panel, where there are several.
+    """
+    figure.add_scatter(
+        x=pd.concat([layers, layers[::-1]]),
+        y=pd.concat([high, low[::-1]]),
+        fill="toself",
+        fillcolor=translucent(colour, alpha),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=group,
+        **where,
+    )

@@ -12,12 +12,12 @@ from labkit.plots.theme import (
     COLOURS,
     HEIGHT,
     SEQUENTIAL,
+    add_band,
     layer_axis,
     require_columns,
     text,
     themed,
     token_label,
-    translucent,
 )
 
 CELL = ("pos", "token", "layer", "mean", "low", "high")
@@ -228,18 +228,7 @@ def add_curve(
         symbol: Of the markers.
         **where: `row` and `col` of the panel, where there are several.
     """
-    figure.add_scatter(
-        x=pd.concat([rows["layer"], rows["layer"][::-1]]),
-        y=pd.concat([rows["high"], rows["low"][::-1]]),
-        fill="toself",
-        fillcolor=translucent(colour, 0.22),
-        line={"width": 0},
-        mode="lines",
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=name,
-        **where,
-    )
+    add_band(figure, rows["layer"], rows["low"], rows["high"], colour, group=name, **where)
     figure.add_scatter(
         x=rows["layer"],
         y=rows["mean"],
