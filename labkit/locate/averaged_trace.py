@@ -125,7 +125,7 @@ class AveragedTrace(Result):
 
     @property
     def n_by_role(self) -> dict[str, int]:
-        """How many facts have a token in each role."""
+        """How many facts have a token in each role, and were traced there."""
         there = ~np.isnan(self.restored[:, :, 0])
         return dict(zip(ROLES, there.sum(axis=0).tolist(), strict=True))
 
