@@ -31,8 +31,16 @@ import os
 from labkit import load
 from labkit.cases import demo_case_of
 from labkit.corpus import corpus_of
-from labkit.memories import agreement, contributions, find_triggers, neuron_card, patterns
-from labkit.memories import switched, words_of, writers
+from labkit.memories import (
+    agreement,
+    contributions,
+    find_triggers,
+    neuron_card,
+    patterns,
+    switched,
+    words_of,
+    writers,
+)
 from labkit.plots import use_in_notebooks
 from labkit.tokens import target_ids
 
@@ -149,7 +157,8 @@ print("as many random neurons off, in all:", off.control[1])
 for row in parts.neurons_frame(5).itertuples():
     words = words_of(model, row.layer, row.neuron, k=6)
     side = words.promoted if row.activation > 0 else words.suppressed
-    print(f"L{row.layer}N{row.neuron} ({row.logit:+.2f}):", ", ".join(word.strip() for word in side))
+    shown = ", ".join(word.strip() for word in side)
+    print(f"L{row.layer}N{row.neuron} ({row.logit:+.2f}): {shown}")
 
 # %% [markdown]
 # ## Conclusion
@@ -181,5 +190,6 @@ print("all of it holds;", corpus_of(model).source)
 # meaning: synonyms do not count, and a document about one town shares its name throughout. And
 # a *direct* effect credits the last layers for what earlier ones made possible.
 #
-# **Try.** `writers(model, " London")`; a neuron of a low layer (`neuron_card(model, 0, 0, triggers)`);
-# your own text, `find_triggers(model, corpus=Corpus.from_file("mine.txt"))`.
+# **Try.** `writers(model, " London")`; a neuron of a low layer,
+# `neuron_card(model, 0, 0, triggers)`; your own text,
+# `find_triggers(model, corpus=Corpus.from_file("mine.txt"))`.

@@ -34,8 +34,16 @@ from labkit import CausalTrace, load
 from labkit.cases import demo_case_of, make_case
 from labkit.facts import Fact
 from labkit.known import facts_of, known_sample
-from labkit.locate import AttentionKnockout, AttributionPatching, KnowledgeNeurons, PairTrace
-from labkit.locate import average_knockouts, average_traces, compare, compare_severed
+from labkit.locate import (
+    AttentionKnockout,
+    AttributionPatching,
+    KnowledgeNeurons,
+    PairTrace,
+    average_knockouts,
+    average_traces,
+    compare,
+    compare_severed,
+)
 from labkit.plots import use_in_notebooks
 from labkit.results import RunDirectory
 
@@ -171,11 +179,11 @@ knocked.figure_heads()
 
 # %%
 every = range(0, model.n_layers, max(1, model.n_layers // 6))
-kinds = [[f for f in facts_of(model) if f.relation == one.relation] for one in facts[:5]]
-news = [
-    next(f.object for f in kind if f.object not in one.answers) for one, kind in zip(facts, kinds)
-]
-cases = [make_case(one, kind, new, seed=0) for one, kind, new in zip(facts, kinds, news)]
+cases = []
+for one in facts[:5]:
+    kind = [f for f in facts_of(model) if f.relation == one.relation]
+    new = next(f.object for f in kind if f.object not in one.answers)
+    cases.append(make_case(one, kind, new, seed=0))
 sweep = sweep_layers(model, cases, every)
 sweep.figure()
 
@@ -215,9 +223,9 @@ print(
 )
 
 # %% [markdown]
-# Asserted: noise destroys these answers; restoring the last token in the last layer brings all of it
-# back, by construction; some state of the subject brings a part back, with an interval above
-# zero; blocking the subject costs more than blocking random tokens.
+# Asserted: noise destroys these answers; restoring the last token in the last layer brings all
+# of it back, by construction; some state of the subject brings a part back, with an interval
+# above zero; blocking the subject costs more than blocking random tokens.
 
 # %%
 assert average.total_effect.low > 0 and site.effect.low > 0

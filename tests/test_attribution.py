@@ -130,7 +130,7 @@ def test_a_window_adds_up_the_layers_that_a_trace_restores_together(tiny, kind):
         np.testing.assert_allclose(
             double[..., layer], single[..., inside].sum(-1), rtol=1e-4, atol=1e-9
         )
-    wide = AttributionPatching(kind=kind, samples=SAMPLES)(model, FACT).effects
+    wide = AttributionPatching(kind=kind, samples=SAMPLES, window=10)(model, FACT).effects
     assert trace.window == 2
     np.testing.assert_allclose(wide[..., 0], single.sum(-1), rtol=1e-4, atol=1e-9)
 

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from labkit.activations import patched, patched_embedding
 from labkit.errors import EmptyTarget, InputError, NothingToTrace, SubjectNotFound
 from labkit.facts import Fact
+from labkit.locate.restoring import usual_window
 from labkit.locate.tracing import CausalTrace, TraceResult, embedding_spread
 from tests.reference import full_logits
 from tests.tracing_by_hand import FACT, SAMPLES, ByHand, spread
@@ -255,3 +256,10 @@ def test_in_the_pocket_model_the_subject_carries_the_fact(pocket):
     pos, layer = result.peak()
     assert pos in result.subject_positions
     assert result.indirect_effect(pos, layer).low > 0
+
+
+def test_the_usual_window_is_the_papers_or_a_third_of_the_layers(tiny):
+    assert [usual_window(n) for n in (48, 30, 6, 3, 1)] == [10, 10, 2, 1, 1]
+    model = tiny("llama")
+    usual, same = (CausalTrace(kind="ffn", samples=SAMPLES, window=w) for w in (None, 1))
+    np.testing.assert_array_equal(usual(model, FACT).cells, same(model, FACT).cells)

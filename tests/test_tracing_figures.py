@@ -46,12 +46,11 @@ def curves(figure):
 
 
 def test_panels_share_one_colour_axis_and_say_what_they_show(llama):
-    resid, ffn, attn = (
-        CausalTrace(samples=2, kind=k)(llama, FACT) for k in ("resid", "ffn", "attn")
-    )
+    resid = CausalTrace(samples=2)(llama, FACT)
+    ffn, attn = (CausalTrace(samples=2, kind=k, window=2)(llama, FACT) for k in ("ffn", "attn"))
     figure = resid.figure(ffn, attn)
     titles = [note.text for note in figure.layout.annotations]
-    assert titles == ["hidden state", "FFN output, 10 layers", "attention output, 10 layers"]
+    assert titles == ["hidden state", "FFN output, 2 layers", "attention output, 2 layers"]
     for data, trace in zip(figure.data, (resid, ffn, attn), strict=True):
         np.testing.assert_allclose(data.z, trace.cells.mean(axis=0))
         assert data.coloraxis == "coloraxis" and data.zmin is None

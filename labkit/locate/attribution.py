@@ -36,7 +36,7 @@ from labkit.errors import InputError
 from labkit.execute import MEMORY, Execution, Prefix, read_logits, repeat_rows, rows_within
 from labkit.facts import Fact
 from labkit.locate.attribution_result import AttributionResult
-from labkit.locate.restoring import SITES, WINDOW, Kind, Restoration
+from labkit.locate.restoring import SITES, Kind, Restoration
 from labkit.locate.tracing import (
     Corruption,
     answer_probability,
@@ -144,7 +144,7 @@ class AttributionPatching:
         self, effects: Float[np.ndarray, "sample pos layer"]
     ) -> Float[np.ndarray, "sample pos layer"]:
         """The effect of restoring a window of layers together: the sum of theirs."""
-        how, n_layers = Restoration(kind=self.kind, window=self.window or WINDOW), effects.shape[-1]
+        how, n_layers = Restoration(kind=self.kind, window=self.window), effects.shape[-1]
         windows = [how.layers(layer, n_layers) for layer in range(n_layers)]
         return np.stack([effects[..., list(window)].sum(axis=-1) for window in windows], axis=-1)
 

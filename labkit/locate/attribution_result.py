@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
-from labkit.locate.restoring import WINDOW
+from labkit.locate.restoring import usual_window
 from labkit.locate.trace_result import NAMES, TraceResult, interval_over_draws
 from labkit.results import Result
 from labkit.stats import Estimate
@@ -125,10 +125,11 @@ class AttributionResult(Result):
         if trace.fingerprint != self.fingerprint:
             raise FingerprintMismatch(f"the trace is of another model ({trace.model})")
         same = ("prompt", "subject_positions", "answer", "kind")
+        n_layers = self.effects.shape[-1]
         asked, traced = (
             {name: getattr(result, name) for name in same}
             | {name: result.config.get(name) for name in ("noise", "severed")}
-            | {"window": result.config.get("window") or WINDOW}
+            | {"window": result.config.get("window") or usual_window(n_layers)}
             for result in (self, trace)
         )
         if different := [name for name in asked if asked[name] != traced[name]]:

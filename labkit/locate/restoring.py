@@ -53,21 +53,28 @@ class Restoration:
 
     Attributes:
         kind: What is set to its clean value at the cell's position.
-        window: In how many consecutive layers around the cell's, for FFN and attention.
+        window: In how many consecutive layers around the cell's, for FFN and attention; by
+            default `usual_window`.
         severed: Whose outputs at the cell's position are held at their corrupted values in
             every layer in which they are not restored.
     """
 
     kind: Kind
-    window: int = WINDOW
+    window: int | None = None
     severed: Path | None = None
 
     def layers(self, layer: int, n_layers: int) -> range:
         """Layers whose output a cell restores: a window around its layer."""
         if self.kind == "resid":
             return range(layer, layer + 1)
-        start = layer - self.window // 2
-        return range(max(0, start), min(n_layers, start + self.window))
+        window = usual_window(n_layers) if self.window is None else self.window
+        start = layer - window // 2
+        return range(max(0, start), min(n_layers, start + window))
+
+
+def usual_window(n_layers: int) -> int:
+    """The paper's window of 10 layers, of which its model had 48; at most a third of them."""
+    return min(WINDOW, max(1, n_layers // 3))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from labkit import stats
 from labkit.errors import InputError
 from labkit.locate.alignment import align
-from labkit.locate.restoring import WINDOW
+from labkit.locate.restoring import usual_window
 from labkit.results import Result
 from labkit.stats import Estimate
 
@@ -173,7 +173,7 @@ class TraceResult(Result):
     @property
     def _panel(self) -> str:
         """What the trace is called beside others."""
-        window = self.config.get("window") or WINDOW
+        window = self.config.get("window") or usual_window(self.cells.shape[-1])
         layers = f", {window} layers" if self.kind != "resid" and window > 1 else ""
         held = f", {self.severed} severed" if self.severed else ""
         return NAMES[self.kind] + layers + held

@@ -35,7 +35,7 @@ from labkit.errors import InputError, NothingToTrace
 from labkit.execute import MEMORY, Execution, read_logits, repeat_rows
 from labkit.facts import Fact
 from labkit.locate.alignment import ROLES, role_positions
-from labkit.locate.restoring import SITES, WINDOW, Kind, Path, Restoration, Runs, restored
+from labkit.locate.restoring import SITES, Kind, Path, Restoration, Runs, restored
 from labkit.locate.trace_result import TraceResult, interval_over_draws
 from labkit.models import LabModel
 from labkit.tokens import TokenSpan, target_ids
@@ -62,7 +62,8 @@ class CausalTrace:
             embeddings as they enter the model (the paper: 3).
         samples: Number of noise draws (the paper: 10).
         window: Number of consecutive layers whose FFN or attention output is restored
-            together, centred on the cell's layer (the paper: 10; 1 for hidden states).
+            together, centred on the cell's layer; by default the paper's 10, or a third of the
+            layers where that is fewer.
         severed: Whose outputs at the restored token are held at their corrupted values.
         roles: Trace only the tokens that have one of these `ROLES`, and leave the other
             cells NaN; None is every token.
@@ -102,7 +103,7 @@ class CausalTrace:
     @property
     def restoration(self) -> Restoration:
         """What one cell does to the corrupted run."""
-        return Restoration(kind=self.kind, window=self.window or WINDOW, severed=self.severed)
+        return Restoration(kind=self.kind, window=self.window, severed=self.severed)
 
     @torch.no_grad()
     def __call__(
