@@ -54,7 +54,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: install
-	$(OFFLINE) $(BIN)/python tests/benchmarks/bench_core.py
+	$(OFFLINE) $(BIN)/python -m tests.benchmarks.core
+	$(OFFLINE) $(BIN)/python -m tests.benchmarks.locate
 
 constraints: $(STAMP)
 	{ grep '^#' constraints.txt; \

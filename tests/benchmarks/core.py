@@ -1,4 +1,4 @@
-"""Ratios that the lab promises, each measured within one run; `make bench` prints them.
+"""Ratios that the lab promises, each measured within one run: `python -m tests.benchmarks.core`.
 
 Seconds depend on the machine and on what else it does; ratios of interleaved runs travel.
 A script and not a test: under pytest every annotation is checked, which costs more than some
