@@ -39,6 +39,7 @@ from labkit.locate import (
     AttributionPatching,
     KnowledgeNeurons,
     PairTrace,
+    attention_patterns,
     average_knockouts,
     average_traces,
     compare,
@@ -169,6 +170,13 @@ knocked.figure()
 
 # %%
 knocked.figure_heads()
+
+# %% [markdown]
+# Where do heads look in the first prompt? Every tile is a head; the sliders pick a layer and a
+# head, and the tooltip names query, key and weight.
+
+# %%
+attention_patterns(model, fact.prompt).figure()
 
 # %% [markdown]
 # ## 7. Do they agree, and does it tell where to edit?
