@@ -104,10 +104,8 @@ def run_with_cache(model: LabModel, batch: TokenBatch) -> tuple[Tensor, Activati
         Logits `[prompt, pos, vocab]`, and transformer_lens' cache (`cache["pattern", 3]`).
     """
     kept: dict[Any, Any] = {}
-    with ExitStack() as stack:
-        for point in model.hook_points:
-            stack.enter_context(_recorded(point, kept))
-        padded = None if bool(batch.mask.all()) else batch.mask.long()
+    padded = None if bool(batch.mask.all()) else batch.mask.long()
+    with _recorded(model.hook_points, kept):
         logits = model.bridge(batch.ids, attention_mask=padded)
     found: dict[str, Tensor] = {}
     for point, names in model.hook_points.items():
@@ -121,29 +119,38 @@ def run_with_cache(model: LabModel, batch: TokenBatch) -> tuple[Tensor, Activati
 
 
 @contextmanager
-def _recorded(point: Any, kept: dict[Any, Any]) -> Iterator[None]:
-    """Keep what passes through a hook point of the bridge.
+def _recorded(points: Iterable[Any], kept: dict[Any, Any]) -> Iterator[None]:
+    """Keep what passes through the bridge's hook points.
 
     A hook point does nothing but carry hooks. One that carries none is made to record in
-    its own forward, which spares torch's slow path; there are forty of them a block.
+    its own forward, which spares torch's slow path; there are forty of them a block. One
+    that carries somebody's hooks records behind them, since they may change what passes.
     """
-    if point._forward_hooks:  # somebody's hook may change what passes: record after it
-        handle = point.register_forward_hook(lambda module, args, out: kept.update({point: out}))
-        try:
-            yield
-        finally:
-            handle.remove()
-        return
+    handles, swapped = [], []
 
-    def record(value: Any) -> Any:
-        kept[point] = value
-        return value
+    def recorder(point: Any) -> Callable[[Any], Any]:
+        def record(value: Any) -> Any:
+            kept[point] = value
+            return value
 
-    point.forward = record
+        return record
+
     try:
+        for point in points:
+            record = recorder(point)
+            if point._forward_hooks:
+                handles.append(
+                    point.register_forward_hook(lambda _module, _args, out, to=record: to(out))
+                )
+            else:  # past torch's own __setattr__, which looks for parameters first
+                vars(point)["forward"] = record
+                swapped.append(point)
         yield
     finally:
-        del point.forward
+        for handle in handles:
+            handle.remove()
+        for point in swapped:
+            del vars(point)["forward"]
 
 
 @contextmanager

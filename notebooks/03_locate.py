@@ -231,6 +231,22 @@ print(
 )
 
 # %% [markdown]
+# On `smollm2-135m`, 100 known facts of 41 relations:
+#
+# - There is an early site in the mean. Noise takes 0.41 from P(answer); restoring the last subject
+#   token after layer 9 gives 0.28 [0.24, 0.34] back, the first subject token 0.08, what follows
+#   the subject next to nothing. The late site is where it must be.
+# - It is wide. Half of the facts peak between layers 2 and 11, the rest outside: "layer 9" is true
+#   of the mean. Single prompts can go another way altogether: the Eiffel Tower of part 1 is
+#   carried by "iffel", not by "Tower".
+# - The fact is fetched around layer 23, where blocking the subject costs most.
+# - The knowledge neurons of a fact, switched off, take 99 % of its P(answer), random ones
+#   nothing, and *other facts of the relation 93 %*. They are neurons of the relation. C6 as
+#   claimed ("particular FFN nodes of a fact") does not hold for them.
+# - Attribution agrees with the trace on the same fact hardly more than with another fact's: most
+#   of that agreement is a liking for layers. And ROME succeeds best in the lowest layers, below
+#   the traces' peaks.
+#
 # Asserted: noise destroys these answers; restoring the last token in the last layer brings all
 # of it back, by construction; some state of the subject brings a part back, with an interval
 # above zero; blocking the subject costs more than blocking random tokens.
