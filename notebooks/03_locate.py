@@ -239,13 +239,16 @@ print(
 # - It is wide. Half of the facts peak between layers 2 and 11, the rest outside: "layer 9" is true
 #   of the mean. Single prompts can go another way altogether: the Eiffel Tower of part 1 is
 #   carried by "iffel", not by "Tower".
-# - The fact is fetched around layer 23, where blocking the subject costs most.
+# - It needs the FFNs above it: with those held, what layer 4 restores falls from 0.28 to 0.06, and
+#   the gap closes by layer 20. Holding attention costs a tenth of that. So far the hypothesis.
+# - The fact is fetched around layer 22: blocking the subject there costs 78 % of P(answer), random
+#   tokens 10 %, and two heads do much of it, L23H4 (37 %) and L23H5 (23 %).
 # - The knowledge neurons of a fact, switched off, take 99 % of its P(answer), random ones
 #   nothing, and *other facts of the relation 93 %*. They are neurons of the relation. C6 as
 #   claimed ("particular FFN nodes of a fact") does not hold for them.
 # - Attribution agrees with the trace on the same fact hardly more than with another fact's: most
-#   of that agreement is a liking for layers. And ROME succeeds best in the lowest layers, below
-#   the traces' peaks.
+#   of that agreement is a liking for layers. And ROME succeeds wherever it was tried up to layer
+#   10, layer 0 included, where nothing peaks; above, paraphrases fall away.
 #
 # Asserted: noise destroys these answers; restoring the last token in the last layer brings all
 # of it back, by construction; some state of the subject brings a part back, with an interval
