@@ -230,5 +230,5 @@ def direct_logit_attribution(
     folded.enable_compatibility_mode(center_unembed=False)
     found = _attribute(folded, ids, torch.tensor([token]), unit=unit)
     written = found.attribution.detach().float().reshape(len(found.labels), -1)[:, 0].tolist()
-    bias = float(folded.b_U[token])
+    bias = float(folded.b_U[token].detach())
     return pd.DataFrame({"component": [*found.labels, "bias"], "logit": [*written, bias]})

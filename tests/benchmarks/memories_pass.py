@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import torch
 
-from labkit.corpus import corpus_of
+from labkit.corpus import corpus_of, fact_prompts
 from labkit.memories import find_triggers
 from labkit.pieces import batches
 
@@ -25,7 +25,9 @@ def triggers_against_forward(model, n_tokens, rounds=2):
     Returns:
         ratio, triggers_seconds, forward_seconds (medians), n_tokens, growth_bytes.
     """
-    corpus = corpus_of(model)
+    corpus, prompts = corpus_of(model), fact_prompts(model)
+    if prompts is not None:  # the bundled corpus alone is shorter than a long pass
+        corpus = dataclasses.replace(corpus, documents=corpus.documents + prompts.documents)
     stop = total = 0
     while total < n_tokens and stop < len(corpus.documents):
         total += len(model.ids(corpus.documents[stop]))
