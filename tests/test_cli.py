@@ -103,6 +103,11 @@ BAD = {
         "NotOneToken",
         "the house",
     ),
+    "an answer of several tokens": (
+        ["memories", "contributions", PROMPT, "--answer", "the house", "--model", "pocket"],
+        "NotOneToken",
+        "the house",
+    ),
     "nothing but the subject": (
         ["neurons", "--model", "pocket", "--prompt", SUBJECT, "--subject", SUBJECT, "--out", "new"],
         "NothingToTrace",

@@ -15,6 +15,7 @@ from labkit.errors import (
     LayerOutOfRange,
     NeuronOutOfRange,
     NotDecomposable,
+    NotOneToken,
 )
 from labkit.memories import contributions, switched, switching
 from labkit.memories.norms import frozen
@@ -295,6 +296,8 @@ def test_bad_input_is_refused_before_any_run(tiny, monkeypatch, unchecked):
         contributions(model, " ")
     with pytest.raises(EmptyTarget):
         contributions(model, PROMPT, "")
+    with pytest.raises(NotOneToken):
+        contributions(model, PROMPT, "the house of the king")
     with pytest.raises(FingerprintMismatch):
         switched(tiny("gpt2"), found)
     with pytest.raises(InputError, match="at least one"):

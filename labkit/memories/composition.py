@@ -28,7 +28,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.errors import InputError, NotDecomposable
+from labkit.errors import InputError, NotDecomposable, NotOneToken
 from labkit.execute import read_logits
 from labkit.memories.reading import Reading, read_last
 from labkit.models import LabModel
@@ -166,13 +166,14 @@ def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Co
     Args:
         model: The model.
         prompt: The prompt; one token is enough.
-        answer: The continuation whose first token is meant; by default the model's own.
+        answer: The continuation, one token; by default the model's own.
 
     Raises:
         EmptyPrompt, EmptyTarget: If prompt or answer is empty.
+        NotOneToken: If the answer is several tokens: it then has no one logit.
         NotDecomposable: If the shares do not sum to the logit within 1e-3 of the largest.
     """
-    token = None if answer is None else target_ids(model.tokenizer, prompt, answer)[0]
+    token = None if answer is None else _only_token(model, prompt, answer)
     reading = read_last(model, model.tokens([prompt]))
     said = read_logits(model, reading.resid[None, None])[0, 0]
     token = int(said.argmax()) if token is None else token
@@ -209,6 +210,17 @@ def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Co
             "stream that no head, neuron or bias writes"
         )
     return found
+
+
+def _only_token(model: LabModel, prompt: str, answer: str) -> int:
+    """The one token of an answer behind a prompt."""
+    token, *more = target_ids(model.tokenizer, prompt, answer)
+    if more:
+        raise NotOneToken(
+            f"the answer {answer!r} is {1 + len(more)} tokens to {model.name}, and has no one "
+            f"logit: name its first token, {model.tokenizer.decode([token])!r}, or another"
+        )
+    return token
 
 
 def _ffn(
