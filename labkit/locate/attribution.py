@@ -29,7 +29,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit import stats
 from labkit.activations import capture, patched_embedding
 from labkit.corpus import Progress
 from labkit.errors import InputError
@@ -40,11 +39,12 @@ from labkit.locate.restoring import SITES, Kind, Restoration
 from labkit.locate.tracing import (
     Corruption,
     answer_probability,
-    embedding_spread,
+    corruption,
+    object_token,
     require_traceable,
 )
 from labkit.models import LabModel, Site
-from labkit.tokens import TokenBatch, TokenSpan, target_ids
+from labkit.tokens import TokenBatch, TokenSpan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +108,15 @@ class AttributionPatching:
             EmptyTarget: If the object tokenises to nothing.
         """
         span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
-        answer = None
-        if fact.object is not None:
-            answer = target_ids(model.tokenizer, fact.prompt, fact.object)[0]
-        draw = stats.generator(self.seed, "trace", fact.prompt, fact.subject)
-        noise = torch.randn((self.samples, len(span), model.d_model), generator=draw)
-        noise = noise.to(model.device) * self.noise * embedding_spread(model)
+        answer = object_token(model, fact)
+        corrupt = corruption(
+            model, fact, span, noise=self.noise, samples=self.samples, seed=self.seed
+        )
         grid = first_order(
             model,
             batch,
             span,
-            noise,
+            corrupt.noise,
             answer,
             kind=self.kind,
             steps=self.steps,

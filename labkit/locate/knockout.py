@@ -36,8 +36,9 @@ from labkit.execute import MEMORY, next_token_logits
 from labkit.facts import Fact
 from labkit.locate.edges import Cuts, answer_when_blocked, head_mask, window_mask
 from labkit.locate.knockout_result import SOURCES, KnockoutAverage, KnockoutResult, costliest
+from labkit.locate.tracing import object_token
 from labkit.models import LabModel
-from labkit.tokens import TokenBatch, TokenSpan, target_ids
+from labkit.tokens import TokenBatch, TokenSpan
 
 PAPER_WINDOW = 9 / 48
 """Share of the layers in a window: 9 of GPT-2 XL's 48."""
@@ -222,9 +223,8 @@ def sources(model: LabModel, fact: Fact) -> tuple[TokenBatch, dict[str, tuple[in
 
 def first_answer(model: LabModel, fact: Fact, batch: TokenBatch) -> int:
     """The token that is followed: the object's first, or what the model itself says next."""
-    if fact.object is not None:
-        return target_ids(model.tokenizer, fact.prompt, fact.object)[0]
-    return int(next_token_logits(model, batch)[0].argmax())
+    token = object_token(model, fact)
+    return int(next_token_logits(model, batch)[0].argmax()) if token is None else token
 
 
 def average_knockouts(

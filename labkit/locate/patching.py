@@ -37,10 +37,9 @@ from labkit.execute import MEMORY, Execution, read_logits
 from labkit.facts import Fact
 from labkit.locate.restoring import SITES, Kind, Restoration, Runs, restored
 from labkit.locate.trace_result import NAMES
-from labkit.locate.tracing import require_traceable
+from labkit.locate.tracing import object_token, require_traceable
 from labkit.models import LabModel
 from labkit.results import Result
-from labkit.tokens import target_ids
 
 READINGS = ("probability", "logit_difference")
 """What is read off a patched run: P(r), and logit(r) - logit(r')."""
@@ -195,7 +194,7 @@ class PairTrace:
         differing = (batch.ids != rows.ids)[0].nonzero().flatten().tolist()
         if not differing:
             raise InputError(f"clean and corrupted prompt are the same: {fact.prompt!r}")
-        targets = [_target(model, one) for one in (fact, other)]
+        targets = [object_token(model, one) for one in (fact, other)]
 
         how = Restoration(kind=self.kind, window=self.window)
         clean, corrupted_run = Execution(model, batch), Execution(model, rows)
@@ -241,10 +240,3 @@ class PairTrace:
             fingerprint=model.fingerprint,
             config=asdict(self),
         )
-
-
-def _target(model: LabModel, fact: Fact) -> int | None:
-    """The first token of a fact's object; None where it has none."""
-    if fact.object is None:
-        return None
-    return target_ids(model.tokenizer, fact.prompt, fact.object)[0]

@@ -25,10 +25,10 @@ from labkit import stats
 from labkit.corpus import Progress
 from labkit.errors import EmptyTarget, InputError
 from labkit.facts import Fact
+from labkit.locate.tracing import object_token
 from labkit.models import LabModel
 from labkit.results import Result
 from labkit.stats import Estimate
-from labkit.tokens import target_ids
 
 ANSWER, CONTROL = "the answer", "another object of the relation"
 
@@ -190,9 +190,10 @@ def readable(
 
 def _first(model: LabModel, fact: Fact) -> int:
     """First token of a fact's object behind its prompt."""
-    if fact.object is None:
+    token = object_token(model, fact)
+    if token is None:
         raise EmptyTarget(f"the fact {fact.prompt!r} has no object to read")
-    return target_ids(model.tokenizer, fact.prompt, fact.object)[0]
+    return token
 
 
 def _control(facts: Sequence[Fact], answers: Sequence[int], number: int, seed: int) -> int:

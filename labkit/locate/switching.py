@@ -23,6 +23,7 @@ from labkit.errors import InputError
 from labkit.execute import MEMORY, rows_within
 from labkit.facts import Fact
 from labkit.locate.key_runs import KeyRun, Positions, ask
+from labkit.memories.values import require_neuron
 from labkit.models import LabModel
 from labkit.results import Result
 from labkit.stats import Estimate
@@ -205,9 +206,7 @@ def _by_layer(
         raise InputError("nothing to switch: no neuron passed, or no draw of random neurons")
     by_layer: dict[int, list[int]] = {}
     for layer, neuron in neurons:
-        if not 0 <= neuron < model.d_mlp:
-            raise InputError(f"neuron {neuron} of layer {layer}: choose 0..{model.d_mlp - 1}")
-        by_layer.setdefault(model.layer(layer), []).append(neuron)
+        by_layer.setdefault(model.layer(layer), []).append(require_neuron(model, layer, neuron))
     for layer, chosen in by_layer.items():
         if 2 * len(chosen) > model.d_mlp:
             raise InputError(f"layer {layer} has no {len(chosen)} other neurons for a control")

@@ -46,8 +46,10 @@ __all__ = [
     "Kind",
     "TraceResult",
     "answer_probability",
+    "corruption",
     "embedding_spread",
     "interval_over_draws",
+    "object_token",
     "require_traceable",
 ]
 
@@ -125,11 +127,12 @@ class CausalTrace:
         span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
         n_positions = batch.shape[1]
         asked = self._positions(span, n_positions)
-        answer = None
-        if fact.object is not None:
-            answer = target_ids(model.tokenizer, fact.prompt, fact.object)[0]
+        answer = object_token(model, fact)
         rows = repeat_rows(batch, self.samples)
-        with patched_embedding(model, self._corruption(model, fact, span)):
+        corrupt = corruption(
+            model, fact, span, noise=self.noise, samples=self.samples, seed=self.seed
+        )
+        with patched_embedding(model, corrupt):
             corrupted = Execution(model, rows)
         how, clean = self.restoration, Execution(model, batch)
         runs = Runs.of(model, how, clean, corrupted, rows, first=span.start)
@@ -171,13 +174,6 @@ class CausalTrace:
         spans = role_positions(n_positions, list(span))
         return [pos for role in ROLES if role in self.roles for pos in spans[role]]
 
-    def _corruption(self, model: LabModel, fact: Fact, span: TokenSpan) -> "Corruption":
-        """What is done to the embeddings, one row a noise draw."""
-        draw = stats.generator(self.seed, "trace", fact.prompt, fact.subject)
-        shape = (self.samples, len(span), model.d_model)
-        noise = torch.randn(shape, generator=draw).to(model.device)
-        return Corruption(span, noise * self.noise * embedding_spread(model))
-
 
 @dataclass(frozen=True)
 class Corruption:
@@ -196,6 +192,35 @@ class Corruption:
         embeddings = embeddings.clone()
         embeddings[:, self.span.start : self.span.stop] += self.noise.to(embeddings)
         return embeddings
+
+
+def corruption(
+    model: LabModel, fact: Fact, span: TokenSpan, *, noise: float, samples: int, seed: int
+) -> Corruption:
+    """The noise of a fact, the same draws for the same seed whoever asks.
+
+    Args:
+        model: The model.
+        fact: The fact.
+        span: Its subject's tokens.
+        noise: Standard deviation, in standard deviations of the token embeddings.
+        samples: Number of draws.
+        seed: Seed of the draws.
+    """
+    draw = stats.generator(seed, "trace", fact.prompt, fact.subject)
+    drawn = torch.randn((samples, len(span), model.d_model), generator=draw).to(model.device)
+    return Corruption(span, drawn * noise * embedding_spread(model))
+
+
+def object_token(model: LabModel, fact: Fact) -> int | None:
+    """The token by which a fact's object is followed, its first; None without an object.
+
+    Raises:
+        EmptyTarget: If the object tokenises to nothing.
+    """
+    if fact.object is None:
+        return None
+    return target_ids(model.tokenizer, fact.prompt, fact.object)[0]
 
 
 def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
