@@ -12,12 +12,11 @@ from labkit.plots.theme import (
     DIVERGING,
     HEIGHT,
     INK,
-    layer_axis,
     require_columns,
     themed,
     token_label,
 )
-from labkit.plots.tracing import CELL, STATES
+from labkit.plots.tracing import STATES, cell_grid, layers_across, token_axis
 
 
 def attribution_heatmap(
@@ -50,34 +49,18 @@ def attribution_heatmap(
     Raises:
         InputError: If a column is missing or there are no rows.
     """
-    tokens = require_columns(frame, CELL).drop_duplicates("pos").set_index("pos")["token"]
-    mean, low, high = (frame.pivot(index="pos", columns="layer", values=v) for v in CELL[3:])
-    labels = [
-        token_label(tokens[pos]) + (" *" if pos in subject_positions else "") for pos in mean.index
-    ]
-    largest = max(float(np.nanmax(np.abs(mean.to_numpy()))), 1e-9)
-    draws = f" over {n_draws} noise draws" if n_draws else ""
-    figure = go.Figure(
-        go.Heatmap(
-            z=mean.to_numpy(),
-            x=mean.columns.to_numpy(),
-            y=mean.index.to_numpy(),
-            text=[[label] * mean.shape[1] for label in labels],
-            customdata=np.stack([low.to_numpy(), high.to_numpy()], axis=-1),
-            zmin=-largest,
-            zmax=largest,
-            colorscale=DIVERGING,
-            colorbar={"title": {"text": f"ΔP({token_label(answer)})"}},
-            hovertemplate=(
-                "%{text}, layer %{x}<br>%{z:.4f} [%{customdata[0]:.4f}, %{customdata[1]:.4f}]"
-                f"{draws}<extra></extra>"
-            ),
-        )
+    grid, labels = cell_grid(frame, subject_positions, n_draws, digits=4)
+    largest = max(float(np.nanmax(np.abs(grid["z"]))), 1e-9)
+    heatmap = go.Heatmap(
+        **grid,
+        zmin=-largest,
+        zmax=largest,
+        colorscale=DIVERGING,
+        colorbar={"title": {"text": f"ΔP({token_label(answer)})"}},
     )
-    figure.update_xaxes(title_text="layer", showgrid=False, **layer_axis(mean.shape[1]))
-    figure.update_yaxes(
-        autorange="reversed", tickvals=list(mean.index), ticktext=labels, showgrid=False
-    )
+    figure = go.Figure(heatmap)
+    figure.update_xaxes(title_text="layer", **layers_across(frame))
+    figure.update_yaxes(**token_axis(grid["y"], labels))
     return themed(
         figure,
         title or f"Approximate effect of the {STATES.get(kind, kind)} on P({answer.strip()})",

@@ -58,7 +58,7 @@ def trace_heatmap(
         InputError: If a column is missing or there are no rows.
     """
     held = f", {STATES.get(severed, severed)}s held" if severed else ""
-    grid, labels = _grid(frame, subject_positions, n_draws)
+    grid, labels = cell_grid(frame, subject_positions, n_draws)
     bottom, top = sorted((clean, corrupted))
     heatmap = go.Heatmap(
         **grid,
@@ -109,7 +109,7 @@ def trace_panels(
     )
     longest: list[str] = []
     for column, frame in enumerate(frames.values(), start=1):
-        grid, labels = _grid(frame, subject_positions, n_draws)
+        grid, labels = cell_grid(frame, subject_positions, n_draws)
         figure.add_heatmap(**grid, coloraxis="coloraxis", row=1, col=column)
         figure.update_xaxes(
             title_text="layer", **layers_across(frame, panels=len(frames)), col=column
@@ -135,8 +135,12 @@ def trace_panels(
     )
 
 
-def _grid(
-    frame: pd.DataFrame, subject_positions: Collection[int], n_draws: int | None
+def cell_grid(
+    frame: pd.DataFrame,
+    subject_positions: Collection[int],
+    n_draws: int | None,
+    *,
+    digits: int = 3,
 ) -> tuple[dict[str, Any], list[str]]:
     """What a heatmap of a trace's table holds, and the labels of its rows."""
     tokens = require_columns(frame, CELL).drop_duplicates("pos").set_index("pos")["token"]
@@ -153,8 +157,8 @@ def _grid(
         "text": [[label] * mean.shape[1] for label in labels],
         "customdata": np.stack([low.to_numpy(), high.to_numpy()], axis=-1),
         "hovertemplate": (
-            "%{text}, layer %{x}<br>%{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
-            f"{draws}<extra></extra>"
+            f"%{{text}}, layer %{{x}}<br>%{{z:.{digits}f}} [%{{customdata[0]:.{digits}f}}, "
+            f"%{{customdata[1]:.{digits}f}}]{draws}<extra></extra>"
         ),
     }, labels
 
