@@ -1,7 +1,8 @@
 """Weight changes as things: saved, added, applied and taken back.
 
-A `WeightDelta` maps Hugging Face parameter names to low-rank factors. It is made by an
-editor, which never touches the model, and takes effect inside `applied`:
+A `WeightDelta` maps Hugging Face parameter names to matrices to add, low-rank where the
+method allows it. It is made by an editor, which never touches the model, and takes effect
+inside `applied`:
 
     delta = ROME(layer=7)(model, [rewrite])
     with applied(model, delta):
@@ -27,7 +28,7 @@ from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, Miss
 from labkit.models import LabModel, fingerprint
 from labkit.results import atomic_folder, atomic_write, dumps
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +57,46 @@ class LowRank:
         """The matrix itself."""
         return self.left @ self.right
 
-    def __add__(self, other: "LowRank") -> "LowRank":
+    def __add__(self, other: "Change") -> "Change":
         """The sum, its rank the sum of ranks."""
+        if isinstance(other, Dense):
+            return other + self
         return LowRank(
             torch.cat([self.left, other.left], dim=1), torch.cat([self.right, other.right])
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A matrix without structure, in the orientation of the parameter that it changes.
+
+    Attributes:
+        matrix: `[rows, columns]`, float32.
+    """
+
+    matrix: Float[Tensor, "rows columns"]
+
+    @property
+    def rank(self) -> int:
+        """The smaller side: an upper bound on the matrix's rank."""
+        return min(self.matrix.shape)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the matrix."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    def dense(self) -> Float[Tensor, "rows columns"]:
+        """The matrix itself."""
+        return self.matrix
+
+    def __add__(self, other: "Change") -> "Dense":
+        """The sum."""
+        return Dense(self.matrix + other.dense())
+
+
+Change = LowRank | Dense
+"""What is added to one weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,38 +104,45 @@ class WeightDelta:
     """A change of some weights of one model.
 
     Attributes:
-        factors: By Hugging Face parameter name, the matrix to add.
+        changes: By Hugging Face parameter name, the matrix to add.
         base: Fingerprint of the model that it was made for.
         provenance: How it was made: method, its fields, rewrites, versions, and what the
             method wants to report. JSON values only.
+        on_top_of: Digest of the delta that was in effect when this one was made; None if
+            it was made for the base itself.
+        memory: Tensors that a later edit by the same method wants to see, by a name of the
+            method's choice, rows an edit: the keys of earlier edits, for one. They change
+            no weight.
     """
 
-    factors: Mapping[str, LowRank]
+    changes: Mapping[str, Change]
     base: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    on_top_of: str | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a change that is not finite: applied, it would silence the model."""
-        for name, change in self.factors.items():
-            if not (torch.isfinite(change.left).all() and torch.isfinite(change.right).all()):
+        for name, change in self.changes.items():
+            if not all(torch.isfinite(part).all() for part in parts(change).values()):
                 raise InputError(f"the change of {name} holds values that are not finite")
 
     def __repr__(self) -> str:
         """Which weights change, by which rank and how much."""
-        parts = (
+        shown = (
             f"{name}: rank {change.rank}, norm {change.dense().norm():.3g}"
-            for name, change in self.factors.items()
+            for name, change in self.changes.items()
         )
-        return f"WeightDelta({'; '.join(parts) or 'nothing'}; base {self.base[:12]})"
+        return f"WeightDelta({'; '.join(shown) or 'nothing'}; base {self.base[:12]})"
 
     @property
     def digest(self) -> str:
-        """sha256 over base and factors: two deltas with the same digest do the same."""
+        """sha256 over base and changes: two deltas with the same digest do the same."""
         whole = hashlib.sha256(self.base.encode())
-        for name in sorted(self.factors):
+        for name in sorted(self.changes):
             whole.update(name.encode())
-            for factor in (self.factors[name].left, self.factors[name].right):
-                whole.update(factor.detach().cpu().contiguous().numpy().tobytes())
+            for part in parts(self.changes[name]).values():
+                whole.update(part.detach().cpu().contiguous().numpy().tobytes())
         return whole.hexdigest()
 
     def __add__(self, other: "WeightDelta") -> "WeightDelta":
@@ -112,11 +155,14 @@ class WeightDelta:
             raise FingerprintMismatch(
                 f"deltas of different models ({self.base[:12]}, {other.base[:12]}) do not add"
             )
-        factors = dict(self.factors)
-        for name, change in other.factors.items():
-            factors[name] = factors[name] + change if name in factors else change
+        changes = dict(self.changes)
+        for name, change in other.changes.items():
+            changes[name] = changes[name] + change if name in changes else change
+        memory = dict(self.memory)
+        for name, rows in other.memory.items():
+            memory[name] = torch.cat([memory[name], rows]) if name in memory else rows
         provenance = {"sum_of": [dict(self.provenance), dict(other.provenance)]}
-        return WeightDelta(factors, self.base, provenance)
+        return WeightDelta(changes, self.base, provenance, memory=memory)
 
     def require(self, model: LabModel) -> None:
         """Refuse a model that this delta was not made for.
@@ -130,7 +176,7 @@ class WeightDelta:
                 f"but {model.name} is {model.fingerprint[:12]}: load the model it was made for"
             )
         parameters = dict(model.hf.named_parameters())
-        for name, change in self.factors.items():
+        for name, change in self.changes.items():
             if name not in parameters or tuple(parameters[name].shape) != change.shape:
                 raise FingerprintMismatch(f"{model.name} has no weight {name} of {change.shape}")
 
@@ -141,18 +187,22 @@ class WeightDelta:
             OutputError: If the folder holds something, or cannot be written.
         """
         tensors = {}
-        for name, change in self.factors.items():
-            tensors[f"{name}.left"] = change.left.detach().cpu().contiguous()
-            tensors[f"{name}.right"] = change.right.detach().cpu().contiguous()
+        for name, change in self.changes.items():
+            for part, tensor in parts(change).items():
+                tensors[f"{name}.{part}"] = tensor.detach().cpu().contiguous()
+        for name, rows in self.memory.items():
+            tensors[f"memory.{name}"] = rows.detach().cpu().contiguous()
         header = {
             "format": FORMAT,
             "base": self.base,
             "digest": self.digest,
             "weights": {
                 name: {"shape": change.shape, "rank": change.rank}
-                for name, change in self.factors.items()
+                for name, change in self.changes.items()
             },
             "provenance": dict(self.provenance),
+            "on_top_of": self.on_top_of,
+            "memory": sorted(self.memory),
         }
         with atomic_folder(path) as folder:
             save_file(tensors, folder / "delta.safetensors")
@@ -178,17 +228,27 @@ class WeightDelta:
         try:
             if header["format"] != FORMAT:
                 raise MalformedRecord(f"{path}: delta format {header['format']}, not {FORMAT}")
-            factors = {
-                name: LowRank(tensors[f"{name}.left"], tensors[f"{name}.right"])
+            changes: dict[str, Change] = {
+                name: Dense(tensors[f"{name}.matrix"])
+                if f"{name}.matrix" in tensors
+                else LowRank(tensors[f"{name}.left"], tensors[f"{name}.right"])
                 for name in header["weights"]
             }
-            delta = cls(factors, header["base"], header["provenance"])
+            memory = {name: tensors[f"memory.{name}"] for name in header["memory"]}
+            delta = cls(changes, header["base"], header["provenance"], header["on_top_of"], memory)
             intact = delta.digest == header["digest"]
         except (KeyError, TypeError) as error:
             raise MalformedRecord(f"the delta in {path} lacks {error}") from error
         if not intact:
             raise MalformedRecord(f"the delta in {path} is not what was saved: its digest differs")
         return delta
+
+
+def parts(change: Change) -> dict[str, Tensor]:
+    """The tensors that a change is made of, by name."""
+    if isinstance(change, Dense):
+        return {"matrix": change.matrix}
+    return {"left": change.left, "right": change.right}
 
 
 @contextmanager
@@ -206,10 +266,10 @@ def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
     parameters = dict(model.hf.named_parameters())
     saved: dict[str, Tensor] = {}
     try:
-        for name in dict.fromkeys(name for delta in deltas for name in delta.factors):
+        for name in dict.fromkeys(name for delta in deltas for name in delta.changes):
             saved[name] = parameters[name].detach().clone()
         for delta in deltas:
-            for name, change in delta.factors.items():
+            for name, change in delta.changes.items():
                 weight = parameters[name].detach()
                 # Added in float32 at least: half precision would round the change away first.
                 precise = torch.promote_types(weight.dtype, torch.float32)

@@ -43,7 +43,7 @@ def export_hf(
         record = {
             "base": {"name": model.name, "fingerprint": delta.base},
             "result": {"fingerprint": result},
-            "changed": {n: {"rank": c.rank} for n, c in delta.factors.items()},
+            "changed": {n: {"rank": c.rank} for n, c in delta.changes.items()},
             "provenance": dict(delta.provenance),
             "environment": environment(),
         }
@@ -80,7 +80,7 @@ def model_card(
         "|---|---|---|---|",
         *[
             f"| `{name}` | {c.shape[0]} x {c.shape[1]} | {c.rank} | {c.dense().norm():.3f} |"
-            for name, c in delta.factors.items()
+            for name, c in delta.changes.items()
         ],
         "",
         f"Base `{delta.base}`, result `{result}` (sha256 over weights and tokenizer).",

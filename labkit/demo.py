@@ -296,7 +296,7 @@ def report(demo: Demo) -> Report:
     where, layer = demo.located.peak()
     effect = demo.located.indirect_effect(where, layer)
     new_where, new_layer = demo.relocated.peak()
-    edited = next(iter(demo.delta.factors))
+    edited = next(iter(demo.delta.changes))
     page = Report(f"{rewrite.subject}: {rewrite.target_true} → {rewrite.target_new}")
     page.paragraph(
         f"The fact “{rewrite.prompt} {rewrite.target_true}” was located in {demo.before.model}, "

@@ -191,7 +191,7 @@ for opening, text in zip(report.openings, report.written_after, strict=True):
 # at the neighbours, where they have something in common with the subject.
 
 # %%
-((weight, change),) = delta.factors.items()
+((weight, change),) = delta.changes.items()
 shuffled = torch.randperm(len(change.left), generator=generator(0, "placebo"))
 meaningless = LowRank(change.left[shuffled], change.right)
 placebo = WeightDelta({weight: meaningless}, delta.base, {"method": "placebo"})

@@ -41,10 +41,10 @@ class Marking(Nothing):
 
     def __call__(self, model, rewrites):
         delta = super().__call__(model, rewrites)
-        ((name, zero),) = delta.factors.items()
+        ((name, zero),) = delta.changes.items()
         uneven = torch.linspace(0.5, 1.5, zero.left.shape[0])[:, None]
         mark = LowRank(uneven, torch.linspace(0.5, 1.5, zero.right.shape[1])[None])
-        return dataclasses.replace(delta, factors={name: mark})
+        return dataclasses.replace(delta, changes={name: mark})
 
 
 def three(case):

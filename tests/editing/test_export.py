@@ -48,7 +48,7 @@ def test_exactly_one_tensor_differs(model, delta, tmp_path):
     base = model.hf.state_dict()
     assert set(hf.state_dict()) == set(base)
     differing = {n for n, t in hf.state_dict().items() if not torch.equal(t, base[n])}
-    assert differing == set(delta.factors) and len(differing) == 1
+    assert differing == set(delta.changes) and len(differing) == 1
 
 
 def test_tied_embeddings_stay_tied(model, delta, tmp_path):
@@ -69,7 +69,7 @@ def test_the_lab_opens_it_as_the_result_that_was_announced(model, random_delta, 
     record = json.loads((out / "labkit.json").read_text())
     assert record["base"]["fingerprint"] == model.fingerprint
     assert record["result"]["fingerprint"] == load(str(out)).fingerprint != model.fingerprint
-    assert list(record["changed"]) == list(delta.factors)
+    assert list(record["changed"]) == list(delta.changes)
 
 
 def test_the_card_names_the_change(tiny, edit, rewrite, tmp_path):
@@ -108,7 +108,7 @@ def test_a_failed_export_leaves_nothing(
     before = weights(model)
 
     def fails(tensors, path, **more):
-        assert changed(model, before) == set(delta.factors)
+        assert changed(model, before) == set(delta.changes)
         with open(path, "wb") as file:
             file.write(b"half")
         raise failure

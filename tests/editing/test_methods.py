@@ -40,7 +40,7 @@ def test_the_edited_model_says_something_else_and_only_the_named_weights_differ(
     before, said = weights(model), full_logits(model, text)
     delta = edit(model, rewrite)
     with applied(model, delta):
-        assert changed(model, before) == set(delta.factors) == {model.ffn_out_name(1)}
+        assert changed(model, before) == set(delta.changes) == {model.ffn_out_name(1)}
         assert (full_logits(model, text) - said)[0, -1].abs().max() > 0.01
     assert changed(model, before) == set()
     assert torch.equal(full_logits(model, text), said)
@@ -102,7 +102,7 @@ def test_weights_come_back_bit_for_bit(model, random_delta, weights, changed, in
 
 def test_the_change_is_added_to_the_weight(model, random_delta, weights):
     delta = random_delta(model)
-    ((name, change),) = delta.factors.items()
+    ((name, change),) = delta.changes.items()
     expected = weights(model)[name].double() + change.left.double() @ change.right.double()
     with applied(model, delta):
         now = dict(model.hf.named_parameters())[name]
@@ -115,7 +115,7 @@ def test_nested_edits_undo_in_order(model, random_delta, weights, changed):
     with applied(model, one):
         inner = weights(model)
         with applied(model, two):
-            assert changed(model, inner) == set(two.factors)
+            assert changed(model, inner) == set(two.changes)
         assert changed(model, inner) == set()
     assert changed(model, before) == set()
 
@@ -150,10 +150,10 @@ def test_changes_of_different_weights_add(tiny, random_delta):
     model = tiny("llama")
     one, two = random_delta(model, 0), random_delta(model, 1)
     total = one + two + two
-    assert list(total.factors) == [model.ffn_out_name(0), model.ffn_out_name(1)]
-    twice = total.factors[model.ffn_out_name(1)]
+    assert list(total.changes) == [model.ffn_out_name(0), model.ffn_out_name(1)]
+    twice = total.changes[model.ffn_out_name(1)]
     assert twice.rank == 4
-    torch.testing.assert_close(twice.dense(), 2 * two.factors[model.ffn_out_name(1)].dense())
+    torch.testing.assert_close(twice.dense(), 2 * two.changes[model.ffn_out_name(1)].dense())
 
 
 def test_a_change_of_another_model_is_refused(tiny, random_delta, weights, changed):

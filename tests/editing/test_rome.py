@@ -36,7 +36,7 @@ def solved(model, rewrite, corpus):
     delta = METHOD(model, [rewrite], prepared=prepared)
     keys = subject_keys(model, [rewrite], LAYER, prepared.contexts)[0]
     found = value_star(model, rewrite, LAYER, prepared.contexts, METHOD.search)
-    dense = delta.factors[model.ffn_out_name(LAYER)].dense()
+    dense = delta.changes[model.ffn_out_name(LAYER)].dense()
     C = prepared.moment.matrix.numpy()
     bias = model.ffn_proj(LAYER).bias
     return Solved(
@@ -107,7 +107,7 @@ def test_without_the_covariance_the_metric_is_the_identity(tiny, rewrite, corpus
     model = tiny("gpt2")
     plain = dataclasses.replace(METHOD, covariance=False)
     delta = plain(model, [rewrite], prepared=plain.prepare(model, corpus=corpus))
-    left = delta.factors[model.ffn_out_name(LAYER)].left[:, 0]
+    left = delta.changes[model.ffn_out_name(LAYER)].left[:, 0]
     keys = subject_keys(model, [rewrite], LAYER, plain.prepare(model, corpus=corpus).contexts)[0]
     k = key_star(keys, plain.bare_weight)
     torch.testing.assert_close(left, k / k.dot(k), rtol=1e-4, atol=1e-6)
