@@ -10,6 +10,7 @@ export_hf(model, delta, "out/")              # a checkpoint for plain transforme
 
 from editing.audit import Audit, audit
 from editing.delta import LowRank, WeightDelta, applied
+from editing.effect import in_effect
 from editing.evaluate import Evaluation, evaluate
 from editing.export import export_hf
 from editing.rome import ROME
@@ -30,5 +31,6 @@ __all__ = [
     "audit",
     "evaluate",
     "export_hf",
+    "in_effect",
     "sweep_layers",
 ]
