@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editing.requests import Group, Request
 from labkit import stats
 from labkit.activations import capture
 from labkit.corpus import Corpus
 from labkit.errors import InputError
-from labkit.execute import Execution
-from labkit.facts import Rewrite, fill
+from labkit.execute import MEMORY, Execution, rows_within
+from labkit.facts import fill
 from labkit.models import LabModel
 
 MAX_WORDS = 10
@@ -63,9 +64,14 @@ def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
 
 @torch.no_grad()
 def subject_keys(
-    model: LabModel, rewrites: Sequence[Rewrite], layer: int, contexts: Sequence[str]
-) -> Float[Tensor, "rewrite context d_mlp"]:
-    """The key at the subject's last token, for every rewrite and context.
+    model: LabModel,
+    requests: Sequence[Request],
+    layer: int,
+    contexts: Sequence[str],
+    *,
+    memory: int = MEMORY,
+) -> Float[Tensor, "request context d_mlp"]:
+    """The key at the subject's last token, for every request and context.
 
     Only the text up to the subject is run, and only the blocks up to the layer.
 
@@ -73,19 +79,48 @@ def subject_keys(
         SubjectNotFound: If a subject's tokens cannot be told apart in its prompt.
     """
     rows = []
-    for rewrite in rewrites:
+    for request in requests:
         for context in contexts:
-            placed = place(model, context, rewrite.template, rewrite.subject)
+            placed = place(model, context, request.template, request.subject)
             rows.append(placed.ids[: placed.subject_last + 1])
-    batch = model.pad(rows)
-    with capture(model, ["ffn_key"], [layer]) as seen:
-        Execution(model, batch).forward(stop=model.layer(layer) + 1)
-    return seen["ffn_key", layer][:, -1].unflatten(0, (len(rewrites), len(contexts)))
+    # Templates that begin with the subject ask for the same key: each row is run once.
+    unique = sorted({tuple(row) for row in rows}, key=len)
+    at_once = rows_within(model, len(unique[-1]), memory)
+    keys: dict[tuple[int, ...], Tensor] = {}
+    for first in range(0, len(unique), at_once):
+        chunk = unique[first : first + at_once]
+        with capture(model, ["ffn_key"], [layer]) as seen:
+            Execution(model, model.pad(chunk)).forward(stop=model.layer(layer) + 1)
+        keys |= zip(chunk, seen["ffn_key", layer][:, -1], strict=True)
+    found = torch.stack([keys[tuple(row)] for row in rows])
+    return found.unflatten(0, (len(requests), len(contexts)))
+
+
+def group_keys(
+    model: LabModel,
+    groups: Sequence[Group],
+    layer: int,
+    contexts: Sequence[str],
+    bare_weight: float,
+) -> Float[Tensor, "group d_mlp"]:
+    """`k*` of every group, float64: the mean of its requests' own.
+
+    Args:
+        model: The model, in whatever state it is now.
+        groups: The groups.
+        layer: The layer.
+        contexts: What stands in front of a prompt; the first one is empty.
+        bare_weight: See `key_star`.
+    """
+    requests = [request for group in groups for request in group.requests]
+    keys = key_star(subject_keys(model, requests, layer, contexts), bare_weight).double()
+    sizes = [len(group.requests) for group in groups]
+    return torch.stack([members.mean(dim=0) for members in keys.split(sizes)])
 
 
 def key_star(
-    keys: Float[Tensor, "*rewrite context d_mlp"], bare_weight: float
-) -> Float[Tensor, "*rewrite d_mlp"]:
+    keys: Float[Tensor, "*request context d_mlp"], bare_weight: float
+) -> Float[Tensor, "*request d_mlp"]:
     """`k*`: the bare prompt's key and the mean over contexts, weighed against each other.
 
     Args:

@@ -15,14 +15,13 @@ import torch
 
 import labkit
 from editing.delta import LowRank, WeightDelta
-from editing.keys import contexts, key_star, subject_keys
-from editing.values import ValueSearch, value_star
+from editing.keys import contexts, group_keys
+from editing.requests import Request, check, grouped, one_rewrite
+from editing.values import ValueSearch, refuse_already_true, value_stars
 from labkit.corpus import Corpus, Progress, corpus_of, fact_prompts
-from labkit.errors import DuplicateSubject, InputError
-from labkit.facts import Rewrite
+from labkit.errors import InputError
 from labkit.models import LabModel
 from labkit.moments import SecondMoment, second_moments
-from labkit.tokens import target_ids
 
 PRESETS = {"smollm2-135m": 3, "pocket": 0}
 """Measured layers, by short name; LOG.md has the sweeps. Other models: a sixth of the depth."""
@@ -68,7 +67,7 @@ class ROME:
         if not 0 <= self.facts_share <= 1:
             raise InputError(f"facts_share {self.facts_share} is a share: 0 to 1")
 
-    def require(self, rewrites: Sequence[Rewrite]) -> None:
+    def require(self, rewrites: Sequence[Request]) -> None:
         """Refuse rewrites that this method cannot make, before a model is opened.
 
         Raises:
@@ -128,9 +127,10 @@ class ROME:
     def __call__(
         self,
         model: LabModel,
-        rewrites: Sequence[Rewrite],
+        rewrites: Sequence[Request],
         *,
         prepared: "Prepared | None" = None,
+        after: WeightDelta | None = None,
         step_done: Callable[[int, float], None] | None = None,
     ) -> WeightDelta:
         """The change that makes one rewrite true. The model is not changed.
@@ -139,29 +139,31 @@ class ROME:
             model: The model.
             rewrites: Exactly one rewrite; for several at once see MEMIT.
             prepared: From `prepare`, to spare its cost when making many edits.
+            after: What is applied to the model already, if anything is.
             step_done: Called after each step of the search, with its number and the loss.
 
         Raises:
             InputError: If there is not exactly one rewrite.
             DuplicateSubject: If there are several about one subject.
-            EmptyTarget, SubjectNotFound, LayerOutOfRange: Before any work.
+            EmptyTarget, SubjectNotFound, SubjectOnSink, LayerOutOfRange: Before any work.
+            AlreadyTrue: If the model says what is asked for already.
             NonFiniteLoss: If the search for `v*` fails.
         """
-        rewrite = one_rewrite(rewrites)
-        target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
-        model.span(rewrite.prompt, rewrite.subject, at=rewrite.subject_start)
+        one_rewrite(rewrites)
+        check(model, rewrites)
+        groups = grouped(rewrites)
         prepared = self.prepare(model) if prepared is None else prepared
         layer, moment = prepared.layer, prepared.moment
 
-        keys = subject_keys(model, [rewrite], layer, prepared.contexts)[0]
-        k_star = key_star(keys, self.bare_weight).double()
-        found = value_star(
-            model, rewrite, layer, prepared.contexts, self.search, step_done=step_done
+        (k_star,) = group_keys(model, groups, layer, prepared.contexts, self.bare_weight)
+        found = value_stars(
+            model, groups, layer, prepared.contexts, self.search, step_done=step_done
         )
+        refuse_already_true(groups, found)
         answered = _ffn_answer(model, layer, k_star)
         direction = k_star if moment is None else moment.solve(k_star[None])[0]
         left = direction / (direction @ k_star)
-        right = found.v_star.double() - answered
+        right = found.v_star[0].double() - answered
         if model.ffn_out_transposed(layer):
             left, right = right, left
         change = LowRank(left.float()[:, None].cpu(), right.float()[None].cpu())
@@ -171,15 +173,16 @@ class ROME:
             {
                 "method": "ROME",
                 "config": asdict(self) | {"layer": layer},
-                "rewrites": [asdict(rewrite)],
+                "rewrites": [asdict(rewrite) for rewrite in rewrites],
                 "model": model.name,
                 "labkit": labkit.__version__,
                 "keys_behind_C": None if moment is None else moment.n_keys,
                 "corpus": None if moment is None else moment.source,
-                "steps": found.steps,
-                "lowest_target_probability_in_search": found.probability,
-                "distance_in_norms": float((found.v_star - found.v).norm() / found.v.norm()),
+                "steps": int(found.steps[0]),
+                "lowest_target_probability_in_search": float(found.probability[0]),
+                "distance_in_norms": float(found.change.norm() / found.v.norm()),
             },
+            on_top_of=None if after is None else after.digest,
         )
 
 
@@ -190,22 +193,6 @@ class Prepared:
     layer: int
     contexts: tuple[str, ...]
     moment: SecondMoment | None
-
-
-def one_rewrite(rewrites: Sequence[Rewrite]) -> Rewrite:
-    """The only rewrite of a list of one.
-
-    Raises:
-        InputError, DuplicateSubject: See `ROME.__call__`.
-    """
-    if len(rewrites) == 1:
-        return rewrites[0]
-    subjects = [rewrite.subject for rewrite in rewrites]
-    if len(set(subjects)) < len(subjects):
-        raise DuplicateSubject(
-            "several rewrites share a subject, hence one key: ROME takes one rewrite at a time"
-        )
-    raise InputError(f"ROME takes exactly one rewrite at a time, not {len(rewrites)}")
 
 
 def _ffn_answer(model: LabModel, layer: int, key: torch.Tensor) -> torch.Tensor:

@@ -8,29 +8,35 @@ subject is (Meng et al. 2022, section 3.1, equation 4):
                    + kl_factor * KL(P(. | "{subject} is a") || P_z(. | "{subject} is a"))
                    + decay * ||z - v||^2 / ||v||^2
 
-Only what lies behind the change is run: blocks from the edited layer on, positions from the
-subject's last token on; everything before is frozen, with its keys and values.
+A deletion has no target. Its first term is the cross-entropy to what the model said before,
+with the answer taken out and the rest flattened (`FLATTEN`): the answer becomes uncertain, and
+the prompt still goes on in a way that the model finds possible.
+
+Many groups of requests are searched for at once, each with its own `z`, loss and end. Only
+what lies behind the change is run: blocks from the edited layer on, positions from the
+subject's last token on; everything before is frozen, with its keys and values. A group that
+is done leaves the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from editing.keys import Placed, place
-from labkit.activations import capture, patched
-from labkit.errors import InputError, NonFiniteLoss
-from labkit.execute import Execution, freeze, read_logits
-from labkit.facts import Rewrite
-from labkit.models import LabModel
-from labkit.tokens import pad_id, target_ids
+from editing.requests import Group
+from editing.value_rows import Batch, Reads, batches, rows_of
+from labkit.activations import patched
+from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
+from labkit.execute import read_logits
+from labkit.models import LabModel, Site
 
-ESSENCE = "{} is a"
-"""The prompt whose continuation an edit should leave alone."""
+FLATTEN = 2.0
+"""Temperature at which a deletion flattens what the model said besides the answer."""
+
+MEMORY = 256 << 20
+"""Default bound, in bytes, on what is kept for the backward run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +44,13 @@ class ValueSearch:
     """How `v*` is searched for.
 
     Attributes:
-        steps: Steps of Adam at most (the paper: 20).
-        lr: Step size (the paper: 0.5).
+        steps: Optimisation steps at most (the paper: 20 for GPT-2 XL).
+        lr: Learning rate of Adam, in units of the FFN's output (the paper: 0.5).
         kl_factor: Weight of the essence term (the paper: 0.0625).
         decay: Weight of the norm term (the paper: 0.5 for GPT-2 XL).
         clamp: Largest `||z - v||`, in units of `||v||` (the paper: 4).
-        enough: The search ends when P(target) reaches this in every context.
+        enough: A search ends when P(target) reaches this in every context; for a deletion,
+            when P(answer) falls to one minus this.
     """
 
     steps: int = 25
@@ -60,129 +67,205 @@ class ValueSearch:
 
 
 @dataclass(frozen=True)
-class Value:
-    """What a search found.
+class Values:
+    """What a search found, for every group.
 
     Attributes:
-        v_star: The value, `[d_model]`, in the place of the FFN's output.
-        v: The FFN's output there before, in the bare prompt.
+        v_star: The value in the place of the FFN's output.
+        v: The FFN's output there before, in the bare prompt of the group's first request.
         steps: Steps taken.
-        probability: Lowest P(target) over contexts, per target token, at the end.
+        probability: Lowest probability, over contexts, requests and target tokens, of what
+            was asked for at the end; for a deletion, of anything but the answer.
     """
 
-    v_star: Float[Tensor, " d_model"]
-    v: Float[Tensor, " d_model"]
-    steps: int
-    probability: float
+    v_star: Float[Tensor, "group d_model"]
+    v: Float[Tensor, "group d_model"]
+    steps: Int[Tensor, " group"]
+    probability: Float[Tensor, " group"]
+
+    @property
+    def change(self) -> Float[Tensor, "group d_model"]:
+        """`v* - v`."""
+        return self.v_star - self.v
 
 
-class _Rows:
-    """The prompts of one search, their subject's last tokens in one column.
-
-    Prompts are padded on the left up to that column, and filled up on the right with
-    tokens that nothing reads: what follows a position cannot change it.
-    """
-
-    def __init__(
-        self, model: LabModel, rewrite: Rewrite, contexts: Sequence[str], layer: int
-    ) -> None:
-        target = target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
-        asked = [place(model, c, rewrite.template, rewrite.subject) for c in contexts]
-        # The essence prompt stands behind a context too, so that the subject is never first.
-        essence = place(model, contexts[-1], ESSENCE, rewrite.subject)
-        rows = [Placed(p.ids + target[:-1], p.subject_last) for p in asked] + [essence]
-        behind = max(len(row.ids) - row.subject_last - 1 for row in rows)
-        fill = pad_id(model.tokenizer)
-        batch = model.pad(
-            [row.ids + [fill] * (behind - (len(row.ids) - row.subject_last - 1)) for row in rows]
-        )
-        self.n_asked = len(asked)
-        self.column = batch.shape[1] - behind - 1
-        # Columns of the run from the subject's last token on, where each target token is read.
-        last = len(asked[0].ids) - asked[0].subject_last - 1
-        self.reads = [last + i for i in range(len(target))]
-        self.essence_read = len(essence.ids) - essence.subject_last - 1
-        self.target = torch.tensor(target, device=model.device)
-
-        prefix = freeze(model, batch, length=self.column) if self.column else None
-        self.run = Execution(model, batch, prefix)
-        with torch.no_grad(), capture(model, ["ffn_value"], [layer]) as seen:
-            self.entering = self.run.forward(stop=layer)
-            self.run.forward(self.entering, start=layer, stop=layer + 1)
-        self.v = seen["ffn_value", layer][: self.n_asked, 0]
-
-
-def value_star(
+def value_stars(
     model: LabModel,
-    rewrite: Rewrite,
+    groups: Sequence[Group],
     layer: int,
     contexts: Sequence[str],
     search: ValueSearch,
     *,
+    sites: Sequence[Site] = ("ffn_value",),
+    memory: int = MEMORY,
     step_done: Callable[[int, float], None] | None = None,
-) -> Value:
-    """Search for `v*` of one rewrite.
+) -> Values:
+    """Search for the `v*` of every group, many at once.
 
     Args:
-        model: The model; it is not changed.
-        rewrite: What the model should say.
+        model: The model, in whatever state it is now; it is not changed.
+        groups: What the model should say, by subject.
         layer: The layer whose FFN output is replaced.
-        contexts: What stands in front of the prompt; the first one is empty.
+        contexts: What stands in front of a prompt; the first one is empty.
         search: How to search.
-        step_done: Called after each step with its number and the loss.
+        sites: Which outputs of the layer are searched for together. `v*` is always the
+            FFN's; PMET also moves "attn_out", and drops what it finds there.
+        memory: Bound on what is kept for the backward run, in bytes: groups that do not fit
+            together are searched for one batch after another.
+        step_done: Called after each step with its number and the mean loss of the groups
+            that are still searched for.
 
     Raises:
         EmptyTarget, SubjectNotFound: Before any work.
-        NonFiniteLoss: If the loss stops being a number.
+        NonFiniteLoss: If a loss stops being a number.
     """
-    rows = _Rows(model, rewrite, contexts, layer)
-    v = rows.v[0].float()
+    layer = model.layer(layer)
+    rows = [rows_of(model, number, group, contexts) for number, group in enumerate(groups)]
+    v_star = torch.zeros(len(groups), model.d_model, device=model.device)
+    v, steps = torch.zeros_like(v_star), torch.zeros(len(groups), dtype=torch.long)
+    probability = torch.zeros(len(groups))
+    for members in batches(model, rows, layer, memory):
+        batch = Batch(model, [rows[number] for number in members], layer)
+        names = [groups[number] for number in members]
+        found = _search(model, batch, names, layer, search, sites, step_done)
+        index = torch.tensor(members)
+        v_star[index], v[index] = found.v_star, found.v
+        steps[index], probability[index] = found.steps, found.probability
+    return Values(v_star, v, steps, probability)
+
+
+def refuse_already_true(groups: Sequence[Group], found: Values) -> None:
+    """Refuse groups whose search ended before its first step.
+
+    Raises:
+        AlreadyTrue: If there are such groups.
+    """
+    done = [group.subject for group, n in zip(groups, found.steps.tolist(), strict=True) if not n]
+    if done:
+        raise AlreadyTrue(
+            f"the model says what is asked for already, in every context: {', '.join(done)}; "
+            "leave these rewrites out"
+        )
+
+
+def _search(
+    model: LabModel,
+    batch: Batch,
+    groups: Sequence[Group],
+    layer: int,
+    search: ValueSearch,
+    sites: Sequence[Site],
+    step_done: Callable[[int, float], None] | None,
+) -> Values:
+    """Search for the values of one batch of groups, each with its own end."""
+    v = torch.stack([batch.before[site] for site in sites])
     change = torch.zeros_like(v, requires_grad=True)
     optimiser = torch.optim.Adam([change], lr=search.lr)
-    essence_before: Tensor | None = None
-    step, lowest = 0, 0.0
+    found, probability = torch.zeros_like(v), torch.zeros(batch.n_groups, device=v.device)
+    steps = torch.zeros(batch.n_groups, dtype=torch.long)
+    active = list(range(batch.n_groups))
+    reads = Reads(batch, active)
+    with torch.no_grad():
+        anchors = _anchors(_logprobs(model, batch, reads, layer, {}), reads)
     for step in range(search.steps + 1):
-
-        def write(out: Tensor) -> Tensor:
-            first = out[:, :1] + change.to(out.dtype)
-            return torch.cat([first, out[:, 1:]], dim=1)
-
-        with patched(model, {("ffn_value", layer): write}):
-            resid = rows.run.forward(rows.entering, start=layer)
-        target, essence = _read(model, resid, rows)
-        if essence_before is None:
-            essence_before = essence.detach()
-        nll = -target.mean()
-        kl = functional.kl_div(essence, essence_before, log_target=True, reduction="sum")
-        decay = change.square().sum() / v.square().sum()
-        loss = nll + search.kl_factor * kl + search.decay * decay
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(
-                f"the loss of the rewrite {rewrite.prompt!r} -> {rewrite.target_new!r} is "
-                f"{loss.item()} at step {step}: try a smaller lr; the model is untouched"
-            )
-        lowest = float(target.detach().min().exp())
+        pushes = dict(zip(sites, change, strict=True))
+        logprobs = _logprobs(model, batch, reads, layer, pushes)
+        losses = _losses(logprobs, reads, anchors, search, batch.n_groups)
+        losses = losses + search.decay * (change.square().sum(-1) / v.square().sum(-1)).sum(0)
+        _refuse_non_finite(losses, groups, active, step)
+        lowest = _lowest(logprobs.detach(), reads, batch.n_groups)
         if step_done is not None:
-            step_done(step, loss.item())
-        if step == search.steps or lowest >= search.enough:
-            break
+            step_done(step, float(losses.detach()[active].mean()))
+        ended = [n for n in active if step == search.steps or lowest[n] >= search.enough]
+        for number in ended:
+            found[:, number] = change.detach()[:, number]
+            steps[number], probability[number] = step, lowest[number]
+        if ended:
+            active = [number for number in active if number not in ended]
+            if not active:
+                break
+            kept = torch.isin(reads.group, torch.tensor(active, device=v.device))
+            anchors, reads = anchors[kept[reads.anchored]], Reads(batch, active)
         optimiser.zero_grad()
-        loss.backward()
+        losses[active].sum().backward()
         optimiser.step()
         with torch.no_grad():
-            bound = search.clamp * v.norm()
-            change.mul_((bound / change.norm()).clamp(max=1.0))
-    return Value((v + change).detach(), v, step, lowest)
+            bound = search.clamp * v.norm(dim=-1, keepdim=True)
+            change.mul_((bound / change.norm(dim=-1, keepdim=True)).clamp(max=1.0))
+    ffn = sites.index("ffn_value")
+    return Values(v[ffn] + found[ffn], v[ffn], steps, probability.cpu())
 
 
-def _read(model: LabModel, resid: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the target `[context token]` and after the essence prompt `[vocab]`."""
-    asked = rearrange(resid[: rows.n_asked, rows.reads], "context token d -> (context token) 1 d")
-    essence = resid[rows.n_asked :, rows.essence_read :][:, :1]
-    logits = read_logits(model, torch.cat([asked, essence]))[:, 0].float()
-    logprobs = logits.log_softmax(dim=-1)
-    by_token = rearrange(
-        logprobs[:-1], "(context token) v -> context token v", context=rows.n_asked
-    )
-    index = rows.target.expand(rows.n_asked, -1).unsqueeze(-1)
-    return by_token.gather(-1, index).squeeze(-1), logprobs[-1]
+def _logprobs(
+    model: LabModel, batch: Batch, reads: Reads, layer: int, pushes: Mapping[Site, Tensor]
+) -> Float[Tensor, "reading vocab"]:
+    """What the model says at every reading, its layer's outputs pushed at the column."""
+
+    def pushed(push: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda out: torch.cat(
+            [out[:, :1] + push[reads.groups, None].to(out.dtype), out[:, 1:]], dim=1
+        )
+
+    with patched(model, {(site, layer): pushed(push) for site, push in pushes.items()}):
+        resid = batch.run.forward(batch.entering[reads.rows], start=layer, rows=reads.rows)
+    logits = read_logits(model, resid[reads.row, reads.pos][:, None])[:, 0]
+    return logits.float().log_softmax(dim=-1)
+
+
+def _anchors(logprobs: Float[Tensor, "reading vocab"], reads: Reads) -> Tensor:
+    """What the anchored readings are held to, as log-probabilities.
+
+    For essence prompts what the model said before; for deletions the same without the
+    answer, flattened.
+    """
+    anchors = logprobs[reads.anchored].clone()
+    deletes, answer = reads.deletes[reads.anchored], reads.target[reads.anchored]
+    rest = anchors[deletes] / FLATTEN
+    rest.scatter_(-1, answer[deletes, None], -torch.inf)
+    # A floor in the place of log 0: its share of the cross-entropy is nothing all the same.
+    anchors[deletes] = rest.log_softmax(dim=-1).clamp(min=-1e4)
+    return anchors
+
+
+def _losses(
+    logprobs: Float[Tensor, "reading vocab"],
+    reads: Reads,
+    anchors: Tensor,
+    search: ValueSearch,
+    n_groups: int,
+) -> Float[Tensor, " group"]:
+    """Every group's loss without its norm term; 0 for a group that is not run."""
+    named = reads.asked & ~reads.deletes
+    each = torch.zeros(len(logprobs), device=logprobs.device)
+    nll = -logprobs[named].gather(-1, reads.target[named, None])[:, 0]
+    held = logprobs[reads.anchored]
+    # KL to the anchor; for a deletion the cross-entropy, which differs by a constant.
+    distance = (anchors.exp() * (anchors - held)).sum(-1)
+    factor = torch.where(reads.deletes[reads.anchored], 1.0, search.kl_factor)
+    each = each.index_put((named.nonzero()[:, 0],), nll)
+    each = each.index_put((reads.anchored.nonzero()[:, 0],), factor * distance)
+    total = torch.zeros(n_groups, device=logprobs.device)
+    return total.index_add(0, reads.group, reads.weight * each)
+
+
+def _lowest(
+    logprobs: Float[Tensor, "reading vocab"], reads: Reads, n_groups: int
+) -> Float[Tensor, " group"]:
+    """Every group's lowest probability of what it asks for; infinite where nothing is run."""
+    asked = reads.asked
+    said = logprobs[asked].gather(-1, reads.target[asked, None])[:, 0].exp()
+    wanted = torch.where(reads.deletes[asked], 1 - said, said)
+    lowest = torch.full((n_groups,), torch.inf, device=logprobs.device)
+    return lowest.scatter_reduce(0, reads.group[asked], wanted, "amin")
+
+
+def _refuse_non_finite(
+    losses: Float[Tensor, " group"], groups: Sequence[Group], active: Sequence[int], step: int
+) -> None:
+    """Raise `NonFiniteLoss` for the first group whose loss is no number."""
+    for number in active:
+        if not torch.isfinite(losses[number]):
+            raise NonFiniteLoss(
+                f"the loss of {groups[number].requests[0].prompt!r} is {losses[number].item()} "
+                f"at step {step}: try a smaller lr; the model is untouched"
+            )

@@ -71,6 +71,18 @@ class DuplicateSubject(InputError):
     """Several rewrites share one subject, hence one key, where one was expected."""
 
 
+class ContradictoryRewrites(InputError):
+    """One prompt is asked to have two different answers."""
+
+
+class AlreadyTrue(InputError):
+    """A rewrite asks for what the model says already: there is nothing to edit."""
+
+
+class SubjectOnSink(InputError):
+    """A subject that is nothing but a text's first token, whose state all texts share."""
+
+
 class MalformedRecord(InputError):
     """A record of a data file does not have the fields that its format promises."""
 
@@ -85,3 +97,7 @@ class OutputError(LabkitError):
 
 class NonFiniteLoss(LabkitError):
     """An optimisation met a loss that is not a number; the model is untouched."""
+
+
+class SingularSystem(LabkitError):
+    """A closed form has no answer: keys that coincide, or a second moment of too little text."""

@@ -153,6 +153,31 @@ class Rewrite(Cloze):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deletion(Cloze):
+    """A fact to be forgotten: an edit is asked to make its answer uncertain, not another.
+
+    Attributes:
+        subject: Whom or what the fact is about.
+        template: The relation prompt with exactly one `{}`.
+        target_true: The object that the edited model should no longer give.
+        relation: The id of the relation, if it belongs to one.
+
+    Raises:
+        SubjectNotFound: If the subject is empty.
+        InputError: If the template does not have exactly one `{}`.
+        EmptyTarget: If the object is an empty text.
+    """
+
+    target_true: str
+    relation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be forgotten."""
+        super().__post_init__()
+        _check_targets([self.target_true], f"the deletion about {self.subject!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Neighbour:
     """A prompt that a rewrite has no business with, and the answer it should keep."""
 

@@ -8,8 +8,9 @@ import torch
 
 from editing.delta import applied
 from editing.keys import contexts, key_star, subject_keys
+from editing.requests import grouped
 from editing.rome import ROME
-from editing.values import ValueSearch, value_star
+from editing.values import ValueSearch, value_stars
 from labkit.errors import DuplicateSubject, InputError, LayerOutOfRange
 from labkit.moments import RIDGE
 from tests.reference import inputs_of
@@ -35,7 +36,7 @@ def solved(model, rewrite, corpus):
     prepared = METHOD.prepare(model, corpus=corpus)
     delta = METHOD(model, [rewrite], prepared=prepared)
     keys = subject_keys(model, [rewrite], LAYER, prepared.contexts)[0]
-    found = value_star(model, rewrite, LAYER, prepared.contexts, METHOD.search)
+    found = value_stars(model, grouped([rewrite]), LAYER, prepared.contexts, METHOD.search)
     dense = delta.changes[model.ffn_out_name(LAYER)].dense()
     C = prepared.moment.matrix.numpy()
     bias = model.ffn_proj(LAYER).bias
@@ -45,7 +46,7 @@ def solved(model, rewrite, corpus):
         delta=(dense.T if model.ffn_out_transposed(LAYER) else dense).double().numpy(),
         C=C + RIDGE * np.diag(C).mean() * np.eye(len(C)),
         k=key_star(keys, METHOD.bare_weight).double().numpy(),
-        v=found.v_star.double().numpy(),
+        v=found.v_star[0].double().numpy(),
     )
 
 

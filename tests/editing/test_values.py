@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from editing.keys import contexts
+from editing.requests import grouped
 from editing.rome import ROME
-from editing.values import ESSENCE, ValueSearch, value_star
+from editing.value_rows import ESSENCE
+from editing.values import ValueSearch, value_stars
 from labkit import pocket as world
 from labkit.corpus import corpus_of
 from labkit.errors import NonFiniteLoss
@@ -82,16 +84,23 @@ def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradie
     before = contexts(corpus, 4, seed=0)
     assert len({len(model.ids(context)) for context in before if context}) > 1
     losses = []
-    found = value_star(
-        model, rewrite, LAYER, before, SEARCH, step_done=lambda step, loss: losses.append(loss)
+    found = value_stars(
+        model,
+        grouped([rewrite]),
+        LAYER,
+        before,
+        SEARCH,
+        step_done=lambda step, loss: losses.append(loss),
     )
     expected_losses, expected, v_star = by_hand(model, rewrite, before, SEARCH)
     assert losses == pytest.approx(expected_losses, rel=1e-5)
     assert max(losses) - min(losses) > 0.02
     assert len(gradients) == len(expected) == SEARCH.steps
     for ours, theirs in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3 * theirs.abs().max().item())
-    torch.testing.assert_close(found.v_star, v_star, rtol=0, atol=1e-3 * SEARCH.lr)
+        torch.testing.assert_close(
+            ours[0, 0], theirs, rtol=0, atol=1e-3 * theirs.abs().max().item()
+        )
+    torch.testing.assert_close(found.v_star[0], v_star, rtol=0, atol=1e-3 * SEARCH.lr)
 
 
 def test_the_bare_prompt_alone_will_do(model, rewrite, gradients):
@@ -100,7 +109,7 @@ def test_the_bare_prompt_alone_will_do(model, rewrite, gradients):
     if model.prepend_bos:
         pytest.skip("a BOS stands in front")
     cat = dataclasses.replace(first, subject="a")
-    value_star(model, cat, LAYER, [""], SEARCH)
+    value_stars(model, grouped([cat]), LAYER, [""], SEARCH)
     assert gradients[0].abs().max() > 1e-4
 
 
@@ -116,7 +125,7 @@ def test_it_ends_when_the_target_is_likely_enough_in_every_context(pocket):
     rewrite = world.demo_case().rewrite
     layer, before = ROME().layer_for(pocket), contexts(corpus_of(pocket), 3, seed=0)
     search = ValueSearch(steps=99, enough=0.7, clamp=99.0)
-    found = value_star(pocket, rewrite, layer, before, search)
+    found = value_stars(pocket, grouped([rewrite]), layer, before, search)
     assert 0 < found.steps < 99 and 0.7 <= found.probability <= 1
     seen = []
     for context in before:
@@ -126,26 +135,26 @@ def test_it_ends_when_the_target_is_likely_enough_in_every_context(pocket):
 
         def write(out, column=column):
             out = out.clone()
-            out[0, column] += found.v_star - found.v
+            out[0, column] += found.change[0]
             return out
 
         with torch.no_grad(), output_hook(pocket.ffn_proj(layer), write):
             said = pocket.hf(torch.tensor([pocket.ids(text)])).logits[0, -1].softmax(-1)
         seen.append(said[pocket.tokenizer.convert_tokens_to_ids(rewrite.target_new)].item())
-    assert min(seen) == pytest.approx(found.probability, abs=1e-4)
+    assert min(seen) == pytest.approx(found.probability.item(), abs=1e-4)
 
 
 def test_a_target_that_is_likely_already_takes_no_step(tiny, rewrite, before):
-    found = value_star(tiny("llama"), rewrite, LAYER, before, ValueSearch(enough=0.0))
+    found = value_stars(tiny("llama"), grouped([rewrite]), LAYER, before, ValueSearch(enough=0.0))
     assert found.steps == 0
     assert torch.equal(found.v_star, found.v)
 
 
 def test_it_ends_after_so_many_steps_at_most(tiny, rewrite, before):
     steps = []
-    found = value_star(
+    found = value_stars(
         tiny("llama"),
-        rewrite,
+        grouped([rewrite]),
         LAYER,
         before,
         ValueSearch(steps=3, enough=2.0),
@@ -157,12 +166,12 @@ def test_it_ends_after_so_many_steps_at_most(tiny, rewrite, before):
 @pytest.mark.parametrize("clamp", [0.1, 0.75])
 def test_the_change_stays_within_its_bound(tiny, rewrite, before, clamp):
     search = ValueSearch(steps=6, lr=5.0, clamp=clamp, enough=2.0)
-    found = value_star(tiny("gpt2"), rewrite, LAYER, before, search)
-    share = (found.v_star - found.v).norm() / found.v.norm()
+    found = value_stars(tiny("gpt2"), grouped([rewrite]), LAYER, before, search)
+    share = found.change.norm() / found.v.norm()
     assert share.item() == pytest.approx(clamp, rel=1e-3)
 
 
 def test_a_loss_that_is_no_number_is_named(tiny, rewrite, before):
     model = tiny("llama")
     with pytest.raises(NonFiniteLoss, match="smaller lr"):
-        value_star(model, rewrite, LAYER, before, ValueSearch(lr=float("inf")))
+        value_stars(model, grouped([rewrite]), LAYER, before, ValueSearch(lr=float("inf")))
