@@ -25,7 +25,7 @@ References:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -38,6 +38,7 @@ COLLISION = 1e-6
 """Share of a key, in squared length, that the keys before it must leave unexplained."""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """What a change costs that answers no key of the edit: `tr(D^T A D)`."""
 
