@@ -1,4 +1,4 @@
-"""Weight changes as things: saved, added, applied and taken back.
+"""Weight changes as things: saved, added, composed, applied and taken back.
 
 A `WeightDelta` maps Hugging Face parameter names to matrices to add, low-rank where the
 method allows it. It is made by an editor, which never touches the model, and takes effect
@@ -12,91 +12,27 @@ inside `applied`:
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from editing.change import Change, Dense, LowRank, parts
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
 from labkit.models import LabModel, fingerprint
 from labkit.results import atomic_folder, atomic_write, dumps
+from labkit.wheels import sha256_of
 
 FORMAT = 2
 
-
-@dataclass(frozen=True, eq=False)
-class LowRank:
-    """A matrix `left @ right`, in the orientation of the parameter that it changes.
-
-    Attributes:
-        left: `[rows, rank]`, float32.
-        right: `[rank, columns]`, float32.
-    """
-
-    left: Float[Tensor, "rows rank"]
-    right: Float[Tensor, "rank columns"]
-
-    @property
-    def rank(self) -> int:
-        """Number of columns of `left`: an upper bound on the matrix's rank."""
-        return self.left.shape[1]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of the matrix."""
-        return self.left.shape[0], self.right.shape[1]
-
-    def dense(self) -> Float[Tensor, "rows columns"]:
-        """The matrix itself."""
-        return self.left @ self.right
-
-    def __add__(self, other: "Change") -> "Change":
-        """The sum, its rank the sum of ranks."""
-        if isinstance(other, Dense):
-            return other + self
-        return LowRank(
-            torch.cat([self.left, other.left], dim=1), torch.cat([self.right, other.right])
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """A matrix without structure, in the orientation of the parameter that it changes.
-
-    Attributes:
-        matrix: `[rows, columns]`, float32.
-    """
-
-    matrix: Float[Tensor, "rows columns"]
-
-    @property
-    def rank(self) -> int:
-        """The smaller side: an upper bound on the matrix's rank."""
-        return min(self.matrix.shape)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of the matrix."""
-        return self.matrix.shape[0], self.matrix.shape[1]
-
-    def dense(self) -> Float[Tensor, "rows columns"]:
-        """The matrix itself."""
-        return self.matrix
-
-    def __add__(self, other: "Change") -> "Dense":
-        """The sum."""
-        return Dense(self.matrix + other.dense())
-
-
-Change = LowRank | Dense
-"""What is added to one weight."""
+__all__ = ["Change", "Dense", "LowRank", "WeightDelta", "applied", "composed", "parts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +71,13 @@ class WeightDelta:
         )
         return f"WeightDelta({'; '.join(shown) or 'nothing'}; base {self.base[:12]})"
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """sha256 over base and changes: two deltas with the same digest do the same."""
+        """sha256 over base and changes: two deltas with the same digest do the same.
+
+        What changes no weight (`memory`, `provenance`) does not count here; `save` keeps a
+        checksum of the whole file, so that damage to it is noticed as well.
+        """
         whole = hashlib.sha256(self.base.encode())
         for name in sorted(self.changes):
             whole.update(name.encode())
@@ -145,24 +85,67 @@ class WeightDelta:
                 whole.update(part.detach().cpu().contiguous().numpy().tobytes())
         return whole.hexdigest()
 
-    def __add__(self, other: "WeightDelta") -> "WeightDelta":
-        """Both changes at once, as one delta.
+    @property
+    def steps(self) -> tuple[dict[str, Any], ...]:
+        """The edits that went in, in order, each as its provenance.
+
+        An edit that is not composed is one step. A step of a composition also has the
+        `digest` of the delta that it was, its `on_top_of`, and `times` if it was scaled since.
+        """
+        if "steps" in self.provenance:
+            return tuple(dict(step) for step in self.provenance["steps"])
+        own = {"digest": self.digest, "on_top_of": self.on_top_of}
+        return ({**self.provenance, **own},)
+
+    @property
+    def rewrites(self) -> tuple[dict[str, Any], ...]:
+        """What all of its steps were asked to make true, in order, as JSON records."""
+        return tuple(dict(asked) for step in self.steps for asked in step.get("rewrites", ()))
+
+    def then(self, other: "WeightDelta") -> "WeightDelta":
+        """This change, then another, as one delta: edits made one after the other.
+
+        Compose from the first on: `first.then(second).then(third)`, where `third` was made
+        with `first.then(second)` in effect.
 
         Raises:
-            FingerprintMismatch: If they were made for different models.
+            FingerprintMismatch: If they were made for different models, or if `other` was made
+                on top of something else than this.
         """
-        if self.base != other.base:
+        if other.on_top_of not in (None, self.digest):
             raise FingerprintMismatch(
-                f"deltas of different models ({self.base[:12]}, {other.base[:12]}) do not add"
+                f"the second delta was made on top of {other.on_top_of[:12]}, the first is "
+                f"{self.digest[:12]}: compose edits from the first on, in the order of making"
             )
-        changes = dict(self.changes)
-        for name, change in other.changes.items():
-            changes[name] = changes[name] + change if name in changes else change
-        memory = dict(self.memory)
-        for name, rows in other.memory.items():
-            memory[name] = torch.cat([memory[name], rows]) if name in memory else rows
-        provenance = {"sum_of": [dict(self.provenance), dict(other.provenance)]}
-        return WeightDelta(changes, self.base, provenance, memory=memory)
+        return composed([self, other])
+
+    def __add__(self, other: "WeightDelta") -> "WeightDelta":
+        """Both changes at once, as one delta: edits made independently of one another.
+
+        Raises:
+            FingerprintMismatch: If they were made for different models, or on top of
+                different deltas.
+        """
+        if self.on_top_of != other.on_top_of:
+            raise FingerprintMismatch(
+                "deltas that were made on top of different ones do not add: one made on top of "
+                "another follows it, first.then(second)"
+            )
+        return composed([self, other])
+
+    def scaled(self, factor: float) -> "WeightDelta":
+        """The change times a number: -1 takes it back, 0.5 goes half of the way.
+
+        Raises:
+            InputError: If the result is not finite.
+        """
+        changes = {name: change.scaled(factor) for name, change in self.changes.items()}
+        steps = [{**step, "times": factor * step.get("times", 1.0)} for step in self.steps]
+        return replace(self, changes=changes, provenance={"steps": steps})
+
+    def __neg__(self) -> "WeightDelta":
+        """The change that takes this one back, up to rounding; see `editing.undo`."""
+        return self.scaled(-1.0)
 
     def require(self, model: LabModel) -> None:
         """Refuse a model that this delta was not made for.
@@ -206,6 +189,7 @@ class WeightDelta:
         }
         with atomic_folder(path) as folder:
             save_file(tensors, folder / "delta.safetensors")
+            header["sha256"] = sha256_of(folder / "delta.safetensors")
             atomic_write(folder / "delta.json", dumps(header) + "\n")
         return Path(path)
 
@@ -236,7 +220,8 @@ class WeightDelta:
             }
             memory = {name: tensors[f"memory.{name}"] for name in header["memory"]}
             delta = cls(changes, header["base"], header["provenance"], header["on_top_of"], memory)
-            intact = delta.digest == header["digest"]
+            whole = sha256_of(folder / "delta.safetensors") == header["sha256"]
+            intact = whole and delta.digest == header["digest"]
         except (KeyError, TypeError) as error:
             raise MalformedRecord(f"the delta in {path} lacks {error}") from error
         if not intact:
@@ -244,11 +229,32 @@ class WeightDelta:
         return delta
 
 
-def parts(change: Change) -> dict[str, Tensor]:
-    """The tensors that a change is made of, by name."""
-    if isinstance(change, Dense):
-        return {"matrix": change.matrix}
-    return {"left": change.left, "right": change.right}
+def composed(deltas: Sequence[WeightDelta]) -> WeightDelta:
+    """Deltas in order as one: changes summed, memories side by side, steps in one flat list.
+
+    It does not ask what each was made on top of; `WeightDelta.then` does.
+
+    Raises:
+        InputError: If there is none.
+        FingerprintMismatch: If they were made for different models.
+    """
+    if not deltas:
+        raise InputError("nothing to compose: name at least one delta")
+    first = deltas[0]
+    changes: dict[str, Change] = {}
+    memory: dict[str, list[Tensor]] = {}
+    for delta in deltas:
+        if delta.base != first.base:
+            raise FingerprintMismatch(
+                f"deltas of different models ({first.base[:12]}, {delta.base[:12]}) do not add"
+            )
+        for name, change in delta.changes.items():
+            changes[name] = changes[name] + change if name in changes else change
+        for name, rows in delta.memory.items():
+            memory.setdefault(name, []).append(rows)
+    steps = [step for delta in deltas for step in delta.steps]
+    joined = {name: torch.cat(rows) for name, rows in memory.items()}
+    return WeightDelta(changes, first.base, {"steps": steps}, first.on_top_of, joined)
 
 
 @contextmanager
