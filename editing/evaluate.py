@@ -21,10 +21,8 @@ from editing.readings import (
     METRICS,
     PIECE,
     Reading,
-    ask,
-    openings_fluency,
     questions,
-    shares,
+    read,
     text_nll,
 )
 from labkit import stats
@@ -242,11 +240,7 @@ def _one(
 
 def _read(model: LabModel, case: Case, n_tokens: int) -> Reading:
     """All readings of a case, under whatever weights the model has now."""
-    reading = shares(ask(model, case, n_tokens=n_tokens))
-    entropy = openings_fluency(model, case, n_tokens)
-    if entropy is not None:
-        reading.setdefault("generation", {})["fluency"] = entropy
-    return reading
+    return read(model, [case], n_tokens=n_tokens)[0]
 
 
 def _text_nll(model: LabModel, texts: Sequence[str]) -> Float[np.ndarray, " piece"]:

@@ -1,35 +1,68 @@
 """What a model says about a case, read three ways, under whatever weights it has now.
 
-Three questions, each asked of the rewrite's prompt (efficacy), of its paraphrases, and of
-its neighbours, which should not have moved (neighbourhood):
+Three readings:
 
-- success: is the wanted object likelier than its rival? For rewrite and paraphrases the new
-  object against the true one; for neighbours their own object against the new one.
+- success: is the wanted object likelier than its rival?
 - accuracy: is every token of the wanted object the argmax, the object being spelt out?
 - generation: does a free, greedy continuation contain the wanted object?
 
 They differ by tens of points, and only the third is what a reader of the model's text sees.
+Each is taken of several metrics, which are kinds of prompts, as far as a case has them:
+
+| metric | prompt | wanted | rival |
+|---|---|---|---|
+| efficacy | the rewrite's own | the new object | the true one |
+| paraphrase | other words for it | the new object | the true one |
+| neighbourhood | about other subjects | their own object | the new one |
+| attribute | about subjects that have the new object in truth | the new object | the true one |
+| distractor | a neighbour's, behind the rewrite's statement | its own object | the new one |
+
+The essence drift has no wanted object: how far has moved what the model says the subject is?
+
+References:
+    Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 3.4 and
+    appendix D. Hoelscher-Obermaier et al. 2023, Detecting Edit Failures in Large Language
+    Models, section 3, for the distractor ("specificity+").
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from labkit.execute import MEMORY, Execution, read_logits, rows_within
-from labkit.facts import Case
-from labkit.metrics import fluency, is_argmax, log_prob
+from editing.effect import Wording, as_it_is
+from editing.scoring import PIECE, PIECE_TOKENS, generate, next_logprobs, score, text_nll
+from editing.value_rows import ESSENCE
+from labkit.facts import Case, fill
+from labkit.metrics import fluency
 from labkit.models import LabModel
-from labkit.tokens import TokenBatch, pad_id, target_ids
+
+__all__ = [
+    "GENERATED_TOKENS",
+    "METRICS",
+    "PIECE",
+    "PIECE_TOKENS",
+    "READINGS",
+    "Answer",
+    "Question",
+    "Reading",
+    "ask",
+    "ask_all",
+    "essence",
+    "generate",
+    "questions",
+    "read",
+    "score",
+    "shares",
+    "text_nll",
+]
 
 METRICS = ("efficacy", "paraphrase", "neighbourhood")
+"""What the score is the harmonic mean of, and what free continuations are written for."""
+MORE_METRICS = ("attribute", "distractor")
 READINGS = ("success", "accuracy", "generation")
 GENERATED_TOKENS = 16
-PIECE_TOKENS = 64
-PIECE = f"piece of held-out text, {PIECE_TOKENS} tokens at most"
-"""The unit of intervals on running text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,47 +109,72 @@ Reading = dict[str, dict[str, float]]
 
 
 def questions(case: Case) -> list[Question]:
-    """All questions of a case."""
+    """All questions of a case; attributes need a true object as the new one's rival."""
     rewrite = case.rewrite
     new, true = rewrite.target_new, rewrite.target_true
-    asked = [Question(metric="efficacy", prompt=rewrite.prompt, wanted=new, rival=true)]
-    asked += [
-        Question(metric="paraphrase", prompt=prompt, wanted=new, rival=true)
-        for prompt in case.paraphrases
+    statement = f"{rewrite.prompt} {new.strip()}. "
+    ours = [("efficacy", rewrite.prompt)]
+    ours += [("paraphrase", prompt) for prompt in case.paraphrases]
+    theirs = [("neighbourhood", near.prompt, near.object) for near in case.neighbours]
+    beside = [("distractor", statement + near.prompt, near.object) for near in case.neighbours]
+    truly = [("attribute", prompt) for prompt in case.attributes]
+    return [
+        *(Question(metric=m, prompt=prompt, wanted=new, rival=true) for m, prompt in ours),
+        *(Question(metric=m, prompt=prompt, wanted=own, rival=new) for m, prompt, own in theirs),
+        *(Question(metric=m, prompt=prompt, wanted=new, rival=true) for m, prompt in truly),
+        *(Question(metric=m, prompt=prompt, wanted=own, rival=new) for m, prompt, own in beside),
     ]
-    asked += [
-        Question(metric="neighbourhood", prompt=near.prompt, wanted=near.object, rival=new)
-        for near in case.neighbours
-    ]
-    return asked
 
 
-def ask(model: LabModel, case: Case, *, n_tokens: int = GENERATED_TOKENS) -> list[Answer]:
-    """Ask a model all questions of a case.
+def ask(
+    model: LabModel,
+    case: Case,
+    *,
+    n_tokens: int = GENERATED_TOKENS,
+    wording: Wording = as_it_is,
+) -> list[Answer]:
+    """Ask a model all questions of a case: see `ask_all`."""
+    return ask_all(model, [case], n_tokens=n_tokens, wording=wording)[0]
+
+
+def ask_all(
+    model: LabModel,
+    cases: Sequence[Case],
+    *,
+    n_tokens: int = GENERATED_TOKENS,
+    wording: Wording = as_it_is,
+) -> list[list[Answer]]:
+    """Ask a model all questions of some cases together.
 
     Args:
         model: The model, edited or not.
-        case: The case.
-        n_tokens: Length of the free continuations; 0 leaves that reading out.
+        cases: The cases.
+        n_tokens: Length of the free continuations; 0 leaves that reading out. They are
+            written for `METRICS` alone: the others have many prompts, and generation is slow.
+        wording: How prompts are put to the model (`editing.effect.in_effect`).
+
+    Returns:
+        The answers by case, in the order of its questions.
     """
-    asked = questions(case)
-    wanted = [(q.prompt, q.wanted) for q in asked]
-    rivals = [(q.prompt, q.rival) for q in asked if q.rival is not None]
+    asked = [(number, q) for number, case in enumerate(cases) for q in questions(case)]
+    wanted = [(wording(q.prompt), q.wanted) for _, q in asked]
+    rivals = [(wording(q.prompt), q.rival) for _, q in asked if q.rival is not None]
     nll, argmax = score(model, [*wanted, *rivals])
     rival_nll = iter(nll[len(asked) :].tolist())
-    texts = (
-        generate(model, [q.prompt for q in asked], n_tokens) if n_tokens else [None] * len(asked)
-    )
-    return [
-        Answer(
-            question=question,
-            wanted_nll=float(nll[i]),
-            rival_nll=None if question.rival is None else next(rival_nll),
-            argmax=bool(argmax[i]),
-            text=texts[i],
+    continued = [wording(q.prompt) for _, q in asked if n_tokens and q.metric in METRICS]
+    texts = iter(generate(model, continued, n_tokens) if continued else [])
+    answers: list[list[Answer]] = [[] for _ in cases]
+    for i, (number, question) in enumerate(asked):
+        answers[number].append(
+            Answer(
+                question=question,
+                wanted_nll=float(nll[i]),
+                rival_nll=None if question.rival is None else next(rival_nll),
+                argmax=bool(argmax[i]),
+                text=next(texts) if n_tokens and question.metric in METRICS else None,
+            )
         )
-        for i, question in enumerate(asked)
-    ]
+    return answers
 
 
 def shares(answers: Sequence[Answer]) -> Reading:
@@ -133,104 +191,43 @@ def shares(answers: Sequence[Answer]) -> Reading:
     }
 
 
-def openings_fluency(model: LabModel, case: Case, n_tokens: int) -> float | None:
-    """Mean n-gram entropy, in bits, of what follows the case's generation prompts."""
-    openings = list(dict.fromkeys(case.generation))
-    if not openings or not n_tokens:
-        return None
-    entropies = [fluency(text.split()) for text in generate(model, openings, n_tokens)]
-    return sum(entropies) / len(entropies)
+def read(
+    model: LabModel,
+    cases: Sequence[Case],
+    *,
+    n_tokens: int = GENERATED_TOKENS,
+    wording: Wording = as_it_is,
+) -> list[Reading]:
+    """All shares of some cases, and the fluency of what they write.
 
-
-@torch.no_grad()
-def score(
-    model: LabModel, pairs: Sequence[tuple[str, str]], *, memory: int = MEMORY
-) -> tuple[Float[Tensor, " pair"], Bool[Tensor, " pair"]]:
-    """How a model takes targets as continuations of prompts.
-
-    Args:
-        model: The model.
-        pairs: Prompts and targets.
-        memory: Bound on the activations held at once, in bytes.
-
-    Returns:
-        The mean negative log-likelihood of each target's tokens in nats, as CounterFact's
-        authors compare them, and whether every one of them is the argmax.
-
-    Raises:
-        EmptyPrompt, EmptyTarget: For a pair that cannot be scored.
-    """
-    nll = torch.zeros(len(pairs))
-    argmax = torch.ones(len(pairs), dtype=torch.bool)
-    targets = [target_ids(model.tokenizer, prompt, target) for prompt, target in pairs]
-    rows = [
-        tuple(model.ids(prompt) + target[:-1])
-        for (prompt, _), target in zip(pairs, targets, strict=True)
-    ]
-    # Targets of one token share the row of their prompt: it is run once for all of them.
-    unique = sorted(set(rows), key=len)
-    of_row: dict[tuple[int, ...], list[int]] = {row: [] for row in unique}
-    for number, row in enumerate(rows):
-        of_row[row].append(number)
-    at_once = rows_within(model, len(unique[-1]), memory) if unique else 1
-    for first in range(0, len(unique), at_once):
-        chunk = unique[first : first + at_once]
-        resid = Execution(model, model.pad(chunk)).forward()
-        reads = [
-            (index, number, offset)
-            for index, row in enumerate(chunk)
-            for number in of_row[row]
-            for offset in range(len(targets[number]))
-        ]
-        columns = [resid.shape[1] - len(targets[number]) + offset for _, number, offset in reads]
-        picked = resid[[index for index, _, _ in reads], columns][:, None]
-        logits = read_logits(model, picked)[:, 0]
-        token = torch.tensor(
-            [targets[number][offset] for _, number, offset in reads], device=logits.device
-        )
-        for (_, number, _), value, top in zip(
-            reads, log_prob(logits, token).tolist(), is_argmax(logits, token).tolist(), strict=True
-        ):
-            nll[number] -= value / len(targets[number])
-            argmax[number] &= top
-    return nll, argmax
-
-
-@torch.no_grad()
-def generate(model: LabModel, prompts: Sequence[str], n_tokens: int) -> list[str]:
-    """Greedy continuations of some prompts, the prompts themselves left out."""
-    batch = model.tokens(prompts)
-    out = model.hf.generate(
-        input_ids=batch.ids,
-        attention_mask=batch.mask.long(),
-        max_new_tokens=n_tokens,
-        do_sample=False,
-        pad_token_id=pad_id(model.tokenizer),
-    )
-    return model.tokenizer.batch_decode(out[:, batch.shape[1] :], skip_special_tokens=True)
-
-
-@torch.no_grad()
-def text_nll(
-    model: LabModel, texts: Sequence[str], *, window: int = PIECE_TOKENS, memory: int = MEMORY
-) -> Float[Tensor, " piece"]:
-    """Mean negative log-likelihood per token of pieces of texts, in nats.
+    Fluency stands beside the shares of the generation: the mean n-gram entropy, in bits, of
+    what follows a case's generation prompts.
 
     Args:
         model: The model, edited or not.
-        texts: Running text; cut into pieces of at most `window` tokens.
-        window: Length of a piece.
-        memory: Bound on the activations held at once, in bytes.
+        cases: The cases.
+        n_tokens: Length of free continuations; 0 leaves those out.
+        wording: How prompts are put to the model.
     """
-    sequences = [model.ids(text) for text in texts if text.strip()]
-    pieces = [s[i : i + window] for s in sequences for i in range(0, len(s), window)]
-    pieces = [piece for piece in pieces if len(piece) > 1]
-    values = []
-    at_once = max(1, min(rows_within(model, window, memory), 8))
-    for first in range(0, len(pieces), at_once):
-        batch: TokenBatch = model.pad(pieces[first : first + at_once])
-        logits = read_logits(model, Execution(model, batch).forward()[:, :-1])
-        scored = log_prob(logits, batch.ids[:, 1:])
-        counted = batch.mask[:, :-1]  # a token is scored where one stands in front of it
-        values.append(-(scored * counted).sum(-1) / counted.sum(-1))
-    return torch.cat(values).cpu()
+    found = [
+        shares(answers) for answers in ask_all(model, cases, n_tokens=n_tokens, wording=wording)
+    ]
+    openings = [list(dict.fromkeys(case.generation)) if n_tokens else [] for case in cases]
+    prompts = [wording(opening) for own in openings for opening in own]
+    entropies = iter(fluency(t.split()) for t in generate(model, prompts, n_tokens))
+    for reading, own in zip(found, openings, strict=True):
+        if own:
+            mean = sum(next(entropies) for _ in own) / len(own)
+            reading.setdefault("generation", {})["fluency"] = mean
+    return found
+
+
+def essence(
+    model: LabModel, cases: Sequence[Case], *, wording: Wording = as_it_is
+) -> Float[Tensor, "case vocab"]:
+    """Log-probabilities of what follows "{subject} is a", a row a case.
+
+    Kept from the unedited model, and compared with the edited one's by
+    `labkit.metrics.kl_divergence`: the essence drift.
+    """
+    return next_logprobs(model, [wording(fill(ESSENCE, c.rewrite.subject)) for c in cases])

@@ -1,25 +1,36 @@
 """Readings of a case are those that a computation by hand gives."""
 
+import dataclasses
+import importlib
 import math
 
 import pytest
 import torch
 
+from editing.delta import applied
 from editing.readings import (
+    METRICS,
     READINGS,
     Answer,
     Question,
     ask,
+    ask_all,
+    essence,
     generate,
-    openings_fluency,
     questions,
+    read,
     score,
     shares,
     text_nll,
 )
+from editing.scoring import KL_STRIDE, read_text
 from labkit import pocket as world
 from labkit.errors import EmptyPrompt, EmptyTarget
+from labkit.execute import freeze
 from labkit.metrics import fluency
+from tests.reference import full_logits
+
+SCORING = importlib.import_module("editing.scoring")
 
 PAIRS = [
     ("the cat is in", "Rome"),
@@ -46,6 +57,20 @@ def test_scores_are_those_of_the_plain_model_prompt_by_prompt(model, memory):
         each = -logits.log_softmax(-1)[range(len(spoken)), spoken]
         assert ours.item() == pytest.approx(each.mean().item(), rel=1e-4)
         assert top.item() == (logits.argmax(-1).tolist() == spoken)
+
+
+@torch.no_grad()
+def test_prompts_that_begin_alike_are_scored_as_if_they_stood_alone(model, monkeypatch):
+    """The beginning is run once, for all of them; the scores are those of each by itself."""
+    front = "One finds the cat of the king in the house. "
+    pairs = [(front + prompt, target) for prompt, target in PAIRS] + PAIRS
+    alone = [score(model, [pair]) for pair in pairs]
+    ran = []
+    monkeypatch.setattr(SCORING, "freeze", lambda *a, **m: ran.append(m) or freeze(*a, **m))
+    nll, argmax = score(model, pairs)
+    assert len(ran) == 1 and ran[0]["length"] >= 8
+    torch.testing.assert_close(nll, torch.cat([one for one, _ in alone]), rtol=1e-4, atol=1e-5)
+    assert argmax.tolist() == [bool(top) for _, top in alone]
 
 
 def test_a_model_that_knows_its_facts_has_them_as_argmax(pocket):
@@ -98,11 +123,53 @@ def test_running_text_is_scored_piece_by_piece(model):
     torch.testing.assert_close(text_nll(model, texts, window=8, memory=1), found)
 
 
+@torch.no_grad()
+def test_text_behind_a_statement_scores_the_same_tokens(model):
+    """As the plain model does with the statement in front; without one, nothing changes."""
+    texts = ["the cat is in the house of the king", "in the sea"]
+    front = "the hen is on a roof."
+    found = read_text(model, texts, wording=lambda prompt: f"{front} {prompt}", window=8)
+    expected = []
+    for text in texts:
+        ids = model.ids(text)
+        for first in range(0, len(ids), 8):
+            piece = ids[first : first + 8]
+            if len(piece) > 1:
+                logits = model.hf(torch.tensor([model.ids(front) + piece])).logits[0]
+                each = logits[-len(piece) : -1].log_softmax(-1)[range(len(piece) - 1), piece[1:]]
+                expected.append(-each.mean())
+    torch.testing.assert_close(found.nll, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    plain = read_text(model, texts, window=8)
+    assert not torch.allclose(found.nll, plain.nll, rtol=1e-3)
+    assert torch.equal(plain.kl_to(plain), torch.zeros(len(plain.nll)).double())
+    assert (plain.kl_to(found) > 0).all()
+
+
+def test_the_divergence_on_text_is_that_of_whole_distributions(model, random_delta):
+    texts, kept = ["the cat is in the house of the king"], []
+    before = read_text(model, texts)
+    with applied(model, random_delta(model)):
+        after = read_text(model, texts)
+        kept.append(full_logits(model, model.tokens(texts)))
+    kept.append(full_logits(model, model.tokens(texts)))
+    q, p = (logits[0, :-1].log_softmax(-1) for logits in kept)
+    each = (p.exp() * (p - q)).sum(-1).flip(0)[::KL_STRIDE]  # from the end of the piece on
+    assert before.kl_to(after).item() == pytest.approx(each.mean().item(), rel=1e-3)
+
+
+def test_essence_is_what_follows_the_subject(model, case):
+    twin = dataclasses.replace(case, case_id="twin")
+    found = essence(model, [case, twin], wording=lambda prompt: f"One finds {prompt}")
+    expected = full_logits(model, model.tokens(["One finds cat is a"]))[0, -1].log_softmax(-1)
+    torch.testing.assert_close(found, expected.expand(2, -1), rtol=1e-3, atol=1e-4)
+
+
 def test_fluency_is_that_of_the_openings_each_once(tiny, case):
     model = tiny("llama")
     (text,) = generate(model, case.generation, 6)
-    assert openings_fluency(model, case, 6) == pytest.approx(fluency(text.split()))
-    assert openings_fluency(model, case, 0) is None
+    (reading,) = read(model, [case], n_tokens=6)
+    assert reading["generation"]["fluency"] == pytest.approx(fluency(text.split()))
+    assert "generation" not in read(model, [case], n_tokens=0)[0]
 
 
 # --- a case -------------------------------------------------------------------------------
@@ -113,7 +180,41 @@ def test_the_questions_of_a_case(case):
     assert asked[0] == ("efficacy", "Rome", "the house")
     assert asked[1:3] == [("paraphrase", "Rome", "the house")] * 2
     assert asked[3] == ("neighbourhood", "the house", "Rome")
-    assert len(asked) == 1 + len(case.paraphrases) + len(case.neighbours)
+    plain = 1 + len(case.paraphrases) + len(case.neighbours)
+    assert len(asked) == plain + len(case.neighbours)
+    (truly,) = [q for q in questions(case) if q.metric == "attribute"] or [None]
+    assert truly is None, "this case names no subject that has the new object"
+    more = dataclasses.replace(case, attributes=("the Pope is in",))
+    assert answered_as(questions(more), "attribute") == [("the Pope is in", "Rome", "the house")]
+    beside = answered_as(questions(case), "distractor")
+    assert beside[0] == ("the cat is in Rome. the dog is in", "the house", "Rome")
+
+
+def answered_as(asked, metric):
+    """Prompt, wanted and rival of the questions of a metric."""
+    return [(q.prompt, q.wanted, q.rival) for q in asked if q.metric == metric]
+
+
+def test_cases_asked_together_answer_as_alone(model, case):
+    other = dataclasses.replace(case, case_id="other", paraphrases=("the king is in",))
+    together = ask_all(model, [case, other], n_tokens=2)
+    for ours, alone in zip(together, (case, other), strict=True):
+        for one, two in zip(ours, ask(model, alone, n_tokens=2), strict=True):
+            assert one.wanted_nll == pytest.approx(two.wanted_nll, rel=1e-4)
+            assert (one.question, one.argmax, one.text) == (two.question, two.argmax, two.text)
+
+
+def test_every_prompt_is_put_as_the_wording_says(tiny, case):
+    model = tiny("llama")
+    front = dataclasses.replace(
+        case,
+        paraphrases=(f"One finds {case.rewrite.prompt}",),
+        neighbours=(),
+    )
+    said = ask(model, front, n_tokens=2, wording=lambda prompt: f"One finds {prompt}")
+    plain = ask(model, front, n_tokens=2)
+    assert said[0].wanted_nll == pytest.approx(plain[1].wanted_nll, rel=1e-5)
+    assert said[0].text == plain[1].text and said[0].question == plain[0].question
 
 
 def test_answers_pair_each_wanted_object_with_its_rival(model, case):
@@ -124,7 +225,10 @@ def test_answers_pair_each_wanted_object_with_its_rival(model, case):
         assert answer.wanted_nll == pytest.approx(nll[0].item(), rel=1e-4)
         assert answer.rival_nll == pytest.approx(nll[1].item(), rel=1e-4)
         assert answer.argmax == argmax[0].item()
-        assert answer.text == generate(model, [question.prompt], 3)[0]
+        if question.metric in METRICS:
+            assert answer.text == generate(model, [question.prompt], 3)[0]
+        else:
+            assert answer.text is None
 
 
 def answered(metric, *, wanted=1.0, rival=2.0, argmax=True, text="in Rome, they say"):
