@@ -41,14 +41,15 @@ def grouped(requests: Sequence[Request]) -> list[Group]:
     asked: dict[str, Request] = {}
     groups: dict[str, list[Request]] = {}
     for request in requests:
-        earlier = asked.setdefault(request.prompt, request)
-        if earlier is not request:
+        if request.prompt in asked:
+            earlier = asked[request.prompt]
             if earlier == request:
                 raise InputError(f"{request.prompt!r} is asked for twice: give each rewrite once")
             raise ContradictoryRewrites(
                 f"{request.prompt!r} is asked to become {_wanted(earlier)} and "
                 f"{_wanted(request)}: keep one of them"
             )
+        asked[request.prompt] = request
         groups.setdefault(request.subject, []).append(request)
     return [Group(subject, tuple(members)) for subject, members in groups.items()]
 
