@@ -13,6 +13,7 @@ from editing.delta import LowRank, WeightDelta, applied
 from editing.effect import in_effect
 from editing.evaluate import Evaluation, evaluate
 from editing.export import export_hf
+from editing.in_context import InContext, PromptEdit
 from editing.rome import ROME
 from editing.sweep import LayerSweep, sweep_layers
 
@@ -24,8 +25,10 @@ __all__ = [
     "ROME",
     "Audit",
     "Evaluation",
+    "InContext",
     "LayerSweep",
     "LowRank",
+    "PromptEdit",
     "WeightDelta",
     "applied",
     "audit",
