@@ -9,10 +9,12 @@ sum is kept. What was computed is cached under a hash of everything that it depe
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,14 +22,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from labkit.activations import capture
+from labkit.activations import Activations, capture
 from labkit.corpus import Corpus, Progress, corpus_of
-from labkit.errors import InputError
+from labkit.errors import InputError, SingularSystem
 from labkit.execute import MEMORY, Execution
 from labkit.fetch import cache_dir
 from labkit.models import LabModel
-from labkit.pieces import batches
+from labkit.pieces import packed
 from labkit.results import atomic_write
+from labkit.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +60,22 @@ class SecondMoment:
 
     @cached_property
     def _cholesky(self) -> Tensor:
-        """Lower factor of `C`, with the smallest ridge that makes it safe to divide by."""
+        """Lower factor of `C`, with the smallest ridge that makes it safe to divide by.
+
+        Raises:
+            SingularSystem: If `C` is no second moment: nothing, not finite, or not positive.
+        """
         ridge = RIDGE * self.matrix.diagonal().mean()
-        return torch.linalg.cholesky(self.matrix + ridge * torch.eye(len(self.matrix)))
+        factor, failed = torch.linalg.cholesky_ex(
+            self.matrix + ridge * torch.eye(len(self.matrix), dtype=self.matrix.dtype)
+        )
+        if failed or not ridge > 0 or not factor.isfinite().all():
+            raise SingularSystem(
+                f"the second moment of layer {self.layer} ({self.source}, {self.n_keys} keys) "
+                "cannot be divided by: it is zero, not finite or not positive. Measure it on "
+                "more text, and on a model that does not overflow"
+            )
+        return factor
 
     def blended(self, other: "SecondMoment", share: float) -> "SecondMoment":
         """The second moment of a mixture: `(1 - share) C + share C'`.
@@ -84,7 +100,13 @@ class SecondMoment:
         )
 
     def solve(self, keys: Float[Tensor, "key d_mlp"]) -> Float[Tensor, "key d_mlp"]:
-        """`C^-1 k` for every key, float64, on the keys' device."""
+        """`C^-1 k` for every key, float64, on the keys' device.
+
+        `C` is factorised by the first call and never again.
+
+        Raises:
+            SingularSystem: If `C` is no second moment: nothing, not finite, or not positive.
+        """
         solved = torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
         return solved.to(keys.device)
 
@@ -119,6 +141,7 @@ def second_moments(
     Raises:
         LayerOutOfRange: For a layer that the model does not have.
         InputError: If `min_keys` or `window` is not positive.
+        SingularSystem: If the model overflows on the text; nothing is cached then.
     """
     layers = sorted({model.layer(layer) for layer in layers})
     min_keys = KEYS_PER_NEURON * model.d_mlp if min_keys is None else min_keys
@@ -162,23 +185,57 @@ def _compute(
     memory: int,
     progress: Progress | None,
 ) -> dict[int, SecondMoment]:
-    """One pass over the corpus that stops behind the last of the layers."""
+    """One pass over the corpus that stops at the key of the last of the layers."""
     sums = {layer: torch.zeros(model.d_mlp, model.d_mlp, dtype=torch.float64) for layer in layers}
     n_keys = 0
-    for _, batch in batches(model, corpus, min_tokens=min_keys, window=window, memory=memory):
-        with capture(model, ["ffn_key"], layers) as seen:
-            Execution(model, batch).forward(stop=layers[-1] + 1)
+    for batch in packed(model, corpus, min_tokens=min_keys, window=window, memory=memory):
+        # What follows a position cannot change it, so padding on the right needs no mask.
+        unmasked = TokenBatch(batch.ids, torch.ones_like(batch.mask))
+        with capture(model, ["ffn_key"], layers) as seen, _ends_at_key(model, layers[-1]):
+            Execution(model, unmasked).forward(stop=layers[-1] + 1)
         for layer in layers:
-            keys = seen["ffn_key", layer][batch.mask].float()
-            sums[layer] += (keys.T @ keys).double().cpu()
+            sums[layer] += _gram(seen, layer, batch)
         n_keys += int(batch.mask.sum())
         if progress is not None:
             progress("measuring which FFN keys occur", min(1.0, n_keys / min_keys))
     logger.info("second moments of layers %s from %d keys (%s)", layers, n_keys, corpus.source)
+    for layer, total in sums.items():
+        if not total.isfinite().all():
+            raise SingularSystem(
+                f"the keys of layer {layer} of {model.name} are not finite on {corpus.source}: "
+                "load the model in a wider dtype"
+            )
     return {
         layer: SecondMoment(total / n_keys, layer, n_keys, corpus.source, model.fingerprint)
         for layer, total in sums.items()
     }
+
+
+def _gram(seen: Activations, layer: int, batch: TokenBatch) -> Float[Tensor, "d_mlp d_mlp"]:
+    """`k k^T` summed over a batch's tokens, in float32 at least, then float64 on the CPU."""
+    keys = seen["ffn_key", layer][batch.mask]
+    keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
+    return (keys.T @ keys).cpu().double()
+
+
+class _KeyReached(Exception):
+    """The key of the last layer has been read: nothing behind it is needed."""
+
+
+@contextmanager
+def _ends_at_key(model: LabModel, layer: int) -> Iterator[None]:
+    """The run inside ends where the layer's key enters the FFN's output projection."""
+
+    def reached(_module: Any, _args: Any) -> None:
+        raise _KeyReached
+
+    handle = model.ffn_proj(layer).register_forward_pre_hook(reached)
+    try:
+        yield
+    except _KeyReached:
+        pass
+    finally:
+        handle.remove()
 
 
 def _read(path: Path, layer: int, corpus: Corpus, model: LabModel) -> SecondMoment | None:

@@ -7,10 +7,17 @@ import pytest
 import torch
 
 from labkit.corpus import Corpus, fact_prompts, sample
-from labkit.errors import EmptyPrompt, InputError, LayerOutOfRange, MissingFile
+from labkit.errors import (
+    EmptyPrompt,
+    InputError,
+    LayerOutOfRange,
+    MissingFile,
+    SingularSystem,
+)
 from labkit.execute import Execution
 from labkit.facts import bundled_facts, fill
 from labkit.moments import RIDGE, SecondMoment, cache_file, second_moments
+from labkit.pieces import packed
 from tests.reference import inputs_of
 
 ALL = 10**9
@@ -62,6 +69,17 @@ def test_streaming_gives_what_one_shot_by_hand_gives(model, few):
     assert found.matrix.dtype == torch.float64 and found.source == "two documents"
 
 
+def test_what_fills_a_batch_up_is_not_counted(model, corpus):
+    texts = tuple(" ".join(corpus.documents[0].split()[:n]) for n in (30, 31, 32))
+    uneven = Corpus(documents=texts, source="three lengths")
+    (batch,) = packed(model, uneven)
+    assert not batch.mask.all()
+    expected, n_keys = by_hand(model, 1, uneven, window=256)
+    found = measured(model, [1], uneven, window=256)[1]
+    close(found.matrix, expected)
+    assert found.n_keys == n_keys == batch.mask.sum()
+
+
 def test_several_layers_in_one_pass_are_those_of_one_at_a_time(model, few, monkeypatch):
     together = measured(model, [2, 0, 0], few)
     assert sorted(together) == [0, 2]
@@ -101,6 +119,30 @@ def test_only_the_blocks_below_are_run(tiny, few, monkeypatch):
     )
     measured(tiny("gpt2"), [0, 1], few)
     assert set(stops) == {2}
+
+
+def test_nothing_behind_the_key_is_run(tiny, few):
+    model = tiny("llama")
+    calls = []
+    handle = model.ffn_proj(1).register_forward_hook(lambda *args: calls.append(args))
+    try:
+        measured(model, [0, 1], few)
+    finally:
+        handle.remove()
+    assert not calls
+
+
+def test_a_model_that_overflows_is_refused_and_nothing_cached(tiny, few, cache):
+    model = tiny("llama")
+    weight = model.ffn_out(0)
+    before = weight.clone()
+    try:
+        weight[0, 0] = torch.inf
+        with pytest.raises(SingularSystem, match="not finite"):
+            measured(model, [1], few)
+    finally:
+        weight.copy_(before)
+    assert not cache.exists() or not list(cache.iterdir())
 
 
 # --- blending -----------------------------------------------------------------------------
@@ -150,6 +192,20 @@ def test_fewer_keys_than_neurons_can_still_be_solved():
     solved = moment.solve(keys)
     assert torch.isfinite(solved).all()
     assert ((solved * keys).sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("value", [0.0, torch.nan, torch.inf, -1.0])
+def test_what_is_no_second_moment_is_refused(value):
+    moment = SecondMoment(value * torch.eye(8).double(), 2, 8, "eight keys", "0" * 64)
+    with pytest.raises(SingularSystem, match="layer 2"):
+        moment.solve(torch.ones(1, 8))
+
+
+def test_a_second_moment_is_factorised_once(monkeypatch):
+    moment = SecondMoment(2 * torch.eye(8).double(), 0, 8, "eight keys", "0" * 64)
+    moment.solve(torch.ones(1, 8))
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", forbid)
+    moment.solve(torch.ones(3, 8))
 
 
 # --- the cache ----------------------------------------------------------------------------
