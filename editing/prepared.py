@@ -3,11 +3,12 @@
 Measured once on the unedited model, or read from the cache, and handed to every edit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from editing.keys import contexts
+from editing.solve import Euclidean, Metric
 from labkit.corpus import Corpus, Progress, corpus_of, fact_prompts
 from labkit.errors import FingerprintMismatch, InputError, SingularSystem
 from labkit.models import LabModel
@@ -20,19 +21,20 @@ class Prepared:
 
     Attributes:
         contexts: What stands in front of a prompt; the first one is empty.
+        metrics: By layer, what a change costs elsewhere, as the method weighs it.
         moments: `C` by layer; empty for a method that does without.
     """
 
     contexts: tuple[str, ...]
+    metrics: Mapping[int, Metric]
     moments: Mapping[int, SecondMoment]
 
     def require(self, model: LabModel, layers: Sequence[int]) -> None:
-        """Refuse second moments that are not those of a model's layers.
+        """Refuse what was not prepared for a model's layers.
 
         Raises:
-            FingerprintMismatch: If one was measured on another model.
+            FingerprintMismatch: If a second moment was measured on another model.
             InputError: If one of the layers is missing.
-            SingularSystem: If one is of fewer keys than there are neurons.
         """
         for moment in self.moments.values():
             if moment.fingerprint != model.fingerprint:
@@ -41,13 +43,12 @@ class Prepared:
                     f"{moment.fingerprint[:12]}, but {model.name} is {model.fingerprint[:12]}: "
                     "prepare the method with the model that it edits"
                 )
-        for layer in layers:
-            if layer not in self.moments:
-                raise InputError(
-                    f"layer {layer} is edited, but second moments were prepared for "
-                    f"{sorted(self.moments)}: prepare the method that edits"
-                )
-            refuse_too_few(self.moments[layer])
+        missing = [layer for layer in layers if layer not in self.metrics]
+        if missing:
+            raise InputError(
+                f"layers {missing} are to be edited, but the method was prepared for "
+                f"{sorted(self.metrics)}: prepare it with the fields that it edits with"
+            )
 
     def provenance(self) -> dict[str, Any]:
         """What a delta says about its second moments."""
@@ -60,39 +61,39 @@ class Prepared:
 def prepare(
     model: LabModel,
     layers: Sequence[int],
+    metric: Callable[[SecondMoment], Metric] | None,
     *,
     n_contexts: int,
     seed: int,
     facts_share: float,
-    covariance: bool = True,
     corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Contexts, and the second moments of some layers.
+    """Contexts, and the metrics of some layers.
 
     Args:
         model: The model, unedited.
         layers: The layers that will be edited.
+        metric: What a layer's second moment makes of a change; None does without.
         n_contexts: Number of contexts, the empty one among them.
         seed: Seed of the draw of contexts.
         facts_share: See `moments`.
-        covariance: Whether second moments are needed at all.
         corpus: The text behind both; by default the model's own, and prompts of facts for a
             share of `C`.
         progress: Called as measuring goes on.
 
     Raises:
         InputError: If the corpus has too few short sentences.
-        SingularSystem: If it is too short for second moments.
+        SingularSystem: If there are fewer keys behind a second moment than neurons.
     """
     text = corpus_of(model, progress=progress) if corpus is None else corpus
     before = contexts(text, n_contexts, seed=seed)
-    if not covariance:
-        return Prepared(before, {})
+    if metric is None:
+        return Prepared(before, {layer: Euclidean() for layer in layers}, {})
     found = moments(model, layers, facts_share, corpus=corpus, progress=progress)
     for moment in found.values():
         refuse_too_few(moment)
-    return Prepared(before, found)
+    return Prepared(before, {layer: metric(moment) for layer, moment in found.items()}, found)
 
 
 def moments(
@@ -134,3 +135,24 @@ def refuse_too_few(moment: SecondMoment) -> None:
             f"({moment.source}), too few for {len(moment.matrix)} neurons: give more text, ten "
             "tokens a neuron or so"
         )
+
+
+def refuse_fields(
+    *,
+    bare_weight: float,
+    facts_share: float,
+    weight: float = 1.0,
+    layers: Sequence[int] | None = None,
+) -> None:
+    """Refuse fields of a closed-form method that mean nothing.
+
+    Raises:
+        InputError: If one of them does.
+    """
+    for name, share in (("bare_weight", bare_weight), ("facts_share", facts_share)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{name} {share} is a share: 0 to 1")
+    if not weight > 0:
+        raise InputError(f"weight {weight}: what is not edited needs a weight above 0")
+    if layers is not None and (not layers or list(layers) != sorted(set(layers))):
+        raise InputError(f"layers {list(layers)}: name them in ascending order, each once")

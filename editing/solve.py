@@ -76,16 +76,9 @@ class Occurring:
         """`A^-1 k` for every key, float64.
 
         Raises:
-            SingularSystem: If `C` is not a second moment that could be divided by.
+            SingularSystem: If `C` is no second moment that could be divided by.
         """
-        try:
-            solved = self.moment.solve(keys.double())
-        except torch.linalg.LinAlgError as error:
-            raise SingularSystem(
-                f"the second moment of layer {self.moment.layer} ({self.moment.source}) cannot "
-                f"be divided by: measure it on more text ({error})"
-            ) from error
-        return solved / (self.weight * keys.shape[1])
+        return self.moment.solve(keys.double()) / (self.weight * keys.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,135 @@
+"""From keys and wanted answers to the change of one layer, and what later edits should know.
+
+A delta's memory holds the keys that it was made for, by layer: a later edit that reads them
+counts what its change does to them as a cost (`editing.solve.Remembering`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import labkit
+from editing.delta import Change, Dense, LowRank, WeightDelta
+from editing.prepared import Prepared
+from editing.requests import Group, Request
+from editing.solve import Metric, Remembering, change
+from editing.values import Values
+from labkit.models import LabModel
+
+SUPERSEDED = 0.95
+"""Cosine, in the metric, from which on a new edit's key takes the place of an earlier one."""
+
+
+def ffn_answer(
+    model: LabModel, layer: int, keys: Float[Tensor, "key d_mlp"]
+) -> Float[Tensor, "key d_model"]:
+    """What the FFN's output projection answers to keys, bias included, float64."""
+    answer = keys.double() @ model.ffn_out(layer).double()
+    bias = model.ffn_bias(layer)
+    return answer if bias is None else answer + bias.double()
+
+
+def written(
+    model: LabModel,
+    layer: int,
+    groups: Sequence[Group],
+    metric: Metric,
+    keys: Float[Tensor, "group d_mlp"],
+    residuals: Float[Tensor, "group d_model"],
+    *,
+    softness: float,
+) -> Change:
+    """The change of a layer's weight that answers keys with residuals, as it is stored.
+
+    Raises:
+        SingularSystem: See `editing.solve.change`.
+    """
+    names = [group.subject for group in groups]
+    left, right = change(metric, keys, residuals, softness=softness, names=names)
+    if model.ffn_out_transposed(layer):
+        left, right = right.T, left.T
+    rows, columns = left.shape[0], right.shape[1]
+    if len(groups) * (rows + columns) > rows * columns:
+        return Dense((left @ right).float())
+    return LowRank(left.float().contiguous(), right.float().contiguous())
+
+
+def memory_name(layer: int) -> str:
+    """Name of a layer's keys in the memory of a delta."""
+    return f"keys.{layer}"
+
+
+def remembering(
+    metric: Metric, after: WeightDelta | None, layer: int, keys: Float[Tensor, "group d_mlp"]
+) -> Metric:
+    """The metric in which the keys of the edits in effect cost too.
+
+    An earlier key that (nearly) is one of the new ones is left out: the new edit is about the
+    same subject and takes its place.
+
+    Args:
+        metric: The metric without them.
+        after: What is applied to the model.
+        layer: The layer.
+        keys: The new edit's keys.
+    """
+    earlier = None if after is None else after.memory.get(memory_name(layer))
+    if earlier is None or not len(earlier):
+        return metric
+    earlier, keys = earlier.double().cpu(), keys.double().cpu()
+    old, new = metric.solve(earlier), metric.solve(keys)
+    lengths = torch.outer((old * earlier).sum(1), (new * keys).sum(1)).clamp(min=1e-300).sqrt()
+    kept = ((old @ keys.T).abs() < SUPERSEDED * lengths).all(dim=1)
+    return Remembering(metric, earlier[kept])
+
+
+def delta_of(
+    method: Any,
+    model: LabModel,
+    requests: Sequence[Request],
+    prepared: Prepared,
+    changes: Mapping[int, Change],
+    keys: Mapping[int, Tensor],
+    found: Values,
+    *,
+    after: WeightDelta | None,
+    **report: Any,
+) -> WeightDelta:
+    """The delta of a closed-form method.
+
+    Args:
+        method: The method; its fields go into the provenance.
+        model: The model.
+        requests: What was asked for.
+        prepared: What the method had prepared.
+        changes: By layer, what was written.
+        keys: By layer, for which keys.
+        found: The search for `v*`.
+        after: What is applied to the model, if anything is.
+        report: More for the provenance.
+    """
+    distance = found.change.norm(dim=1) / found.v.norm(dim=1)
+    fields = asdict(method)
+    where = {"layers": list(changes)} if "layers" in fields else {"layer": next(iter(changes))}
+    return WeightDelta(
+        {model.ffn_out_name(layer): made for layer, made in changes.items()},
+        model.fingerprint,
+        {
+            "method": type(method).__name__,
+            "config": fields | where,
+            "rewrites": [asdict(request) for request in requests],
+            "model": model.name,
+            "labkit": labkit.__version__,
+            **prepared.provenance(),
+            "steps": found.steps.tolist(),
+            "lowest_target_probability_in_search": found.probability.tolist(),
+            "distance_in_norms": distance.tolist(),
+            **report,
+        },
+        on_top_of=None if after is None else after.digest,
+        memory={memory_name(layer): rows.float().cpu() for layer, rows in keys.items()},
+    )
