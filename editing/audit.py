@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from editing.comparison import Comparison
-from editing.delta import WeightDelta, applied
-from editing.readings import GENERATED_TOKENS, PIECE, Answer, ask, generate, text_nll
+from editing.effect import Edit, Wording, as_it_is, in_effect
+from editing.readings import GENERATED_TOKENS, PIECE, Answer, ask, essence, generate, text_nll
 from labkit import stats
 from labkit.corpus import held_out
 from labkit.facts import Case
+from labkit.metrics import kl_divergence
 from labkit.models import LabModel
 from labkit.stats import Estimate
 
@@ -37,13 +39,12 @@ class Audit(Comparison):
         written_after: What the edited model writes after them.
         nll_before: Held-out text under the unedited model, nats per token, by piece.
         nll_after: The same under the edited model.
+        essence_drift: KL of what follows "{subject} is a", unedited to edited, in nats.
         model: Name of the model.
         fingerprint: Fingerprint of the unedited model.
     """
 
     unit = "prompt"
-    text_units = dict.fromkeys(("unedited", "edited", "change_in_nats_per_token"), PIECE)
-
     case: Case
     before: tuple[Answer, ...]
     after: tuple[Answer, ...]
@@ -52,8 +53,14 @@ class Audit(Comparison):
     written_after: tuple[str, ...]
     nll_before: np.ndarray
     nll_after: np.ndarray
+    essence_drift: float
     model: str
     fingerprint: str
+
+    @property
+    def text_units(self) -> dict[str, str]:
+        """Pieces of text, every time."""
+        return dict.fromkeys(("unedited", "edited", "change_in_nats_per_token"), PIECE)
 
     @property
     def title(self) -> str:
@@ -62,7 +69,13 @@ class Audit(Comparison):
         return f"{rewrite.prompt} … {rewrite.target_true or '?'} → {rewrite.target_new}"
 
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
-        """Share of prompts that pass, with its Wilson interval; None if none was asked."""
+        """Share of prompts that pass, with its Wilson interval; None if none was asked.
+
+        The essence drift is of one prompt, without an interval.
+        """
+        if (reading, metric) == ("drift", "essence"):
+            drift = self.essence_drift if state == "after" else 0.0
+            return Estimate(drift, drift, drift, 1)
         passed = [
             answer.passes(reading)
             for answer in getattr(self, state)
@@ -112,7 +125,7 @@ class Audit(Comparison):
 
 def audit(
     model: LabModel,
-    delta: WeightDelta,
+    edit: Edit,
     case: Case,
     *,
     n_tokens: int = GENERATED_TOKENS,
@@ -122,26 +135,29 @@ def audit(
 
     Args:
         model: The model; afterwards it is what it was.
-        delta: The edit.
+        edit: The edit, a weight change or a text.
         case: The prompts to read.
         n_tokens: Length of free continuations; 0 leaves that reading out.
         held_out_texts: Text for perplexity; by default the model's (`labkit.corpus`).
 
     Raises:
-        FingerprintMismatch: If the delta belongs to another model.
+        FingerprintMismatch: If the edit belongs to another model.
     """
-    delta.require(model)
     texts = held_out(model) if held_out_texts is None else held_out_texts
     openings = tuple(dict.fromkeys(case.generation))
 
-    def look() -> tuple[tuple[Answer, ...], tuple[str, ...], np.ndarray]:
-        written = generate(model, openings, 2 * n_tokens) if openings and n_tokens else []
-        answers = ask(model, case, n_tokens=n_tokens)
-        return tuple(answers), tuple(written), text_nll(model, texts).numpy()
+    def look(wording: Wording) -> tuple[tuple[Answer, ...], tuple[str, ...], np.ndarray, Tensor]:
+        asked = [wording(opening) for opening in openings]
+        written = generate(model, asked, 2 * n_tokens) if asked and n_tokens else []
+        answers = ask(model, case, n_tokens=n_tokens, wording=wording)
+        nll = text_nll(model, texts, wording=wording).numpy()
+        return tuple(answers), tuple(written), nll, essence(model, [case], wording=wording)
 
-    before, written_before, nll_before = look()
-    with applied(model, delta):
-        after, written_after, nll_after = look()
+    with in_effect(model, edit):
+        pass  # refuses the edit of another model before any work
+    before, written_before, nll_before, was = look(as_it_is)
+    with in_effect(model, edit) as wording:
+        after, written_after, nll_after, became = look(wording)
     return Audit(
         case=case,
         before=before,
@@ -151,6 +167,7 @@ def audit(
         written_after=written_after,
         nll_before=nll_before,
         nll_after=nll_after,
+        essence_drift=kl_divergence(was, became).item(),
         model=model.name,
         fingerprint=model.fingerprint,
     )

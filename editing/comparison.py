@@ -11,14 +11,20 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from editing.readings import METRICS, READINGS
+from editing.readings import METRICS, MORE_METRICS, READINGS
 from labkit.results import Result
 from labkit.stats import Estimate
 
 STATES = {"before": "unedited", "after": "edited"}
-NAMES = {"success": "success", "accuracy": "argmax accuracy", "generation": "generation"}
-SHARES = (*METRICS, "score")
-"""What lies in 0..1. Beside these a reading may have "fluency", in bits."""
+NAMES = {
+    "success": "success",
+    "accuracy": "argmax accuracy",
+    "generation": "generation",
+    "drift": "drift",
+}
+SHARES = (*METRICS, *MORE_METRICS, "score")
+"""What lies in 0..1. Beside these the generation has "fluency", in bits, and the drift
+"essence", the KL from the unedited model in nats."""
 
 
 class Comparison(Result):
@@ -26,19 +32,22 @@ class Comparison(Result):
 
     Attributes:
         unit: What the intervals of the readings are over.
-        text_units: What each interval on held-out text is over, by its key in `metrics`.
     """
 
     unit: ClassVar[str]
-    text_units: ClassVar[dict[str, str]]
+
+    @property
+    def text_units(self) -> dict[str, str]:
+        """What each interval on held-out text is over, by its key in `metrics`."""
+        raise NotImplementedError
 
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
         """One number with its interval; None where it was not taken.
 
         Args:
             state: "before" (unedited) or "after" (edited).
-            reading: One of `editing.readings.READINGS`.
-            metric: One of `editing.readings.METRICS`, "score" or "fluency".
+            reading: One of `editing.readings.READINGS`, or "drift".
+            metric: One of `SHARES`; "fluency" of the generation, "essence" of the drift.
         """
         raise NotImplementedError
 
@@ -58,8 +67,8 @@ class Comparison(Result):
 
     def estimates(self) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
         """Every reading and metric that was taken, with its estimates by shown state."""
-        for reading in READINGS:
-            for metric in (*SHARES, "fluency"):
+        for reading in (*READINGS, "drift"):
+            for metric in (*SHARES, "fluency", "essence"):
                 found = {
                     shown: estimate
                     for state, shown in STATES.items()

@@ -120,15 +120,12 @@ def _runs(
     Yields:
         Some rows, the position that their run starts at, and the stream that leaves it.
     """
-    fill = pad_id(model.tokenizer)
     for group, length in _groups(read_from):
         head = None
         if length:
             head = freeze(model, model.pad([group[0][:length]]), length=length)
         for batch in _batches(model, group, memory):
-            width = max(map(len, batch))
-            filled = model.pad([[*row, *[fill] * (width - len(row))] for row in batch])
-            yield batch, length, Execution(model, filled, head).forward()
+            yield batch, length, Execution(model, _filled(model, batch), head).forward()
 
 
 def _groups(read_from: Mapping[Row, int]) -> list[tuple[list[Row], int]]:
@@ -233,28 +230,30 @@ def read_text(
         window: Length of a piece.
         memory: Bound on the activations held at once, in bytes.
     """
-    front = _front(model, wording)
-    sequences = [model.ids(text) for text in texts if text.strip()]
-    pieces = [s[i : i + window] for s in sequences for i in range(0, len(s), window)]
-    pieces = [piece for piece in pieces if len(piece) > 1]
-    head = freeze(model, model.pad([front]), length=len(front)) if front else None
-    fill = pad_id(model.tokenizer)
-    nll, kept, owner = [], [], []
-    at_once = max(1, min(rows_within(model, window + len(front), memory), 8))
-    for first in range(0, len(pieces), at_once):
-        some = pieces[first : first + at_once]
-        width = max(map(len, some))
-        batch: TokenBatch = model.pad(
-            [[*front, *piece, *[fill] * (width - len(piece))] for piece in some]
-        )
-        logits = read_logits(model, Execution(model, batch, head).forward()[:, :-1])
-        scored = log_prob(logits, batch.ids[:, len(front) + 1 :])
-        for row, piece in enumerate(some):
-            scores = scored[row, : len(piece) - 1]
-            nll.append(-scores.mean())
-            places = range((len(piece) - 2) % KL_STRIDE, len(piece) - 1, KL_STRIDE)
-            kept.append(_log_softmax(logits[row, list(places)]))
-            owner += [first + row] * len(places)
+    fronts: dict[Row, list[Row]] = {}
+    for text in texts:
+        if text.strip():
+            said = wording(text).removesuffix(text).rstrip()
+            ids = tuple(model.ids(text))
+            cut = (ids[i : i + window] for i in range(0, len(ids), window))
+            behind = fronts.setdefault(tuple(model.ids(said)) if said else (), [])
+            behind += (piece for piece in cut if len(piece) > 1)
+    nll: list[Tensor] = []
+    kept: list[Tensor] = []
+    owner: list[int] = []
+    for front, pieces in fronts.items():
+        head = freeze(model, model.pad([front]), length=len(front)) if front else None
+        at_once = max(1, min(rows_within(model, window + len(front), memory), 8))
+        for first in range(0, len(pieces), at_once):
+            some = pieces[first : first + at_once]
+            batch = _filled(model, [front + piece for piece in some])
+            logits = read_logits(model, Execution(model, batch, head).forward()[:, :-1])
+            scored = log_prob(logits, batch.ids[:, len(front) + 1 :])
+            for row, piece in enumerate(some):
+                places = list(range((len(piece) - 2) % KL_STRIDE, len(piece) - 1, KL_STRIDE))
+                owner += [len(nll)] * len(places)
+                nll.append(-scored[row, : len(piece) - 1].mean())
+                kept.append(_log_softmax(logits[row, places]))
     return TextReading(torch.stack(nll).cpu(), torch.cat(kept), tuple(owner))
 
 
@@ -270,10 +269,10 @@ def text_nll(
     return read_text(model, texts, wording=wording, window=window, memory=memory).nll
 
 
-def _front(model: LabModel, wording: Wording) -> list[int]:
-    """Ids of what a wording puts in front of a prompt."""
-    text = wording("x").removesuffix("x").rstrip()
-    return model.ids(text) if text else []
+def _filled(model: LabModel, rows: Sequence[Row]) -> TokenBatch:
+    """Rows of one length: filled up on the right with tokens that nothing reads."""
+    fill, width = pad_id(model.tokenizer), max(map(len, rows))
+    return model.pad([[*row, *[fill] * (width - len(row))] for row in rows])
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -12,14 +12,17 @@ import torch
 from editing.audit import Audit, audit
 from editing.delta import LowRank, WeightDelta
 from editing.evaluate import Evaluation, evaluate
-from editing.readings import METRICS, Answer, questions
+from editing.readings import METRICS, MORE_METRICS, Answer, questions
+from editing.scoring import TextReading
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts import Neighbour
 from labkit.results import RunDirectory
 from labkit.stats import Estimate, bootstrap
 from tests.reference import full_logits
 
-EVALUATE = importlib.import_module("editing.evaluate")  # the package shows its function
+READINGS = importlib.import_module("editing.readings")
+UNEDITED = importlib.import_module("editing.unedited")
+EVEN, ONE_OF_TWO = torch.tensor([[0.25] * 4, [0.5, 0.5, 1e-12, 1e-12]]).log()
 TEXTS = ("the cat is in the house of the king", "in the sea")
 
 
@@ -48,24 +51,25 @@ class Marking(Nothing):
 
 
 def three(case):
-    """Three cases; the last has no neighbours."""
+    """Three cases; the last has no neighbours, and alone an attribute."""
     return [
         case,
         dataclasses.replace(case, case_id="two", neighbours=case.neighbours[:2]),
-        dataclasses.replace(case, case_id="three", neighbours=()),
+        dataclasses.replace(case, case_id="three", neighbours=(), attributes=("the Pope is in",)),
     ]
 
 
 # --- known answers ------------------------------------------------------------------------
 
-# By state and case: the wanted object's NLL in the order of the questions; rivals have 1.0.
+# By state and case: the wanted object's NLL in the order of the questions (rewrite, two
+# paraphrases, neighbours, attributes, distractors); rivals have 1.0.
 WANTED = {
-    ("before", "cat"): [2, 2, 2, 0, 0, 0, 2],
-    ("after", "cat"): [0, 0, 2, 0, 0, 2, 2],
-    ("before", "two"): [2, 2, 2, 0, 0],
-    ("after", "two"): [0, 0, 0, 0, 0],
-    ("before", "three"): [2, 2, 2],
-    ("after", "three"): [2, 0, 2],
+    ("before", "cat"): [2, 2, 2, 0, 0, 0, 2, 0, 0, 0, 2],
+    ("after", "cat"): [0, 0, 2, 0, 0, 2, 2, 2, 2, 0, 2],
+    ("before", "two"): [2, 2, 2, 0, 0, 2, 2],
+    ("after", "two"): [0, 0, 0, 0, 0, 2, 0],
+    ("before", "three"): [2, 2, 2, 0],
+    ("after", "three"): [2, 0, 2, 0],
 }
 
 
@@ -76,25 +80,33 @@ def known(tiny, monkeypatch):
     weight = model.ffn_out(1)
     unedited = weight[0, 0].item()
 
-    def answers(model, case, *, n_tokens):
+    def answers(model, cases, *, n_tokens, wording):
         state = "after" if weight[0, 0].item() != unedited else "before"
         return [
-            Answer(
-                question=question,
-                wanted_nll=float(nll),
-                rival_nll=1.0,
-                argmax=nll == 0 and question.metric != "paraphrase",
-                text=question.wanted if question.metric == "efficacy" else "silence",
-            )
-            for question, nll in zip(questions(case), WANTED[state, case.case_id], strict=True)
+            [
+                Answer(
+                    question=question,
+                    wanted_nll=float(nll),
+                    rival_nll=1.0,
+                    argmax=nll == 0 and question.metric != "paraphrase",
+                    text=question.wanted if question.metric == "efficacy" else "silence",
+                )
+                for question, nll in zip(questions(case), WANTED[state, case.case_id], strict=True)
+            ]
+            for case in cases
         ]
 
-    def text_nll(model, texts, **more):
-        return torch.tensor([1.0, 3.0]) + (0.5 if weight[0, 0].item() != unedited else 0.0)
+    def read_text(model, texts, **more):
+        nll = torch.tensor([1.0, 3.0]) + (0.5 if weight[0, 0].item() != unedited else 0.0)
+        return TextReading(nll, EVEN.expand(2, -1), (0, 1))
 
-    monkeypatch.setattr(EVALUATE, "ask", answers)
-    monkeypatch.setattr(EVALUATE, "text_nll", text_nll)
-    monkeypatch.setattr(EVALUATE, "openings_fluency", lambda *args: 4.0)
+    def essence(model, cases, **more):
+        return (EVEN if weight[0, 0].item() == unedited else ONE_OF_TWO).expand(len(cases), -1)
+
+    monkeypatch.setattr(READINGS, "ask_all", answers)
+    monkeypatch.setattr(READINGS, "fluency", lambda words: 4.0)
+    monkeypatch.setattr(UNEDITED, "read_text", read_text)
+    monkeypatch.setattr(UNEDITED, "essence", essence)
     return model
 
 
@@ -103,9 +115,13 @@ def test_known_answers_give_exact_metrics(known, case):
     values = {
         (state, metric): found.values(state, "success", metric)
         for state in ("before", "after")
-        for metric in METRICS
+        for metric in (*METRICS, *MORE_METRICS)
     }
     assert values == {
+        ("before", "attribute"): [1],
+        ("after", "attribute"): [1],
+        ("before", "distractor"): [0.75, 0],
+        ("after", "distractor"): [0.25, 0.5],
         ("before", "efficacy"): [0, 0, 0],
         ("before", "paraphrase"): [0, 0, 0],
         ("before", "neighbourhood"): [0.75, 1],
@@ -115,6 +131,7 @@ def test_known_answers_give_exact_metrics(known, case):
     }
     assert found.values("after", "accuracy", "paraphrase") == [0, 0, 0]
     assert found.values("after", "generation", "efficacy") == [1, 1, 1]
+    assert found.values("before", "drift", "essence") == [0, 0, 0]
 
     metrics = found.metrics()
     assert metrics["n"] == 3
@@ -129,6 +146,10 @@ def test_known_answers_give_exact_metrics(known, case):
     assert metrics["success"]["score"]["n"] == 2
     assert metrics["unedited"]["success"]["score"]["mean"] == 0
     assert metrics["generation"]["fluency"]["mean"] == 4.0
+    # KL from an even choice of four to one of two: what is left out costs 0.25 ln(0.25 / 1e-12)
+    # each, the others 0.25 ln(0.25 / 0.5).
+    drift = 0.5 * math.log(0.25e12) + 0.5 * math.log(0.5)
+    assert metrics["drift"]["essence"]["mean"] == pytest.approx(drift, rel=1e-5)
     assert (metrics["model"], metrics["fingerprint"]) == (known.name, known.fingerprint)
     for estimate in metrics["success"].values():
         assert estimate["low"] <= estimate["mean"] <= estimate["high"]
@@ -166,8 +187,8 @@ def test_the_table_the_frame_and_the_summary_say_the_same(known, case, random_de
             assert metrics["unedited"][reading][row.metric] == row.unedited.to_dict()
             shown = frame[(frame.reading == row.reading) & (frame.metric == row.metric)]
             bars = dict(zip(shown.state, shown["mean"], strict=True))
-            if row.metric == "fluency":
-                assert bars == {}, "bits are no share"
+            if row.metric in ("fluency", "essence"):
+                assert bars == {}, "bits and nats are no shares"
             else:
                 assert bars == {"unedited": row.unedited.mean, "edited": row.edited.mean}
 
@@ -246,7 +267,7 @@ def test_ctrl_c_in_a_case_leaves_the_model_as_it_was(
 ):
     before, said = weights(model), full_logits(model, model.tokens(["the cat"]))
     count = itertools.count()
-    real = EVALUATE.text_nll
+    real = UNEDITED.read_text
 
     def stopped(*args, **more):
         if next(count) == 1:  # the first is of the unedited model
@@ -262,7 +283,7 @@ def test_ctrl_c_in_a_case_leaves_the_model_as_it_was(
         method = Stopped()
     else:
         method = Marking()
-        monkeypatch.setattr(EVALUATE, "text_nll", stopped)
+        monkeypatch.setattr(UNEDITED, "read_text", stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, method, [case], held_out_texts=TEXTS, n_tokens=0)
     assert changed(model, before) == set()
@@ -298,8 +319,7 @@ def test_an_audit_reads_the_same_prompts_twice(model, case, random_delta, weight
 
 def test_an_audit_counts_prompts(known, case, monkeypatch):
     module = importlib.import_module("editing.audit")
-    monkeypatch.setattr(module, "ask", EVALUATE.ask)
-    monkeypatch.setattr(module, "text_nll", EVALUATE.text_nll)
+    monkeypatch.setattr(module, "text_nll", lambda *a, **m: UNEDITED.read_text(*a).nll)
     delta = Marking()(known, [case.rewrite])
     found = audit(known, delta, case, held_out_texts=TEXTS)
     after = found.estimate("after", "success", "neighbourhood")

@@ -1,0 +1,78 @@
+"""The unedited model's readings: taken once, and set beside those of every method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.effect import Edit, in_effect
+from editing.readings import GENERATED_TOKENS, Reading, essence, read
+from editing.scoring import TextReading, read_text
+from labkit.facts import Case
+from labkit.metrics import kl_divergence
+from labkit.models import LabModel
+from labkit.results import RunDirectory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unedited:
+    """What a model says of some cases and of held-out text while nothing is in effect.
+
+    Attributes:
+        model: The model.
+        texts: Held-out text.
+        n_tokens: Length of free continuations; 0 leaves that reading out.
+        run: A run directory in which readings are kept, for other methods and for a killed
+            run that goes on.
+    """
+
+    model: LabModel
+    texts: tuple[str, ...]
+    n_tokens: int = GENERATED_TOKENS
+    run: RunDirectory | None = None
+    _known: dict[str, Reading] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take over what the run directory holds."""
+        if self.run is not None:
+            self._known.update({r["case_id"]: r["reading"] for r in self.run.cases()})
+
+    @cached_property
+    def text(self) -> TextReading:
+        """The held-out text."""
+        return read_text(self.model, self.texts)
+
+    def readings(self, cases: Sequence[Case]) -> list[Reading]:
+        """All readings of some cases, which are read together if one of them is not known yet."""
+        if not all(case.case_id in self._known for case in cases):
+            for case, reading in zip(cases, self.read(cases, None), strict=True):
+                if case.case_id not in self._known:
+                    self._known[case.case_id] = reading
+                    if self.run is not None:
+                        self.run.append_case({"case_id": case.case_id, "reading": reading})
+        return [self._known[case.case_id] for case in cases]
+
+    def read(self, cases: Sequence[Case], edit: Edit | None) -> list[Reading]:
+        """All readings of some cases under an edit, their drift from this model among them."""
+        before = self._essence(cases)
+        with in_effect(self.model, edit) as wording:
+            found = read(self.model, cases, n_tokens=self.n_tokens, wording=wording)
+            after = essence(self.model, cases, wording=wording)
+        for reading, kl in zip(found, kl_divergence(before, after).tolist(), strict=True):
+            reading["drift"] = {"essence": kl}
+        return found
+
+    def read_text(
+        self, edit: Edit | None
+    ) -> tuple[Float[Tensor, " piece"], Float[Tensor, " piece"]]:
+        """The held-out text under an edit: nats per token, and KL from this model, by piece."""
+        before = self.text
+        with in_effect(self.model, edit) as wording:
+            after = read_text(self.model, self.texts, wording=wording)
+        # In 64 bits, so that no change is a change of exactly 0, of means as well.
+        return after.nll.double(), before.kl_to(after)
+
+    def _essence(self, cases: Sequence[Case]) -> Float[Tensor, "case vocab"]:
+        return essence(self.model, cases)
