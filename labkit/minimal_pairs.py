@@ -48,6 +48,8 @@ T = TypeVar("T")
 class MinimalPair:
     """Two sentences, one of which is grammatical.
 
+    BLiMP has a few pairs of the same sentence twice, which no model can win.
+
     Attributes:
         phenomenon: The rule that the bad sentence breaks.
         good: The grammatical sentence.
@@ -55,7 +57,7 @@ class MinimalPair:
         paradigm: The kind of pair within the phenomenon, where a collection tells.
 
     Raises:
-        InputError: If a sentence is empty, or both are the same.
+        InputError: If a sentence is empty.
     """
 
     phenomenon: str
@@ -64,10 +66,10 @@ class MinimalPair:
     paradigm: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a pair that decides nothing."""
-        if not self.good.strip() or not self.bad.strip() or self.good == self.bad:
+        """Refuse what cannot be scored."""
+        if not self.good.strip() or not self.bad.strip():
             raise InputError(
-                f"a minimal pair needs two different sentences, not {self.good!r} and {self.bad!r}"
+                f"a minimal pair needs two sentences, not {self.good!r} and {self.bad!r}"
             )
 
 

@@ -1,0 +1,119 @@
+"""Pictures of side effects: changes with their intervals, and minimal pairs by phenomenon."""
+
+import pandas as pd
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, translucent
+
+
+def change_intervals(frame: pd.DataFrame, *, title: str = "Side effects") -> go.Figure:
+    """What changed, edited minus unedited: a dot and its interval a metric, a panel a measure.
+
+    Args:
+        frame: Columns `metric`, `measure` ("share", "nats per token"...: metrics of one
+            measure share an axis), `change, low, high`, and for hovering `unedited, edited,
+            n, unit`.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    columns = ("metric", "measure", "change", "low", "high", "unedited", "edited", "n", "unit")
+    require_columns(frame, columns)
+    measures = list(dict.fromkeys(frame["measure"]))
+    counts = [int((frame["measure"] == measure).sum()) for measure in measures]
+    figure = make_subplots(
+        rows=len(measures),
+        cols=1,
+        row_heights=[count + 0.6 for count in counts],
+        vertical_spacing=0.4 / (len(measures) + 1),
+    )
+    for row, measure in enumerate(measures, start=1):
+        rows = frame[frame["measure"] == measure]
+        figure.add_scatter(
+            x=rows["change"],
+            y=[text(metric) for metric in rows["metric"]],
+            mode="markers",
+            marker={"color": COLOURS[1], "size": 9},
+            error_x={
+                "array": rows["high"] - rows["change"],
+                "arrayminus": rows["change"] - rows["low"],
+                "color": COLOURS[1],
+                "thickness": 2,
+                "width": 5,
+            },
+            customdata=rows[["low", "high", "unedited", "edited", "n", "unit"]].to_numpy(),
+            hovertemplate=(
+                "%{y}: %{x:+.4f} [%{customdata[0]:+.4f}, %{customdata[1]:+.4f}]<br>"
+                "unedited %{customdata[2]:.4f}, edited %{customdata[3]:.4f}<br>"
+                "n=%{customdata[4]} (%{customdata[5]})<extra></extra>"
+            ),
+            row=row,
+            col=1,
+        )
+        reach = max(float(rows["high"].abs().max()), float(rows["low"].abs().max()), 1e-3)
+        figure.update_xaxes(
+            title_text=f"change, {text(measure)}",
+            range=[-1.15 * reach, 1.15 * reach],
+            zeroline=True,
+            zerolinecolor=INK,
+            nticks=7,
+            row=row,
+            col=1,
+        )
+        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1)
+    height = 110 + sum(70 + 28 * count for count in counts)
+    return themed(figure, title, "edited minus unedited; 95 % intervals", height=height)
+
+
+def phenomena_bars(frame: pd.DataFrame, *, title: str = "Minimal pairs") -> go.Figure:
+    """Accuracy on minimal pairs by phenomenon with intervals; chance is 1/2.
+
+    Args:
+        frame: Columns `phenomenon, share, low, high, n`; and `state` for more than one.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    require_columns(frame, ("phenomenon", "share", "low", "high", "n"))
+    if "state" not in frame:
+        frame = frame.assign(state="")
+    states = list(dict.fromkeys(frame["state"]))
+    figure = go.Figure()
+    for index, state in enumerate(states):
+        rows = frame[frame["state"] == state]
+        colour = COLOURS[index % len(COLOURS)]
+        figure.add_bar(
+            x=rows["share"],
+            y=[text(name) for name in rows["phenomenon"]],
+            orientation="h",
+            name=text(state),
+            marker={"color": translucent(colour, 0.4), "line": {"color": colour, "width": 1.5}},
+            error_x={
+                "array": rows["high"] - rows["share"],
+                "arrayminus": rows["share"] - rows["low"],
+                "color": colour,
+                "thickness": 2,
+                "width": 4,
+            },
+            customdata=rows[["low", "high", "n"]].to_numpy(),
+            hovertemplate=(
+                "%{y}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], "
+                "n=%{customdata[2]}<extra></extra>"
+            ),
+        )
+    figure.add_vline(
+        0.5,
+        line={"dash": "dot", "color": INK, "width": 1.5},
+        annotation_text="chance",
+        annotation_position="top",
+    )
+    figure.update_xaxes(
+        title_text="share of pairs whose good sentence is likelier", range=[0, 1.02]
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_layout(barmode="group", bargap=0.25)
+    n_rows = frame["phenomenon"].nunique() * len(states)
+    return themed(figure, title, height=150 + 24 * n_rows, legend=len(states) > 1)
