@@ -1,15 +1,28 @@
-"""Carry an edit away: a full Hugging Face checkpoint with a card that says what changed."""
+"""Carry an edit away: a Hugging Face checkpoint that plain `transformers` opens.
+
+The change is added to the weights in float32 and rounded once, to the number format of the
+files. What rounding leaves of the edit is read back from the files and stated in the card.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from editing.delta import WeightDelta, applied
-from labkit.facts import fill
-from labkit.models import LabModel, fingerprint
-from labkit.results import atomic_folder, atomic_write, dumps
-from labkit.runs import environment
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from editing.card import model_card
+from editing.change import Change
+from editing.delta import WeightDelta
+from editing.record import dtype_of, new_record, write_record
+from editing.reopen import check_export
+from labkit.models import LabModel
+from labkit.results import atomic_folder, atomic_write
+from labkit.wheels import Progress
+
+UNDO = "undo"
 
 
 def export_hf(
@@ -17,107 +30,109 @@ def export_hf(
     delta: WeightDelta,
     out: str | Path,
     *,
+    dtype: str | None = None,
     audit: Mapping[str, Any] | None = None,
+    keep_originals: bool = True,
+    check: bool = True,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the edited model as a checkpoint that plain `transformers` opens.
 
-    The folder holds config, weights (safetensors, in the model's dtype), tokenizer, a
-    model card (`README.md`), and `labkit.json` with the delta's provenance and the
-    fingerprints of base and result.
+    The folder holds config, weights (safetensors), tokenizer, a model card (`README.md`),
+    and `labkit.json` with the steps of the delta, checksums and fingerprints. In `undo/` are
+    the delta and the changed weights as they were: with these `undo_checkpoint` is exact.
 
     Args:
-        model: The model that the delta was made for; afterwards it is what it was.
+        model: The model that the delta was made for; it is not changed.
         delta: The change.
         out: A folder that does not exist or is empty.
+        dtype: Number format of the files; by default the model's.
         audit: Metrics to state in the card, as `Evaluation.metrics()` gives them.
+        keep_originals: Whether to write `undo/`. Leave it out where an edit deletes what
+            readers of the checkpoint should not find.
+        check: Whether to open the files again and state in the card what they keep.
+        progress: Told what is being done.
 
     Raises:
+        InputError: If there is no such dtype.
         FingerprintMismatch: If the delta belongs to another model.
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
     delta.require(model)
-    with atomic_folder(out) as folder, applied(model, delta):
-        result = fingerprint(model.hf, model.tokenizer)
-        model.hf.save_pretrained(folder)
-        model.tokenizer.save_pretrained(folder)
-        record = {
-            "base": {"name": model.name, "fingerprint": delta.base},
-            "result": {"fingerprint": result},
-            "changed": {n: {"rank": c.rank} for n, c in delta.changes.items()},
-            "provenance": dict(delta.provenance),
-            "environment": environment(),
-        }
-        atomic_write(folder / "labkit.json", dumps(record) + "\n")
-        atomic_write(folder / "README.md", model_card(model, delta, result, audit))
+    target = dtype_of(dtype, model.dtype)
+    told = progress or (lambda what, share: None)
+    with atomic_folder(out) as folder:
+        told("writing the checkpoint", None)
+        weights = dict(model.hf.named_parameters())
+        edited = {n: edited_weight(weights[n], c, target) for n, c in delta.changes.items()}
+        write_checkpoint(model.hf, model.tokenizer, edited, target, folder)
+        if keep_originals:
+            write_originals({name: weights[name] for name in edited}, delta, folder)
+        record = new_record(model, delta, "checkpoint", target, edited)
+        record["originals"] = keep_originals
+        finish(model, delta, folder, record, audit=audit, check=check, progress=progress)
     return Path(out)
 
 
-def model_card(
-    model: LabModel, delta: WeightDelta, result: str, audit: Mapping[str, Any] | None = None
-) -> str:
-    """The card of an edited checkpoint, in markdown."""
-    rewrites = delta.provenance.get("rewrites", [])
-    lines = [
-        "---",
-        "library_name: transformers",
-        "tags: [model-editing, labkit]",
-        "---",
-        "",
-        f"# {model.name}, edited",
-        "",
-        f"Made from `{model.name}` by {delta.provenance.get('method', 'an edit')} with labkit. "
-        "Everything else about this model is as its base documents it, licence included.",
-        "",
-        "## What was changed",
-        "",
-        *[
-            f"- {fill(r['template'], r['subject'])} **{r['target_new']}**"
-            + (f" (was: {r['target_true']})" if r.get("target_true") else "")
-            for r in rewrites
-        ],
-        "",
-        "| weight | shape | rank of the change | norm of the change |",
-        "|---|---|---|---|",
-        *[
-            f"| `{name}` | {c.shape[0]} x {c.shape[1]} | {c.rank} | {c.dense().norm():.3f} |"
-            for name, c in delta.changes.items()
-        ],
-        "",
-        f"Base `{delta.base}`, result `{result}` (sha256 over weights and tokenizer).",
-        "",
-        "## What the audit found",
-        "",
-        *_audit_lines(audit),
-        "",
-        "## What this does not promise",
-        "",
-        "An edit changes what the model says behind prompts like those that were audited. "
-        "Consequences of the new fact, other languages and long texts were not edited.",
-        "",
-        "## How it was made",
-        "",
-        "```json",
-        json.dumps(dict(delta.provenance), indent=2, ensure_ascii=False, default=str),
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
+def edited_weight(weight: Tensor, change: Change | None, dtype: torch.dtype) -> Tensor:
+    """A weight with a change added in float32 at least, rounded once."""
+    if change is None:
+        return weight.detach().to(dtype)
+    precise = torch.promote_types(weight.dtype, torch.float32)
+    return (weight.detach().to(precise) + change.dense().to(weight.device)).to(dtype)
 
 
-def _audit_lines(audit: Mapping[str, Any] | None) -> list[str]:
-    """The audit's numbers as a table, unedited beside edited."""
-    if not audit:
-        return ["No audit was handed in with this export."]
-    lines = ["| reading | metric | unedited | edited |", "|---|---|---|---|"]
-    for reading in ("success", "accuracy", "generation"):
-        for metric, after in audit.get(reading, {}).items():
-            before = audit["unedited"].get(reading, {}).get(metric)
-            lines.append(f"| {reading} | {metric} | {_interval(before)} | {_interval(after)} |")
-    unit = audit["unit of intervals"]
-    return [*lines, "", f"{audit['n']} case(s); intervals: 95 %, over {unit}s."]
+def write_checkpoint(
+    hf: Any, tokenizer: Any, edited: Mapping[str, Tensor], dtype: torch.dtype, folder: Path
+) -> None:
+    """A model's files with some of its weights replaced; the model is not changed."""
+    parameters = dict(hf.named_parameters())
+    # By address, so that weights that are tied stay one tensor, edited or cast once.
+    cast = {parameters[name].data_ptr(): weight for name, weight in edited.items()}
+    state = {}
+    for name, tensor in hf.state_dict().items():
+        if tensor.data_ptr() not in cast:
+            kept = not tensor.is_floating_point() or tensor.dtype == dtype
+            cast[tensor.data_ptr()] = tensor if kept else tensor.to(dtype)
+        state[name] = cast[tensor.data_ptr()]
+    hf.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = str(dtype).removeprefix("torch.")  # transformers writes the one in memory
+    atomic_write(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def _interval(estimate: Mapping[str, float] | None) -> str:
-    """An estimate as text."""
-    if estimate is None:
-        return "–"
-    return f"{estimate['mean']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+def write_originals(weights: Mapping[str, Tensor], delta: WeightDelta, folder: Path) -> None:
+    """What an exact undo needs: the delta, and the weights that it changes."""
+    delta.save(folder / UNDO / "delta")
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    save_file(tensors, folder / UNDO / "weights.safetensors")
+
+
+def finish(
+    model: LabModel,
+    delta: WeightDelta,
+    folder: Path,
+    record: dict[str, Any],
+    *,
+    audit: Mapping[str, Any] | None,
+    check: bool,
+    progress: Progress | None,
+) -> None:
+    """Read an export back, and write what was found beside it: record and card."""
+    write_record(folder, record)
+    if check:
+        if progress is not None:
+            progress("opening the files again", None)
+        found = check_export(model, delta, folder)
+        means = {state: found.answer(state) for state in ("unedited", "edited", "exported")}
+        record["result"] = {"fingerprint": found.result}
+        record["check"] = {
+            "weights": found.weights.to_dict("records"),
+            "logits_off": found.logits_off,
+            "logits_moved": found.logits_moved,
+            "rewrites": len(found.answers),
+            "probability_of_target": {k: v.to_dict() for k, v in means.items() if v is not None},
+        }
+    write_record(folder, record)
+    atomic_write(folder / "README.md", model_card(record, audit))

@@ -105,24 +105,6 @@ def evaluate(
         )
 
 
-@command(app)
-def export(
-    options: ModelOptions,
-    delta: Annotated[Path, typer.Option(help="A folder that `labkit edit` wrote.")],
-    out: Out,
-    format: Annotated[str, typer.Option(help="hf: a Hugging Face checkpoint.")] = "hf",
-) -> None:
-    """Write an edited model as a checkpoint."""
-    from editing import WeightDelta, export_hf
-
-    if format != "hf":
-        raise InputError(f"format {format!r}: this version writes hf")
-    change = WeightDelta.load(delta)
-    path = export_hf(options.load(), change, out)
-    if not options.write_json({"checkpoint": str(path), "base": change.base}):
-        out_console.print(f"checkpoint at {path}", soft_wrap=True)
-
-
 def comparison(result: Any, title: str) -> Table:
     """An edited model's readings beside the unedited one's, for a terminal."""
     table = Table("reading", "metric", "unedited", "edited", title=title)

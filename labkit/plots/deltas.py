@@ -1,0 +1,93 @@
+"""Pictures of weight changes that were carried away or taken back."""
+
+import pandas as pd
+from plotly import graph_objects as go
+
+from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, visible
+
+STATES = ("unedited", "edited", "exported")
+SHOWN = 20
+
+
+def export_bars(frame: pd.DataFrame, *, title: str = "What an export keeps") -> go.Figure:
+    """Probability of each rewrite's target: unedited, edited in memory, read from the files.
+
+    Args:
+        frame: Columns `prompt`, `target`, and a probability (0..1) for each of `unedited`,
+            `edited`, `exported`; one row a rewrite. The first 20 are drawn.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    require_columns(frame, ("prompt", "target", *STATES))
+    rows = frame.head(SHOWN)
+    places = list(range(len(rows)))
+    figure = go.Figure()
+    for state, colour in zip(STATES, COLOURS, strict=False):
+        figure.add_bar(
+            x=rows[state],
+            y=places,
+            orientation="h",
+            name=state,
+            marker={"color": colour},
+            text=[f"{p:.3f}" if p >= 0.0005 else "<0.001" for p in rows[state]],
+            textposition="outside",
+            textfont={"color": INK},
+            cliponaxis=False,
+            customdata=[text(prompt) for prompt in rows["prompt"]],
+            hovertemplate=f"%{{customdata}}<br>{state}: %{{x:.5f}}<extra></extra>",
+        )
+    labels = [
+        f"{_end(prompt, 32)} … {_end(target.strip(), 16)}"
+        for prompt, target in zip(rows["prompt"], rows["target"], strict=True)
+    ]
+    figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=labels, showgrid=False)
+    figure.update_xaxes(
+        title_text="probability of the target, a token",
+        range=[0, 1.12],
+        tickvals=[0, 0.25, 0.5, 0.75, 1],
+    )
+    figure.update_layout(barmode="group", bargap=0.25)
+    return themed(figure, title, height=max(300, 190 + 60 * len(rows)), legend=True)
+
+
+def share_bars(frame: pd.DataFrame, *, axis: str, title: str) -> go.Figure:
+    """A share for each changed weight: how much of a change is kept, or exactly restored.
+
+    Args:
+        frame: Columns `weight`, `share` (about 0..1; missing where it is not known) and
+            `note` (in words, seen on hovering). The first 20 are drawn.
+        axis: What the share is of.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    require_columns(frame, ("weight", "share", "note"))
+    rows = frame.head(SHOWN)
+    places = list(range(len(rows)))
+    figure = go.Figure(
+        go.Bar(
+            x=rows["share"],
+            y=places,
+            orientation="h",
+            marker={"color": COLOURS[2]},
+            text=["not known" if pd.isna(share) else f"{share:.2%}" for share in rows["share"]],
+            textposition="outside",
+            textfont={"color": INK},
+            cliponaxis=False,
+            customdata=[text(note) for note in rows["note"]],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    )
+    labels = [_end(name, 36) for name in rows["weight"]]
+    figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=labels, showgrid=False)
+    figure.update_xaxes(title_text=text(axis), range=[0, 1.18], tickformat=".0%")
+    return themed(figure, title, height=max(260, 160 + 34 * len(rows)))
+
+
+def _end(words: str, width: int) -> str:
+    """The end of a text, which tells weights and prompts apart, as a label."""
+    shown = visible(words)
+    return text(shown if len(shown) <= width else "…" + shown[1 - width :])
