@@ -5,35 +5,71 @@ with applied(model, delta): ...              # edited here, bit for bit restored
 audit(model, delta, case)                    # one edit, prompt by prompt
 evaluate(model, ROME(), cases)               # a method over many cases
 sweep_layers(model, cases, range(8))         # which layer can be edited
-export_hf(model, delta, "out/")              # a checkpoint for plain transformers
+export_hf(model, delta, "out/")              # a checkpoint; export_peft, export_gguf
+diff(model, "out/")                          # two checkpoints as a delta
+undo(total, delta)                           # one edit of several taken back
 """
 
+from functools import partial
+
+from editing.adapter import export_peft
+from editing.alphaedit import AlphaEdit
 from editing.audit import Audit, audit
-from editing.delta import LowRank, WeightDelta, applied
+from editing.delta import Dense, LowRank, WeightDelta, applied
+from editing.diff import diff
 from editing.effect import in_effect
+from editing.emmet import EMMET
 from editing.evaluate import Evaluation, evaluate
 from editing.export import export_hf
+from editing.gguf_file import export_gguf
 from editing.in_context import InContext, PromptEdit
+from editing.memit import MEMIT
+from editing.pmet import PMET
+from editing.reopen import ExportCheck, check_export
+from editing.restore import undo_checkpoint
 from editing.rome import ROME
 from editing.sweep import LayerSweep, sweep_layers
+from editing.truncate import truncated
+from editing.undo import Undo, undo
 
-METHODS = {"rome": ROME}
+METHODS = {
+    "rome": ROME,
+    "emmet": EMMET,
+    "memit": MEMIT,
+    "blue": partial(MEMIT, spread="boundary"),
+    "pmet": PMET,
+    "alphaedit": AlphaEdit,
+}
 """Editors by the name that the command line knows."""
 
 __all__ = [
+    "EMMET",
+    "MEMIT",
     "METHODS",
+    "PMET",
     "ROME",
+    "AlphaEdit",
     "Audit",
+    "Dense",
     "Evaluation",
+    "ExportCheck",
     "InContext",
     "LayerSweep",
     "LowRank",
     "PromptEdit",
+    "Undo",
     "WeightDelta",
     "applied",
     "audit",
+    "check_export",
+    "diff",
     "evaluate",
+    "export_gguf",
     "export_hf",
+    "export_peft",
     "in_effect",
     "sweep_layers",
+    "truncated",
+    "undo",
+    "undo_checkpoint",
 ]

@@ -9,7 +9,9 @@ from labkit.plots.attention import attention_viewer
 from labkit.plots.attribution import agreement_scatter, attribution_heatmap, node_bars
 from labkit.plots.averages import role_curves, role_heatmap, severed_curves
 from labkit.plots.cards import coloured_text, neuron_card, triggers_in_context
+from labkit.plots.collapse import collapse_curves
 from labkit.plots.contributions import contribution_bars, switch_bars
+from labkit.plots.deltas import export_bars, share_bars
 from labkit.plots.evaluation import metrics_bars, predictions_bar
 from labkit.plots.heads import head_grids, knockout_curves
 from labkit.plots.lens import lens_at_last, lens_table
@@ -30,8 +32,10 @@ __all__ = [
     "agreement_scatter",
     "attention_viewer",
     "attribution_heatmap",
+    "collapse_curves",
     "coloured_text",
     "contribution_bars",
+    "export_bars",
     "head_grids",
     "knockout_curves",
     "lens_at_last",
@@ -48,6 +52,7 @@ __all__ = [
     "role_curves",
     "role_heatmap",
     "severed_curves",
+    "share_bars",
     "switch_bars",
     "to_html",
     "to_png",
