@@ -28,7 +28,8 @@ import torch
 
 import labkit
 from editing.delta import WeightDelta
-from editing.requests import grouped
+from editing.requests import Request
+from editing.training import rewrites_only
 from labkit import stats
 from labkit.corpus import Corpus, Progress
 from labkit.errors import FingerprintMismatch, InputError
@@ -124,7 +125,7 @@ class PromptEdit:
             other,
             rewrites=kept + other.rewrites,
             demonstrations=tuple(dict.fromkeys(self.demonstrations + other.demonstrations)),
-            provenance={"in_order": [self.provenance, other.provenance]},
+            provenance={"steps": [*_steps(self), *_steps(other)]},
         )
 
     def _context(self, rewrites: Sequence[Rewrite]) -> str:
@@ -164,16 +165,13 @@ class InContext:
         if self.demonstrations < 0 or self.shown < 1:
             raise InputError("in-context editing shows at least one fact, and 0 demonstrations")
 
-    def require(self, rewrites: Sequence[Rewrite]) -> None:
+    def require(self, rewrites: Sequence[Request]) -> None:
         """Refuse rewrites that this method cannot make, before a model is opened.
 
         Raises:
-            InputError, ContradictoryRewrites: See `editing.requests.grouped`; or if a fact is to
-                be deleted, for which there is no sentence.
+            InputError, ContradictoryRewrites: See `editing.training.rewrites_only`.
         """
-        grouped(rewrites)
-        if not all(isinstance(rewrite, Rewrite) for rewrite in rewrites):
-            raise InputError("in-context editing states new facts and cannot delete one")
+        rewrites_only(rewrites, "in-context editing")
 
     def prepare(
         self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
@@ -194,7 +192,7 @@ class InContext:
     def __call__(
         self,
         model: LabModel,
-        rewrites: Sequence[Rewrite],
+        rewrites: Sequence[Request],
         *,
         prepared: Demonstrations | None = None,
         after: PromptEdit | WeightDelta | None = None,
@@ -213,19 +211,19 @@ class InContext:
             InputError, ContradictoryRewrites: See `require`.
             EmptyTarget: If a target is nothing that the tokenizer knows.
         """
-        self.require(rewrites)
-        for rewrite in rewrites:
+        asked = rewrites_only(rewrites, "in-context editing")
+        for rewrite in asked:
             target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
         shown = self.prepare(model) if prepared is None else prepared
         return PromptEdit(
-            rewrites=tuple(rewrites),
+            rewrites=tuple(asked),
             demonstrations=shown,
             shown=self.shown,
             base=model.fingerprint,
             provenance={
                 "method": "InContext",
                 "config": asdict(self),
-                "rewrites": [asdict(rewrite) for rewrite in rewrites],
+                "rewrites": [asdict(rewrite) for rewrite in asked],
                 "demonstrations": [asdict(demonstration) for demonstration in shown],
                 "model": model.name,
                 "labkit": labkit.__version__,
@@ -278,6 +276,11 @@ def demonstrations(model: LabModel, known: Sequence[Fact], n: int, *, seed: int)
     if len(made) < n:
         raise InputError(f"{len(known)} known facts make {len(made)} demonstrations, not {n}")
     return tuple(made)
+
+
+def _steps(edit: PromptEdit) -> list[dict[str, Any]]:
+    """The edits that went in, in order, each as its provenance."""
+    return list(edit.provenance.get("steps", [edit.provenance]))
 
 
 def sentence(prompt: str, answer: str) -> str:
