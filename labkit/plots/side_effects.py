@@ -6,6 +6,9 @@ from plotly.subplots import make_subplots
 
 from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, translucent
 
+_ROW = 32  # pixels of a metric's row
+_AXIS = 64  # and of the ticks and the title below a panel
+
 
 def change_intervals(frame: pd.DataFrame, *, title: str = "Side effects") -> go.Figure:
     """What changed, edited minus unedited: a dot and its interval a metric, a panel a measure.
@@ -23,11 +26,12 @@ def change_intervals(frame: pd.DataFrame, *, title: str = "Side effects") -> go.
     require_columns(frame, columns)
     measures = list(dict.fromkeys(frame["measure"]))
     counts = [int((frame["measure"] == measure).sum()) for measure in measures]
+    plotted = sum(_ROW * count for count in counts) + _AXIS * (len(measures) - 1)
     figure = make_subplots(
         rows=len(measures),
         cols=1,
-        row_heights=[count + 0.6 for count in counts],
-        vertical_spacing=0.4 / (len(measures) + 1),
+        row_heights=[float(count) for count in counts],
+        vertical_spacing=_AXIS / plotted if len(measures) > 1 else 0.0,
     )
     for row, measure in enumerate(measures, start=1):
         rows = frame[frame["measure"] == measure]
@@ -62,9 +66,10 @@ def change_intervals(frame: pd.DataFrame, *, title: str = "Side effects") -> go.
             row=row,
             col=1,
         )
-        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1)
-    height = 110 + sum(70 + 28 * count for count in counts)
-    return themed(figure, title, "edited minus unedited; 95 % intervals", height=height)
+        figure.update_yaxes(range=[len(rows) - 0.5, -0.5], showgrid=False, row=row, col=1)
+    return themed(
+        figure, title, "edited minus unedited; 95 % intervals", height=plotted + 80 + _AXIS
+    )
 
 
 def phenomena_bars(frame: pd.DataFrame, *, title: str = "Minimal pairs") -> go.Figure:
