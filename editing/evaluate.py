@@ -11,7 +11,7 @@ but for the seconds.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -21,8 +21,11 @@ from editing.collapse import CollapseCurve, checkpoints, point
 from editing.evaluation_result import Evaluation
 from editing.protocols import Editor, ProtocolName, Step, calls, edits, require
 from editing.readings import GENERATED_TOKENS, questions
+from editing.side_effects import SideEffects, compare
+from editing.side_effects_result import SideComparison
 from editing.unedited import Unedited
 from labkit.corpus import Progress, held_out
+from labkit.encoding import from_json
 from labkit.facts import Case, Rewrite
 from labkit.models import LabModel
 from labkit.results import RunDirectory, dumps
@@ -33,7 +36,7 @@ __all__ = ["Editor", "Evaluation", "evaluate", "validate"]
 CASES_AT_ONCE = 8
 """Cases whose prompts go through the final state together."""
 
-CURVE = "curve.json"
+CURVE, SIDE_EFFECTS = "curve.json", "side_effects.json"
 
 
 def evaluate(
@@ -46,6 +49,7 @@ def evaluate(
     seed: int = 0,
     n_tokens: int = GENERATED_TOKENS,
     held_out_texts: Sequence[str] | None = None,
+    side_effects: SideEffects | None = None,
     unedited: Unedited | None = None,
     run: RunDirectory | None = None,
     progress: Progress | None = None,
@@ -63,8 +67,10 @@ def evaluate(
         seed: Seed of the intervals.
         n_tokens: Length of free continuations; 0 leaves that reading out.
         held_out_texts: Text for perplexity; by default the model's (`labkit.corpus`).
+        side_effects: What else to measure, on the final state or, in the single protocol,
+            after every edit (`SideEffects.quick()` is meant for that); None leaves it out.
         unedited: The unedited model's readings, where several methods share them; they then
-            say `n_tokens` and the text.
+            say `n_tokens`, the text and the side effects.
         run: A run directory, new or of the same evaluation. Its config is the caller's.
         progress: Called before each edit and each reading.
 
@@ -79,7 +85,13 @@ def evaluate(
         validate(model, case)
     if unedited is None:
         texts = held_out(model) if held_out_texts is None else held_out_texts
-        unedited = Unedited(model=model, texts=tuple(texts), n_tokens=n_tokens)
+        unedited = Unedited(
+            model=model,
+            texts=tuple(texts),
+            n_tokens=n_tokens,
+            side_effects=side_effects,
+            exclude=tuple(case.rewrite for case in cases),
+        )
     done = {} if run is None else {record["case_id"]: record for record in run.cases()}
     prepare = getattr(method, "prepare", None)
     shared = {} if prepare is None else {"prepared": prepare(model, progress=progress)}
@@ -94,22 +106,25 @@ def evaluate(
         skip=frozenset(done) if protocol == "single" else frozenset(),
     )
     told = _quiet if progress is None else progress
+    name = type(method).__name__
     final: dict[str, Any] = {}
+    records: Iterable[dict[str, Any]]
     if protocol == "single":
         records = _each_alone(cases, steps, done, unedited, run, told)
     else:
         planned = calls(cases, protocol, chunk)
         marks = checkpoints(len(cases)) if protocol == "sequential" else [len(cases)]
         made = _all_made(planned, steps, marks, unedited, run, told)
-        records = _on_final_state(cases, made, done, unedited, run, told)
+        records = list(_on_final_state(cases, made, done, unedited, run, told))
         last = made.points[-1]
         final = {
             "nll_after": np.array(last["nll"]),
             "kl_after": np.array(last["kl"]),
+            "side_effects": _side_effects(made.total, unedited, run, told, name),
             "collapse": CollapseCurve(
                 points=made.points,
                 nll_before=tuple(unedited.text.nll.double().tolist()),
-                method=type(method).__name__,
+                method=name,
                 model=model.name,
                 seed=seed,
             ),
@@ -119,7 +134,7 @@ def evaluate(
         protocol=protocol,
         chunk=chunk,
         nll_before=unedited.text.nll.double().numpy(),
-        method=type(method).__name__,
+        method=name,
         config=asdict(method) if is_dataclass(method) and not isinstance(method, type) else {},
         model=model.name,
         fingerprint=model.fingerprint,
@@ -169,6 +184,10 @@ def _each_alone(
                 "kl": float(kl.mean()),
                 **step.record,
             }
+            side = unedited.side_readings(step.increment)
+            if side is not None and unedited.material is not None:
+                means = {"before": unedited.material.before.means(), "after": side.means()}
+                record["side_effects"] = means
             if run is not None:
                 run.append_case(record)
         yield record
@@ -200,7 +219,7 @@ def _all_made(
     """Make all edits; at some numbers of them, read how the model bears it."""
     points: dict[int, dict[str, Any]] = {}
     if run is not None and (run.path / CURVE).is_file():
-        points = {p["edits"]: p for p in json.loads((run.path / CURVE).read_text())}
+        points = {p["edits"]: p for p in json.loads((run.path / CURVE).read_text(encoding="utf-8"))}
     notes: dict[str, dict[str, Any]] = {}
     total: Any = None
     so_far: list[Rewrite] = []
@@ -247,6 +266,25 @@ def _on_final_state(
             if run is not None and case.case_id not in done:
                 run.append_case(record)
             yield record
+
+
+def _side_effects(
+    total: Any, unedited: Unedited, run: RunDirectory | None, told: Progress, method: str
+) -> SideComparison | None:
+    """Side effects of the final state, or what an earlier run kept of them."""
+    if unedited.material is None:
+        return None
+    kept = None if run is None else run.path / SIDE_EFFECTS
+    if kept is not None and kept.is_file():
+        return from_json(json.loads(kept.read_text(encoding="utf-8")), SideComparison)
+    told("side effects of the final state", 1.0)
+    after = unedited.side_readings(total)
+    assert after is not None
+    before, notes = unedited.material.before, unedited.material.notes
+    found = compare(before, after, method=method, model=unedited.model.name, notes=notes)
+    if run is not None:
+        run.write_text(SIDE_EFFECTS, dumps(found) + "\n")
+    return found
 
 
 def _quiet(what: str, share: float) -> None:

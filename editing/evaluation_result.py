@@ -11,6 +11,7 @@ from jaxtyping import Float
 from editing.collapse import CollapseCurve
 from editing.comparison import SHARES, Comparison
 from editing.readings import METRICS, PIECE
+from editing.side_effects_result import SideComparison
 from labkit import stats
 from labkit.stats import Estimate
 
@@ -39,6 +40,8 @@ class Evaluation(Comparison):
         kl_after: KL of the next token from the unedited model on the final state, in nats per
             token, by piece; None in the single protocol.
         collapse: The curve over the number of edits; None in the single protocol.
+        side_effects: Side effects of the final state, if they were measured; those of single
+            edits are in the records, means by metric.
         method: Name of the method.
         config: Its fields.
         model: Name of the model.
@@ -55,6 +58,7 @@ class Evaluation(Comparison):
     nll_after: Float[np.ndarray, " piece"] | None = None
     kl_after: Float[np.ndarray, " piece"] | None = None
     collapse: CollapseCurve | None = None
+    side_effects: SideComparison | None = None
     method: str
     config: dict[str, Any]
     model: str
@@ -172,6 +176,8 @@ class Evaluation(Comparison):
             "fingerprint": self.fingerprint,
         }
         summary["perplexity"]["kl_to_unedited"] = self.kl.to_dict()
+        if self.side_effects is not None:
+            summary["side_effects"] = self.side_effects.to_frame().to_dict(orient="records")
         if self.collapse is not None:
             summary["collapse"] = {
                 "points": self.collapse.to_frame().to_dict(orient="records"),

@@ -10,7 +10,9 @@ from torch import Tensor
 from editing.effect import Edit, in_effect
 from editing.readings import GENERATED_TOKENS, Reading, essence, read
 from editing.scoring import TextReading, read_text
-from labkit.facts import Case
+from editing.side_effects import Material, SideEffects
+from editing.side_effects_result import SideReadings
+from labkit.facts import Case, Rewrite
 from labkit.metrics import kl_divergence
 from labkit.models import LabModel
 from labkit.results import RunDirectory
@@ -24,6 +26,8 @@ class Unedited:
         model: The model.
         texts: Held-out text.
         n_tokens: Length of free continuations; 0 leaves that reading out.
+        side_effects: What else is measured; None leaves it out.
+        exclude: The rewrites: no fact that side effects are measured on is about them.
         run: A run directory in which readings are kept, for other methods and for a killed
             run that goes on.
     """
@@ -31,6 +35,8 @@ class Unedited:
     model: LabModel
     texts: tuple[str, ...]
     n_tokens: int = GENERATED_TOKENS
+    side_effects: SideEffects | None = None
+    exclude: tuple[Rewrite, ...] = ()
     run: RunDirectory | None = None
     _known: dict[str, Reading] = field(default_factory=dict, init=False, repr=False)
 
@@ -43,6 +49,20 @@ class Unedited:
     def text(self) -> TextReading:
         """The held-out text."""
         return read_text(self.model, self.texts)
+
+    @cached_property
+    def material(self) -> Material | None:
+        """What side effects are measured on, and this model's readings of it."""
+        if self.side_effects is None:
+            return None
+        return self.side_effects.material(self.model, exclude=self.exclude, texts=self.texts)
+
+    def side_readings(self, edit: Edit | None) -> SideReadings | None:
+        """Side effects of an edit; None where they are not measured."""
+        if self.side_effects is None or self.material is None:
+            return None
+        with in_effect(self.model, edit) as wording:
+            return self.side_effects.measure(self.model, self.material, wording)
 
     def readings(self, cases: Sequence[Case]) -> list[Reading]:
         """All readings of some cases, which are read together if one of them is not known yet."""
