@@ -125,7 +125,7 @@ def delta_of(
             "model": model.name,
             "labkit": labkit.__version__,
             **prepared.provenance(),
-            "steps": found.steps.tolist(),
+            "search_steps": found.steps.tolist(),
             "lowest_target_probability_in_search": found.probability.tolist(),
             "distance_in_norms": distance.tolist(),
             **report,

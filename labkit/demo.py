@@ -328,9 +328,10 @@ def report(demo: Demo) -> Report:
     page.figure(demo.located.figure())
     page.heading("The edit")
     provenance = demo.delta.provenance
+    (n_keys,) = provenance["keys_behind_C"].values()
     page.paragraph(
         f"One weight changed, by a matrix of rank one: {edited}. The covariance behind it was "
-        f"estimated from {provenance['keys_behind_C']} keys ({provenance['corpus']})."
+        f"estimated from {n_keys:,} keys ({provenance['corpus']})."
     )
     page.heading("The audit")
     page.paragraph(

@@ -38,7 +38,7 @@ def solved(model, rewrite, corpus):
     keys = subject_keys(model, [rewrite], LAYER, prepared.contexts)[0]
     found = value_stars(model, grouped([rewrite]), LAYER, prepared.contexts, METHOD.search)
     dense = delta.changes[model.ffn_out_name(LAYER)].dense()
-    C = prepared.moment.matrix.numpy()
+    C = prepared.moments[LAYER].matrix.numpy()
     bias = model.ffn_proj(LAYER).bias
     return Solved(
         V=model.ffn_out(LAYER).double().numpy(),
@@ -111,7 +111,23 @@ def test_without_the_covariance_the_metric_is_the_identity(tiny, rewrite, corpus
     left = delta.changes[model.ffn_out_name(LAYER)].left[:, 0]
     keys = subject_keys(model, [rewrite], LAYER, plain.prepare(model, corpus=corpus).contexts)[0]
     k = key_star(keys, plain.bare_weight)
-    torch.testing.assert_close(left, k / k.dot(k), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(left / left.norm(), k / k.norm(), rtol=1e-4, atol=1e-5)
+
+
+def test_with_two_keys_one_gives_the_direction_and_the_bare_one_the_size(
+    model, rewrite, corpus, solved
+):
+    """As the first published code did: the bare key, not `k*`, is answered with `v*`."""
+    two = dataclasses.replace(METHOD, two_keys=True)
+    prepared = two.prepare(model, corpus=corpus)
+    delta = two(model, [rewrite], prepared=prepared)
+    dense = delta.changes[model.ffn_out_name(LAYER)].dense()
+    dense = (dense.T if model.ffn_out_transposed(LAYER) else dense).double().numpy()
+    bare = subject_keys(model, [rewrite], LAYER, prepared.contexts)[0, 0].double().numpy()
+    np.testing.assert_allclose(bare @ (solved.V + dense) + solved.bias, solved.v, atol=1e-4)
+    assert np.abs(solved.k @ (solved.V + dense) + solved.bias - solved.v).max() > 1e-3
+    direction, (left, *_) = np.linalg.solve(solved.C, solved.k), np.linalg.svd(dense)
+    assert abs(left[:, 0] @ direction) == pytest.approx(np.linalg.norm(direction), rel=1e-5)
 
 
 # --- the key ------------------------------------------------------------------------------

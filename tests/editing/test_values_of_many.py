@@ -1,4 +1,4 @@
-"""Many searches at once are the same searches; one subject has one value; answers can be deleted."""
+"""Many searches at once are the same searches; one subject has one value; deletions."""
 
 import dataclasses
 from collections import Counter
