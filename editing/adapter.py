@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from editing.change import Change, Dense
 from editing.delta import WeightDelta
 from editing.export import finish
-from editing.record import new_record
+from editing.record import new_record, require_change
 from labkit.errors import InputError
 from labkit.models import LabModel
 from labkit.results import atomic_folder
@@ -56,10 +56,8 @@ def export_peft(
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
     peft = _peft()
-    delta.require(model)
+    require_change(model, delta)
     factors = {name: _factors(model, name, change) for name, change in delta.changes.items()}
-    if not factors:
-        raise InputError("the delta changes nothing: there is no adapter to write")
     rank = max(change.rank for change in delta.changes.values())
     modules = [name.removesuffix(".weight") for name in factors]
     conv = [not isinstance(model.hf.get_submodule(module), nn.Linear) for module in modules]

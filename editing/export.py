@@ -16,7 +16,7 @@ from torch import Tensor
 from editing.card import model_card
 from editing.change import Change
 from editing.delta import WeightDelta
-from editing.record import dtype_of, new_record, write_record
+from editing.record import dtype_of, new_record, require_change, write_record
 from editing.reopen import check_export
 from labkit.models import LabModel
 from labkit.results import atomic_folder, atomic_write
@@ -54,11 +54,11 @@ def export_hf(
         progress: Told what is being done.
 
     Raises:
-        InputError: If there is no such dtype.
+        InputError: If there is no such dtype, or the delta is empty.
         FingerprintMismatch: If the delta belongs to another model.
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
-    delta.require(model)
+    require_change(model, delta)
     target = dtype_of(dtype, model.dtype)
     told = progress or (lambda what, share: None)
     with atomic_folder(out) as folder:

@@ -20,7 +20,7 @@ from einops import rearrange
 
 from editing.delta import WeightDelta
 from editing.export import edited_weight, finish
-from editing.record import new_record
+from editing.record import new_record, require_change, stored_dtype
 from editing.reopen import GGUF_FILE
 from labkit.errors import FingerprintMismatch, InputError, MissingFile
 from labkit.models import LabModel
@@ -73,7 +73,7 @@ def export_gguf(
     """
     if dtype not in TYPES:
         raise InputError(f"edited tensors of dtype {dtype!r}: one of {', '.join(TYPES)}")
-    delta.require(model)
+    require_change(model, delta)
     reader = read_gguf(base)
     if progress is not None:
         progress("finding the edited tensors in the file", None)
@@ -82,7 +82,8 @@ def export_gguf(
     weights = dict(model.hf.named_parameters())
     for name, change in delta.changes.items():
         place = find(reader, model, name)
-        edited = edited_weight(weights[name], change, getattr(torch, dtype))
+        stored = stored_dtype("gguf", change, getattr(torch, dtype))
+        edited = edited_weight(weights[name], change, stored)
         replaced[place.tensor] = place.store(edited.float().cpu().numpy())
         notes.append(f"`{name}` is `{place.tensor}`, was {place.kind}, {place.off:.2g}")
     with atomic_folder(out) as folder:
@@ -226,7 +227,6 @@ def write_gguf(
         *head, raw_kind, raw_offset = tensor.field.parts
         data = tensor.data
         if tensor.name in replaced:
-            # Vectors (norms, biases) are float32 in every file: runtimes read no other.
             new_kind = kind if replaced[tensor.name].ndim > 1 else TYPES["float32"]
             data = gguf.quants.quantize(replaced[tensor.name], new_kind)
             raw_kind = np.array([new_kind], dtype=raw_kind.dtype)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from editing.change import Change
 from editing.delta import WeightDelta
 from labkit.errors import InputError, MalformedRecord, MissingFile
 from labkit.models import DTYPES, LabModel
@@ -37,7 +38,7 @@ def new_record(
         model: The model that the delta was made for.
         delta: The change.
         kind: One of `KINDS`.
-        dtype: Number format of the changed weights in the files.
+        dtype: Number format of the changed weights in the files; see `stored_dtype`.
         after: The changed weights as they are written, for checksums.
     """
     entry = ENTRIES.get(model.name)
@@ -48,6 +49,7 @@ def new_record(
             "shape": list(change.shape),
             "rank": change.rank,
             "norm": float(change.dense().norm()),
+            "dtype": dtype_name(stored_dtype(kind, change, dtype)),
         }
         if after is not None:
             changed[name]["before"] = checksum(weights[name].to(dtype))
@@ -104,6 +106,26 @@ def checksum(tensor: Tensor) -> str:
     data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
     digest.update(data.numpy().data)
     return digest.hexdigest()
+
+
+def require_change(model: LabModel, delta: WeightDelta) -> None:
+    """Refuse to export a delta of another model, or one that changes nothing.
+
+    Raises:
+        FingerprintMismatch: If it belongs to another model.
+        InputError: If it is empty.
+    """
+    delta.require(model)
+    if not delta.changes:
+        raise InputError("the delta changes nothing: there is no edit to export")
+
+
+def stored_dtype(kind: str, change: Change, dtype: torch.dtype) -> torch.dtype:
+    """Number format of a changed weight in the files.
+
+    Vectors (norms, biases) of a GGUF file are float32: runtimes read no other.
+    """
+    return torch.float32 if kind == "gguf" and len(change.shape) == 1 else dtype
 
 
 def dtype_name(dtype: torch.dtype) -> str:

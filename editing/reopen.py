@@ -7,6 +7,7 @@ was about.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,14 +128,13 @@ def check_export(model: LabModel, delta: WeightDelta, path: str | Path) -> Expor
     answers = pd.DataFrame({"prompt": prompts, "target": targets}, dtype=str)
     for state, (probability, _) in zip(STATES, (unedited, edited, exported), strict=True):
         answers[state] = probability.tolist()
-    dtype = DTYPES[record["dtype"]]
     return ExportCheck(
         kind=record["kind"],
         dtype=record["dtype"],
         model=model.name,
         fingerprint=model.fingerprint,
         result=reopened.fingerprint,
-        weights=_weights(model, delta, reopened, dtype),
+        weights=_weights(model, delta, reopened, record["changed"]),
         answers=answers,
         logits_off=float((exported[1] - edited[1]).abs().max()),
         logits_moved=float((edited[1] - unedited[1]).abs().max()),
@@ -178,7 +178,7 @@ def _answers(
 
 
 def _weights(
-    model: LabModel, delta: WeightDelta, reopened: LabModel, dtype: torch.dtype
+    model: LabModel, delta: WeightDelta, reopened: LabModel, stored: Mapping[str, Any]
 ) -> pd.DataFrame:
     """What the changed weights of the export are beside those in memory."""
     ours, theirs = (dict(m.hf.named_parameters()) for m in (model, reopened))
@@ -186,7 +186,7 @@ def _weights(
     for name, change in delta.changes.items():
         wanted = change.dense().double().to(model.device)
         # The base, rounded as the export rounds: what the file would hold without the edit.
-        base = ours[name].to(dtype).double()
+        base = ours[name].to(DTYPES[stored[name]["dtype"]]).double()
         found = theirs[name].double() - base
         moves = wanted != 0
         norm = wanted.norm()
