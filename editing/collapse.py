@@ -38,7 +38,7 @@ QUANTITIES = {
     "argmax accuracy": "share of the edits so far",
     "perplexity": "times the unedited model's",
     "KL": "nats per token",
-    "norm growth": "‖Δ‖ / ‖W‖, the largest of the changed weights",
+    "norm growth": "‖Δ‖ / ‖W‖, largest of all weights",
 }
 """What a curve holds, with its unit."""
 

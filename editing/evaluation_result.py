@@ -89,11 +89,8 @@ class Evaluation(Comparison):
         values = self.values(state, reading, metric)
         if not values:
             return None
-        return stats.bootstrap(values, seed=self.seed) if metric in SHARES else self._mean(values)
-
-    def _mean(self, values: Sequence[float]) -> Estimate:
-        """Mean of numbers that are no shares: where all are 0, it is known to be 0."""
-        return stats.paired_difference(values, np.zeros(len(values)), seed=self.seed)[0]
+        average = stats.bootstrap if metric in SHARES else measured
+        return average(values, seed=self.seed)
 
     def values(self, state: str, reading: str, metric: str) -> list[float]:
         """One number a case, for the cases that have it."""
@@ -154,7 +151,7 @@ class Evaluation(Comparison):
     @property
     def kl(self) -> Estimate:
         """KL of the next token on held-out text, unedited to edited, in nats per token."""
-        return self._mean(self.text_values("kl"))
+        return measured(self.text_values("kl"), seed=self.seed)
 
     def seconds(self) -> dict[str, float]:
         """Seconds an edit: median, low and high over cases (a call's divided among its cases)."""
@@ -184,6 +181,11 @@ class Evaluation(Comparison):
                 "warnings": self.collapse.warnings().to_dict(orient="records"),
             }
         return summary
+
+
+def measured(values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Estimate:
+    """Mean of numbers that are no shares of anything: where all are 0, it is 0 for certain."""
+    return stats.paired_difference(values, np.zeros(len(values)), seed=seed)[0]
 
 
 def _harmonic(values: Sequence[float] | np.ndarray) -> float:

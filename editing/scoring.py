@@ -22,8 +22,8 @@ from labkit.tokens import TokenBatch, pad_id, target_ids
 PIECE_TOKENS = 64
 PIECE = f"piece of held-out text, {PIECE_TOKENS} tokens at most"
 """The unit of intervals on running text."""
-KL_STRIDE = 8
-"""Distributions over the vocabulary are kept at every so manieth position of a piece."""
+KL_STRIDE = 4
+"""Distributions over the vocabulary are kept at every fourth position of a piece."""
 
 _HEAD = 8  # tokens that prompts must have in common for a run of their own
 _ALIKE = 4  # prompts that must have them
@@ -193,7 +193,7 @@ class TextReading:
 
     Attributes:
         nll: Mean negative log-likelihood per token of each piece, in nats.
-        logprobs: Next-token log-probabilities at every `KL_STRIDE`-th position.
+        logprobs: Next-token log-probabilities at every fourth position (`KL_STRIDE`).
         piece: The piece that each of those positions lies in.
     """
 
@@ -250,9 +250,10 @@ def read_text(
             logits = read_logits(model, Execution(model, batch, head).forward()[:, :-1])
             scored = log_prob(logits, batch.ids[:, len(front) + 1 :])
             for row, piece in enumerate(some):
-                places = list(range((len(piece) - 2) % KL_STRIDE, len(piece) - 1, KL_STRIDE))
+                n_scored = len(piece) - 1
+                places = list(range(min(KL_STRIDE // 2, n_scored - 1), n_scored, KL_STRIDE))
                 owner += [len(nll)] * len(places)
-                nll.append(-scored[row, : len(piece) - 1].mean())
+                nll.append(-scored[row, :n_scored].mean())
                 kept.append(_log_softmax(logits[row, places]))
     return TextReading(torch.stack(nll).cpu(), torch.cat(kept), tuple(owner))
 

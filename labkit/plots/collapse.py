@@ -32,11 +32,15 @@ def collapse_curves(
     require_columns(frame, ("edits", "quantity", "mean", "low", "high"))
     quantities = list(dict.fromkeys(frame["quantity"]))
     panels = list(dict.fromkeys(TOGETHER.get(quantity, quantity) for quantity in quantities))
+    units = dict(zip(frame["quantity"], frame["unit"], strict=True)) if "unit" in frame else {}
+    named = {TOGETHER.get(q, q): units.get(q, "") for q in quantities}
     n_rows = -(-len(panels) // 2)
     figure = make_subplots(
         rows=n_rows,
         cols=min(len(panels), 2),
-        subplot_titles=[text(panel) for panel in panels],
+        subplot_titles=[
+            text(f"{panel}: {named[panel]}" if named[panel] else panel) for panel in panels
+        ],
         horizontal_spacing=0.12,
         vertical_spacing=0.36 / n_rows,
     )
@@ -73,8 +77,6 @@ def collapse_curves(
         )
         for level in (value for name, value in (thresholds or {}).items() if name == quantity):
             figure.add_hline(level, line={"dash": "dot", "color": INK, "width": 1.5}, **where)
-        unit = rows["unit"].iloc[0] if "unit" in rows else ""
-        figure.update_yaxes(title_text=text(unit), **where)
         if TOGETHER.get(quantity) == "efficacy":
             figure.update_yaxes(range=[0, 1.04], **where)
     ticks = sorted(set(frame["edits"]))

@@ -1,0 +1,145 @@
+"""Methods side by side: what they reach and spare, and every metric with its interval."""
+
+import pandas as pd
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from labkit.errors import InputError
+from labkit.plots.theme import COLOURS, INK, require_columns, text, themed
+
+SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "star")
+SHARES = ("score", "efficacy", "paraphrase", "neighbourhood", "attribute", "distractor")
+COLUMNS = ("method", "reading", "metric", "mean", "low", "high")
+
+
+def reach_and_spare(
+    frame: pd.DataFrame, *, title: str = "Methods", unedited: str = "unedited"
+) -> go.Figure:
+    """Neighbourhood success against paraphrase success, one point a method, with intervals.
+
+    The best place is the upper right: other words give the new object too, and other subjects
+    keep theirs. A dotted line marks what the unedited model does with the neighbours.
+
+    Args:
+        frame: Columns `method, reading, metric, mean, low, high`; shares in 0..1.
+        title: Title of the figure.
+        unedited: The row that is no method.
+
+    Raises:
+        InputError: If a column is missing, or no method has both metrics.
+    """
+    rows = require_columns(frame, COLUMNS)
+    rows = rows[rows["reading"] == "success"].set_index(["method", "metric"])
+    figure = go.Figure()
+    methods = [
+        name
+        for name in dict.fromkeys(frame["method"])
+        if all((name, metric) in rows.index for metric in ("paraphrase", "neighbourhood"))
+    ]
+    if not set(methods) - {unedited}:
+        raise InputError("no method has success on paraphrases and on neighbours")
+    for number, name in enumerate(name for name in methods if name != unedited):
+        x, y = (rows.loc[(name, metric)] for metric in ("paraphrase", "neighbourhood"))
+        colour = COLOURS[number % len(COLOURS)]
+        bars = {"color": colour, "thickness": 1.5, "width": 4}
+        figure.add_scatter(
+            x=[x["mean"]],
+            y=[y["mean"]],
+            name=text(name),
+            mode="markers",
+            marker={
+                "color": colour,
+                "size": 11,
+                "symbol": SYMBOLS[number // len(COLOURS) % len(SYMBOLS)],
+            },
+            error_x={
+                **bars,
+                "array": [x["high"] - x["mean"]],
+                "arrayminus": [x["mean"] - x["low"]],
+            },
+            error_y={
+                **bars,
+                "array": [y["high"] - y["mean"]],
+                "arrayminus": [y["mean"] - y["low"]],
+            },
+            hovertemplate=(
+                f"{text(name)}<br>paraphrase %{{x:.3f}} [{x['low']:.3f}, {x['high']:.3f}]<br>"
+                f"neighbourhood %{{y:.3f}} [{y['low']:.3f}, {y['high']:.3f}]<extra></extra>"
+            ),
+        )
+    if unedited in methods:
+        figure.add_hline(
+            rows.loc[(unedited, "neighbourhood"), "mean"],
+            line={"dash": "dot", "color": INK, "width": 1.5},
+            annotation_text=text(unedited),
+            annotation_position="top right",
+        )
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    figure.update_xaxes(title_text="paraphrase success", range=[-0.03, 1.03], tickvals=ticks)
+    figure.update_yaxes(title_text="neighbourhood success", range=[-0.03, 1.09], tickvals=ticks)
+    return themed(figure, title, height=460, legend=True)
+
+
+def method_intervals(frame: pd.DataFrame, *, title: str = "Methods") -> go.Figure:
+    """Every share of every method with its interval: a panel a metric, a row a method.
+
+    Args:
+        frame: Columns `method, reading, metric, mean, low, high`. Readings share a panel, and
+            are told apart by colour; what is no share is left out.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or no row is a share.
+    """
+    rows = require_columns(frame, COLUMNS)
+    rows = require_columns(rows[rows["metric"].isin(SHARES)], COLUMNS)
+    metrics = [metric for metric in SHARES if metric in set(rows["metric"])]
+    methods = list(dict.fromkeys(rows["method"]))
+    readings = list(dict.fromkeys(rows["reading"]))
+    n_columns = min(3, len(metrics))
+    n_rows = -(-len(metrics) // n_columns)
+    figure = make_subplots(
+        rows=n_rows,
+        cols=n_columns,
+        shared_yaxes=True,
+        subplot_titles=[text(metric) for metric in metrics],
+        horizontal_spacing=0.03,
+        vertical_spacing=0.3 / n_rows if n_rows > 1 else 0,
+    )
+    step = 0.22
+    for number, reading in enumerate(readings):
+        shift = (number - (len(readings) - 1) / 2) * step
+        colour = COLOURS[number % len(COLOURS)]
+        for place, metric in enumerate(metrics):
+            own = rows[(rows["reading"] == reading) & (rows["metric"] == metric)]
+            figure.add_scatter(
+                x=own["mean"],
+                y=[methods.index(name) + shift for name in own["method"]],
+                name=text(reading),
+                legendgroup=reading,
+                showlegend=place == 0,
+                mode="markers",
+                marker={"color": colour, "size": 7},
+                error_x={
+                    "array": own["high"] - own["mean"],
+                    "arrayminus": own["mean"] - own["low"],
+                    "color": colour,
+                    "thickness": 2,
+                    "width": 0,
+                },
+                customdata=list(zip(own["method"].map(text), own["low"], own["high"], strict=True)),
+                hovertemplate=(
+                    f"%{{customdata[0]}}, {text(metric)}, {text(reading)}: %{{x:.3f}} "
+                    "[%{customdata[1]:.3f}, %{customdata[2]:.3f}]<extra></extra>"
+                ),
+                row=place // n_columns + 1,
+                col=place % n_columns + 1,
+            )
+    figure.update_xaxes(range=[-0.03, 1.03], tickvals=[0, 0.5, 1])
+    figure.update_yaxes(
+        range=[len(methods) - 0.5, -0.5],
+        tickvals=list(range(len(methods))),
+        ticktext=[text(name) for name in methods],
+    )
+    height = 150 + n_rows * (70 + 26 * len(methods))
+    return themed(figure, title, height=height, legend=True)
