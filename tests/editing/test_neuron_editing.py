@@ -60,9 +60,7 @@ def test_they_are_those_that_the_locator_keeps_in_the_most_contexts(tiny, rewrit
     model = tiny("llama")
     (neurons,) = METHOD(model, [rewrite], prepared=contexts).provenance["neurons"]
     behind = tuple(f"{context} {rewrite.template}" for context in contexts[1:])
-    fact = Fact(
-        subject="cat", template=rewrite.template, object="the house", paraphrases=behind
-    )
+    fact = Fact(subject="cat", template=rewrite.template, object="the house", paraphrases=behind)
     found = LOCATOR(model, fact).to_frame()
     found = found.sort_values(["share", "mean"], ascending=False).head(4)
     assert [tuple(at) for at in neurons] == list(zip(found.layer, found.neuron, strict=True))
