@@ -163,7 +163,6 @@ class AlphaEdit:
             contexts=prepared.contexts,
             bare_weight=self.bare_weight,
             search=self.search,
-            softness=1.0,
             after=after if self.remember else None,
         )
         if self.spread == "even":

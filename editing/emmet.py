@@ -20,7 +20,7 @@ from editing.presets import preset
 from editing.requests import Request, check, grouped
 from editing.solve import Occurring
 from editing.values import ValueSearch, refuse_already_true, value_stars
-from editing.writing import delta_of, ffn_answer, remembering, written
+from editing.writing import delta_of, ffn_answer, held, remembering, written
 from labkit.corpus import Corpus, Progress
 from labkit.models import LabModel
 
@@ -141,7 +141,8 @@ class EMMET:
         )
         refuse_already_true(groups, found)
         keys = group_keys(model, groups, layer, prepared.contexts, self.bare_weight)
-        metric = remembering(prepared.metrics[layer], after if self.remember else None, layer, keys)
+        metric, known = prepared.metrics[layer], after if self.remember else None
+        metric = remembering(metric, known, layer, held(metric, known, layer, keys))
         residuals = found.v_star.double() - ffn_answer(model, layer, keys)
         change = written(model, layer, groups, metric, keys, residuals, softness=0.0)
         return delta_of(

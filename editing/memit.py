@@ -154,7 +154,6 @@ class MEMIT:
             contexts=prepared.contexts,
             bare_weight=self.bare_weight,
             search=self.search,
-            softness=1.0,
             after=after if self.remember else None,
         )
         if self.spread == "even":

@@ -149,7 +149,6 @@ class PMET:
             contexts=prepared.contexts,
             bare_weight=self.bare_weight,
             search=self.search,
-            softness=1.0,
             after=after if self.remember else None,
         )
         done = spread(

@@ -28,7 +28,7 @@ from editing.requests import Group
 from editing.solve import Metric
 from editing.states import subject_states
 from editing.values import Values, ValueSearch, refuse_already_true, value_stars
-from editing.writing import remembering, written
+from editing.writing import held, remembering, written
 from labkit.models import LabModel, Site
 
 Share = Literal["even", "sqrt"]
@@ -45,7 +45,6 @@ class Plan:
         contexts: What stands in front of a prompt; the first one is empty.
         bare_weight: See `editing.keys.key_star`.
         search: How `v*` is searched for.
-        softness: See `editing.solve.change`.
         after: What is applied to the model, if its keys are to be remembered.
     """
 
@@ -54,7 +53,6 @@ class Plan:
     contexts: Sequence[str]
     bare_weight: float
     search: ValueSearch
-    softness: float
     after: WeightDelta | None
 
 
@@ -67,13 +65,14 @@ class Spread:
         keys: By layer, the keys `[group d_mlp]` that it was made for.
         found: The search for `v*` (the first of them, where there are several).
         missing: By layer, mean over groups of how much was missing before it was written,
-            in units of what was missing at first.
+            in units of what was missing at first; of `boundary`, the share of groups for
+            which anything was.
     """
 
-    changes: dict[int, Change]
-    keys: dict[int, Tensor]
+    changes: Mapping[int, Change]
+    keys: Mapping[int, Tensor]
     found: Values
-    missing: dict[int, float]
+    missing: Mapping[int, float]
 
 
 def spread(
@@ -100,34 +99,26 @@ def spread(
     Raises:
         AlreadyTrue, NonFiniteLoss, SingularSystem: Nothing is written then.
     """
-    last = plan.layers[-1]
+    last, contexts = plan.layers[-1], plan.contexts
     found = value_stars(
-        model, groups, last, plan.contexts, plan.search, sites=sites, step_done=step_done
+        model, groups, last, contexts, plan.search, sites=sites, step_done=step_done
     )
     refuse_already_true(groups, found)
-    wanted = subject_states(
-        model, groups, [(compared, last)], plan.contexts, push=(last, found.change)
-    )[compared, last]
-    changes: dict[int, Change] = {}
-    kept: dict[int, Tensor] = {}
-    missing: dict[int, float] = {}
-    at_first: Tensor | None = None
-    for number, layer in enumerate(plan.layers):
-        with applied(model, _so_far(model, changes)):
-            seen = subject_states(
-                model, groups, [("ffn_key", layer), (compared, last)], plan.contexts
-            )
-        keys = _averaged(seen["ffn_key", layer], groups, plan.bare_weight)
-        residuals = _averaged(wanted - seen[compared, last], groups, plan.bare_weight)
-        lengths = residuals.norm(dim=1)
-        at_first = lengths if at_first is None else at_first
-        missing[layer] = float((lengths / at_first).mean())
-        n_left = len(plan.layers) - number
-        metric = remembering(plan.metrics[layer], plan.after, layer, keys)
+    goal = (compared, last)
+    wanted = subject_states(model, groups, [goal], contexts, push=(last, found.change))[goal]
+    writer = _Writer(model, groups, plan)
+    lengths: dict[int, Tensor] = {}
+    for n_done, layer in enumerate(plan.layers):
+        with applied(model, writer.so_far):
+            seen = subject_states(model, groups, [("ffn_key", layer), goal], contexts)
+        residuals = writer.averaged(wanted - seen[goal])
+        lengths[layer] = residuals.norm(dim=1)
+        n_left = len(plan.layers) - n_done
         part = residuals / (n_left if share == "even" else n_left**0.5)
-        changes[layer] = written(model, layer, groups, metric, keys, part, softness=plan.softness)
-        kept[layer] = keys
-    return Spread(changes, kept, found, missing)
+        writer.write(layer, writer.averaged(seen["ffn_key", layer]), part)
+    at_first = lengths[plan.layers[0]]
+    missing = {layer: float((left / at_first).mean()) for layer, left in lengths.items()}
+    return Spread(writer.changes, writer.keys, found, missing)
 
 
 def boundary(
@@ -137,45 +128,59 @@ def boundary(
     *,
     step_done: Callable[[int, float], None] | None = None,
 ) -> Spread:
-    """Write the first and the last layer, each with its own search for `v*`.
+    """Write every layer of the plan (BLUE: the first and the last), each with its own search.
 
-    The last layer's search runs on the model with the first layer written: it adds what is
+    A later layer's search runs on the model with the earlier ones written: it adds what is
     still missing, which may be nothing.
 
     Raises:
         AlreadyTrue, NonFiniteLoss, SingularSystem: Nothing is written then.
     """
-    changes: dict[int, Change] = {}
-    kept: dict[int, Tensor] = {}
-    missing: dict[int, float] = {}
-    first: Values | None = None
-    for layer in dict.fromkeys((plan.layers[0], plan.layers[-1])):
-        with applied(model, _so_far(model, changes)):
-            found = value_stars(
-                model, groups, layer, plan.contexts, plan.search, step_done=step_done
+    writer = _Writer(model, groups, plan)
+    found: list[Values] = []
+    for layer in plan.layers:
+        with applied(model, writer.so_far):
+            found.append(
+                value_stars(model, groups, layer, plan.contexts, plan.search, step_done=step_done)
             )
             seen = subject_states(model, groups, [("ffn_key", layer)], plan.contexts)
-        if first is None:
-            refuse_already_true(groups, found)
-            first = found
-        keys = _averaged(seen["ffn_key", layer], groups, plan.bare_weight)
-        metric = remembering(plan.metrics[layer], plan.after, layer, keys)
-        changes[layer] = written(
-            model, layer, groups, metric, keys, found.change, softness=plan.softness
+        refuse_already_true(groups, found[0])
+        writer.write(layer, writer.averaged(seen["ffn_key", layer]), found[-1].change)
+    missing = {
+        layer: float((values.steps > 0).double().mean())
+        for layer, values in zip(plan.layers, found, strict=True)
+    }
+    return Spread(writer.changes, writer.keys, found[0], missing)
+
+
+class _Writer:
+    """Layers written so far, and the keys that they were written for."""
+
+    def __init__(self, model: LabModel, groups: Sequence[Group], plan: Plan) -> None:
+        self.model, self.groups, self.plan = model, groups, plan
+        self.changes: dict[int, Change] = {}
+        self.keys: dict[int, Tensor] = {}
+        self._held: Tensor | None = None
+
+    @property
+    def so_far(self) -> WeightDelta:
+        """What is written already, as a delta."""
+        named = {self.model.ffn_out_name(layer): made for layer, made in self.changes.items()}
+        return WeightDelta(named, self.model.fingerprint)
+
+    def averaged(self, states: Tensor) -> Tensor:
+        """`[group width]`: as keys are averaged, over contexts and over a group's requests."""
+        sizes = [len(group.requests) for group in self.groups]
+        each = key_star(states, self.plan.bare_weight).split(sizes)
+        return torch.stack([members.mean(dim=0) for members in each])
+
+    def write(self, layer: int, keys: Tensor, residuals: Tensor) -> None:
+        """Answer keys with residuals, softly, in the layer's metric with earlier edits' keys."""
+        metric, after = self.plan.metrics[layer], self.plan.after
+        if self._held is None:
+            self._held = held(metric, after, layer, keys)
+        metric = remembering(metric, after, layer, self._held)
+        self.changes[layer] = written(
+            self.model, layer, self.groups, metric, keys, residuals, softness=1.0
         )
-        kept[layer] = keys
-        missing[layer] = float((found.steps > 0).double().mean())
-    assert first is not None  # there is at least one layer
-    return Spread(changes, kept, first, missing)
-
-
-def _averaged(states: Tensor, groups: Sequence[Group], bare_weight: float) -> Tensor:
-    """`[group width]`: as keys are averaged, over contexts and over a group's requests."""
-    each = key_star(states, bare_weight).split([len(group.requests) for group in groups])
-    return torch.stack([members.mean(dim=0) for members in each])
-
-
-def _so_far(model: LabModel, changes: Mapping[int, Change]) -> WeightDelta:
-    """What is written already, as a delta."""
-    named = {model.ffn_out_name(layer): made for layer, made in changes.items()}
-    return WeightDelta(named, model.fingerprint)
+        self.keys[layer] = keys

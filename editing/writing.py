@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 import labkit
@@ -20,8 +20,12 @@ from editing.solve import Metric, Remembering, change
 from editing.values import Values
 from labkit.models import LabModel
 
-SUPERSEDED = 0.95
-"""Cosine, in the metric, from which on a new edit's key takes the place of an earlier one."""
+SUPERSEDED = 0.6
+"""Cosine, in the metric, from which on a new edit's key takes the place of an earlier one.
+
+On SmolLM2-135M, layers 1 to 6, keys of 40 subjects in two templates: above 0.57 for one
+subject (median 0.95), below 0.38 for two.
+"""
 
 
 def ffn_answer(
@@ -63,28 +67,51 @@ def memory_name(layer: int) -> str:
     return f"keys.{layer}"
 
 
-def remembering(
+def held(
     metric: Metric, after: WeightDelta | None, layer: int, keys: Float[Tensor, "group d_mlp"]
-) -> Metric:
-    """The metric in which the keys of the edits in effect cost too.
+) -> Bool[Tensor, " earlier"]:
+    """Which of the earlier edits' keys a new edit is to leave alone.
 
-    An earlier key that (nearly) is one of the new ones is left out: the new edit is about the
-    same subject and takes its place.
+    All but those that (nearly) are one of its own: it is about the same subject then, and
+    takes the earlier one's place.
+
+    Args:
+        metric: The metric without earlier keys.
+        after: What is applied to the model.
+        layer: The first layer that is edited: its keys depend on no edit of these layers.
+        keys: The new edit's keys there.
+    """
+    earlier = _earlier(after, layer)
+    if earlier is None:
+        return torch.ones(0, dtype=torch.bool)
+    keys = keys.double().cpu()
+    old, new = metric.solve(earlier), metric.solve(keys)
+    lengths = torch.outer((old * earlier).sum(1), (new * keys).sum(1)).clamp(min=1e-300).sqrt()
+    return ((old @ keys.T).abs() < SUPERSEDED * lengths).all(dim=1)
+
+
+def remembering(
+    metric: Metric, after: WeightDelta | None, layer: int, kept: Bool[Tensor, " earlier"]
+) -> Metric:
+    """The metric in which the keys of earlier edits cost too.
 
     Args:
         metric: The metric without them.
         after: What is applied to the model.
         layer: The layer.
-        keys: The new edit's keys.
+        kept: From `held`, for the first layer that is edited. A layer with another number of
+            earlier keys, written by other methods too, keeps them all.
     """
-    earlier = None if after is None else after.memory.get(memory_name(layer))
-    if earlier is None or not len(earlier):
+    earlier = _earlier(after, layer)
+    if earlier is None:
         return metric
-    earlier, keys = earlier.double().cpu(), keys.double().cpu()
-    old, new = metric.solve(earlier), metric.solve(keys)
-    lengths = torch.outer((old * earlier).sum(1), (new * keys).sum(1)).clamp(min=1e-300).sqrt()
-    kept = ((old @ keys.T).abs() < SUPERSEDED * lengths).all(dim=1)
-    return Remembering(metric, earlier[kept])
+    return Remembering(metric, earlier[kept] if len(kept) == len(earlier) else earlier)
+
+
+def _earlier(after: WeightDelta | None, layer: int) -> Float[Tensor, "earlier d_mlp"] | None:
+    """Keys of the edits in effect, float64, if there are any of this layer."""
+    rows = None if after is None else after.memory.get(memory_name(layer))
+    return None if rows is None else rows.double().cpu()
 
 
 def delta_of(

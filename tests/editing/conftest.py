@@ -1,14 +1,32 @@
 """A rewrite that fits the tiny models, and editors set to work fast."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from editing import METHODS
 from editing.delta import LowRank, WeightDelta
+from editing.training import Training
 from editing.values import ValueSearch
 from labkit.facts import Case, Neighbour, Rewrite
+from labkit.locate import KnowledgeNeurons
 
-FAST = {"rome": {"layer": 1, "n_contexts": 3, "search": ValueSearch(steps=4)}}
+_BRIEF: dict[str, Any] = {"n_contexts": 3, "search": ValueSearch(steps=4)}
+
+FAST = {
+    "rome": _BRIEF | {"layer": 1},
+    "emmet": _BRIEF | {"layer": 1},
+    "memit": _BRIEF | {"layers": (0, 1)},
+    "blue": _BRIEF | {"layers": (0, 1)},
+    "pmet": _BRIEF | {"layers": (0, 1)},
+    "alphaedit": _BRIEF | {"layers": (0, 1), "threshold": 0.3},
+    "kn": {"n_contexts": 3, "n_neurons": 20, "locator": KnowledgeNeurons(steps=2)},
+    "ft": {"layer": 1, "training": Training(steps=4, lr=0.02)},
+    "ft_constrained": {"layer": 1, "training": Training(steps=4, lr=0.02)},
+    "lora": {"layers": (1,), "training": Training(steps=4, lr=0.02)},
+    "in_context": {},
+}
 """By method, the fields that make it quick on a model of three layers. A method is a row."""
 
 
@@ -22,6 +40,17 @@ def rewrite():
     return Rewrite(
         subject="cat", template="the {} is in", target_new="Rome", target_true="the house"
     )
+
+
+@pytest.fixture
+def rewrites(rewrite):
+    """Three subjects, one of them asked about twice."""
+    return [
+        rewrite,
+        Rewrite(subject="old ship", template="Now the {} is at", target_new="sea"),
+        Rewrite(subject="cat", template="One feeds the {} with", target_new="fish"),
+        Rewrite(subject="king", template="Of the {} one says that he is", target_new="a fool"),
+    ]
 
 
 @pytest.fixture
