@@ -145,7 +145,7 @@ class Portability(Result):
 
 def portability(
     model: LabModel,
-    edit: Edit,
+    edit: Edit | None,
     rewrites: Sequence[Rewrite],
     *,
     asked: Sequence[Sequence[Implication]] | None = None,
@@ -159,7 +159,7 @@ def portability(
 
     Args:
         model: The model; afterwards it is what it was.
-        edit: The edit.
+        edit: The edit; None is the unedited model.
         rewrites: What it was asked for, each a case.
         asked: The questions of each case; by default what the facts at hand make follow.
         chains: Those facts; by default the ones of the model's own world.
