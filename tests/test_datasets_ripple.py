@@ -1,6 +1,7 @@
 """RippleEdits files: what is stated is parsed, what is unusable listed, what is broken named."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from labkit.errors import InputError, MalformedRecord, MissingFile
 from labkit.facts import fill
 from labkit.ripple import CRITERIA, parse_statement, read_ripple_edits
 
-PROMPTS = Path("/work/shared/data/rippleedits_prompts")
+DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+PROMPTS = DATA / "rippleedits_prompts"
 
 
 def query(prompt, value, aliases=()):

@@ -1,6 +1,7 @@
 """Minimal pairs differ as they say, are scored as a full forward scores them, and are read."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from labkit.minimal_pairs import (
 )
 from labkit.stats import proportion
 
-BLIMP = Path("/work/shared/data/blimp/BLiMP.zip")
+DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+BLIMP = DATA / "blimp" / "BLiMP.zip"
 ROW = {"sentence_good": "A cat sleeps.", "sentence_bad": "A cat sleep.",
        "linguistics_term": "agreement", "UID": "agreement_1", "pair_id": "0"}  # fmt: skip
 
