@@ -21,13 +21,20 @@ from editing.effect import in_effect
 from editing.emmet import EMMET
 from editing.evaluate import Evaluation, evaluate
 from editing.export import export_hf
+from editing.fine_tuning import Ball, FineTuning
 from editing.gguf_file import export_gguf
 from editing.in_context import InContext, PromptEdit
+from editing.lora import LoRA
 from editing.memit import MEMIT
+from editing.neuron_editing import KnowledgeNeuronEditing
 from editing.pmet import PMET
+from editing.portability import implications, mirrored
+from editing.portability_result import Portability, portability
 from editing.reopen import ExportCheck, check_export
 from editing.restore import undo_checkpoint
 from editing.rome import ROME
+from editing.side_effects import SideEffects
+from editing.side_effects_result import SideComparison
 from editing.sweep import LayerSweep, sweep_layers
 from editing.truncate import truncated
 from editing.undo import Undo, undo
@@ -39,6 +46,11 @@ METHODS = {
     "blue": partial(MEMIT, spread="boundary"),
     "pmet": PMET,
     "alphaedit": AlphaEdit,
+    "kn": KnowledgeNeuronEditing,
+    "ft": FineTuning,
+    "ft_constrained": partial(FineTuning, ball=Ball()),
+    "lora": LoRA,
+    "in_context": InContext,
 }
 """Editors by the name that the command line knows."""
 
@@ -50,13 +62,20 @@ __all__ = [
     "ROME",
     "AlphaEdit",
     "Audit",
+    "Ball",
     "Dense",
     "Evaluation",
     "ExportCheck",
+    "FineTuning",
     "InContext",
+    "KnowledgeNeuronEditing",
     "LayerSweep",
+    "LoRA",
     "LowRank",
+    "Portability",
     "PromptEdit",
+    "SideComparison",
+    "SideEffects",
     "Undo",
     "WeightDelta",
     "applied",
@@ -67,7 +86,10 @@ __all__ = [
     "export_gguf",
     "export_hf",
     "export_peft",
+    "implications",
     "in_effect",
+    "mirrored",
+    "portability",
     "sweep_layers",
     "truncated",
     "undo",

@@ -21,9 +21,11 @@ from labkit.plots.memories import (
     words_bars,
     writers_bars,
 )
+from labkit.plots.methods import method_intervals, reach_and_spare
 from labkit.plots.neurons import neuron_test_bars, neurons_by_layer
 from labkit.plots.output import to_html, to_png, use_in_notebooks
 from labkit.plots.patching import pair_heatmap
+from labkit.plots.side_effects import change_intervals, phenomena_bars
 from labkit.plots.tracing import trace_curves, trace_heatmap, trace_panels
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "agreement_scatter",
     "attention_viewer",
     "attribution_heatmap",
+    "change_intervals",
     "collapse_curves",
     "coloured_text",
     "contribution_bars",
@@ -40,6 +43,7 @@ __all__ = [
     "knockout_curves",
     "lens_at_last",
     "lens_table",
+    "method_intervals",
     "metrics_bars",
     "neuron_card",
     "neuron_test_bars",
@@ -47,8 +51,10 @@ __all__ = [
     "node_bars",
     "pair_heatmap",
     "patterns_curves",
+    "phenomena_bars",
     "predictions_bar",
     "profile_curves",
+    "reach_and_spare",
     "role_curves",
     "role_heatmap",
     "severed_curves",
