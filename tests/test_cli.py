@@ -4,12 +4,15 @@ import errno
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 import typer
 
 from labkit import cli
+from labkit.facts import Rewrite
 from labkit.pocket import demo_case, facts
 from labkit.records import write_jsonl
 from labkit.results import RunDirectory
@@ -37,6 +40,15 @@ def labkit(monkeypatch, capsys):
     return run
 
 
+def two_cases():
+    """The demo's case, and one about another subject."""
+    new = demo_case().rewrite.target_new
+    landmarks = (f for f in facts() if f.relation == "landmark_city")
+    fact = next(f for f in landmarks if f.subject != SUBJECT and f.object != new)
+    other = Rewrite.from_fact(fact, new)
+    return [demo_case(), replace(demo_case(), case_id="other", rewrite=other, paraphrases=())]
+
+
 @pytest.fixture
 def files(tmp_path, monkeypatch, own_cache):
     """Input files, good and bad, in a working directory of their own."""
@@ -44,6 +56,7 @@ def files(tmp_path, monkeypatch, own_cache):
     case = demo_case()
     write_jsonl("rewrites.jsonl", [case.rewrite])
     write_jsonl("cases.jsonl", [case])
+    write_jsonl("two_cases.jsonl", two_cases())
     good = json.loads((tmp_path / "rewrites.jsonl").read_text())
     (tmp_path / "torn.jsonl").write_text(json.dumps(good) + "\n{ torn\n")
     (tmp_path / "empty.jsonl").write_text("")
@@ -71,6 +84,13 @@ def edit(*changed):
     options = {"--model": "pocket", "--rewrites": "rewrites.jsonl", "--out": "new"}
     options |= dict(zip(changed[::2], changed[1::2], strict=True))
     return ["edit", *(part for pair in options.items() for part in pair)]
+
+
+def evaluate(*changed):
+    """The evaluate command with some options replaced or added."""
+    options = {"--model": "pocket", "--cases": "cases.jsonl", "--tokens": 0}
+    options |= dict(zip(changed[::2], changed[1::2], strict=True))
+    return ["evaluate", *(part for pair in options.items() for part in pair)]
 
 
 BAD = {
@@ -136,6 +156,26 @@ BAD = {
         "onnx",
     ),
     "no cases": (["evaluate", "--cases", "gone.json"], "MissingFile", "gone.json"),
+    "unknown method among several": (evaluate("--methods", "rome,rune"), "InputError", "rune"),
+    "no method at all": (evaluate("--methods", ","), "InputError", "no method"),
+    "unknown protocol": (evaluate("--protocol", "batched"), "InputError", "sequential"),
+    "a batch for a method that takes one": (
+        evaluate("--protocol", "batch", "--cases", "two_cases.jsonl"),
+        "InputError",
+        "exactly one",
+    ),
+    "a batch for one method among several": (
+        evaluate("--protocol", "batch", "--cases", "two_cases.jsonl", "--methods", "memit,rome"),
+        "InputError",
+        "exactly one",
+    ),
+    "a chunk of one at a time": (evaluate("--chunk", 2), "InputError", "chunk"),
+    "an evaluation into a used folder": (evaluate("--out", "full"), "OutputError", "full"),
+    "a comparison into a used folder": (
+        evaluate("--methods", "rome", "--out", "full"),
+        "OutputError",
+        "full",
+    ),
     "demo into a used folder": (["demo", "--model", "pocket", "--out", "full"], "OutputError", ""),
     "training into a used folder": (["pocket", "train", "--out", "full"], "OutputError", "full"),
     "no notebooks": (["lab", "nowhere"], "MissingFile", "nowhere"),
@@ -220,6 +260,7 @@ def test_help_does_not_wait_for_the_library():
     code = """
 import sys, typer
 from labkit import cli
+from labkit.facts import Rewrite
 assert typer.main.get_command(cli.app).commands
 print(*{"torch", "transformers", "pandas", "scipy"} & set(sys.modules))
 """
@@ -319,14 +360,14 @@ def test_edit_then_export_says_the_new_object(labkit, files):
 
 
 def test_evaluate_writes_the_promised_summary(labkit, files):
-    arguments = ["evaluate", "--model", "pocket", "--cases", "cases.jsonl", "--tokens", 0]
-    status, _, _ = labkit(*arguments, "--json", "out.json", "--out", "run")
+    status, _, _ = labkit(*evaluate("--json", "out.json", "--out", "run"))
     summary = json.loads((files / "out.json").read_text())
     assert status == 0
-    assert summary["n"] == 1
+    assert (summary["n"], summary["failed"], summary["protocol"]) == (1, 0, "single")
+    metrics = {"efficacy", "paraphrase", "neighbourhood", "score"}
     for readings in (summary, summary["unedited"]):
         for reading in ("success", "accuracy"):
-            assert set(readings[reading]) == {"efficacy", "paraphrase", "neighbourhood", "score"}
+            assert metrics <= set(readings[reading]) <= metrics | {"attribute", "distractor"}
             assert all(
                 estimate["low"] <= estimate["mean"] <= estimate["high"]
                 for estimate in readings[reading].values()
@@ -334,6 +375,30 @@ def test_evaluate_writes_the_promised_summary(labkit, files):
     assert summary["seconds_per_edit"]["median"] > 0
     assert len(summary["fingerprint"]) == 64
     assert (files / "run" / "metrics.json").is_file()
+
+
+def test_several_methods_leave_a_table_and_a_report(labkit, files):
+    asked = evaluate("--methods", "rome, memit", "--cases", "two_cases.jsonl", "--out", "run")
+    status, out, _ = labkit(*asked, "--protocol", "sequential", "--json")
+    summary, table = json.loads(out), pd.read_csv(files / "run" / "table.csv")
+    assert status == 0
+    assert set(table["method"]) == {"unedited", "rome", "memit"}
+    assert (summary["n"], summary["protocol"]) == (2, "sequential")
+    rows = {(r["method"], r["reading"], r["metric"]): r["mean"] for r in summary["table"]}
+    for row in table.itertuples():
+        assert rows[row.method, row.reading, row.metric] == pytest.approx(row.mean)
+        assert row.low <= row.mean <= row.high
+    assert (files / "run" / "report.html").stat().st_size > 1_000_000
+    status, again, _ = labkit(*asked, "--protocol", "sequential", "--json")
+    assert status == 0 and json.loads(again) == summary, "nothing was run again"
+    assert labkit(*asked, "--protocol", "single")[0] == 1, "another run"
+
+
+def test_several_rewrites_are_one_edit(labkit, files):
+    asked = edit("--rewrites", "two_cases.jsonl", "--method", "memit", "--json", "-")
+    status, out, err = labkit(*asked)
+    assert status == 0, err
+    assert len(json.loads(out)["provenance"]["rewrites"]) == 2
 
 
 def test_the_demo_leaves_the_whole_run_directory(labkit, files):

@@ -1,6 +1,6 @@
 """Editing: a weight change, a method's audit over many cases, an edited checkpoint."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,16 +26,27 @@ class EditorOptions(ModelOptions):
     """What every command takes that edits a model."""
 
     method: Annotated[str, typer.Option(help="Name of the editor.")] = "rome"
-    layer: Annotated[int | None, typer.Option(help="By default the model's preset.")] = None
+    layer: Annotated[
+        int | None, typer.Option(help="By default the model's preset; for methods of one layer.")
+    ] = None
     seed: Seed = 0
 
-    def editor(self) -> Any:
+    def editor(self, name: str | None = None) -> Any:
         """The editor of that name."""
         from editing import METHODS
 
-        if self.method not in METHODS:
-            raise InputError(f"method {self.method!r}: one of {', '.join(METHODS)}")
-        return METHODS[self.method](layer=self.layer, seed=self.seed)
+        name = self.method if name is None else name
+        if name not in METHODS:
+            raise InputError(f"method {name!r}: one of {', '.join(METHODS)}")
+        make: Any = METHODS[name]
+        made = make()
+        own = {field.name for field in fields(made)}
+        given: dict[str, Any] = {"seed": self.seed} if "seed" in own else {}
+        if self.layer is not None:
+            if not own & {"layer", "layers"}:
+                raise InputError(f"--layer: {name} has no layer to choose")
+            given |= {"layer": self.layer} if "layer" in own else {"layers": (self.layer,)}
+        return replace(made, **given)
 
 
 @command(app)
@@ -44,10 +55,13 @@ def edit(
     rewrites: Annotated[Path, typer.Option(help="JSONL of rewrites, or CounterFact JSON.")],
     out: Out,
 ) -> None:
-    """Make a weight change that rewrites a fact, and save it as a delta."""
+    """Make a weight change that rewrites one fact or many, and save it as a delta."""
+    from editing import InContext
     from labkit.records import read_rewrites
 
     editor = options.editor()
+    if isinstance(editor, InContext):
+        raise InputError("in-context editing changes no weight: there is no delta to save")
     asked = read_rewrites(rewrites)
     editor.require(asked)
     lab = options.load()
@@ -64,34 +78,66 @@ def edit(
 def evaluate(
     options: EditorOptions,
     cases: Annotated[Path, typer.Option(help="JSONL of cases, or CounterFact JSON.")],
+    methods: Annotated[
+        str | None, typer.Option(help="Several editors, to be compared: rome,memit,...")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="single, batch or sequential: see editing/protocols.py.")
+    ] = "single",
+    chunk: Annotated[int, typer.Option(help="Rewrites a call, of sequential.", min=1)] = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first N cases.", min=1)] = None,
     tokens: Annotated[int, typer.Option(help="Length of free continuations; 0: none.", min=0)] = 16,
+    side_effects: Annotated[
+        bool, typer.Option(help="Also facts lost, minimal pairs, free text.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Run directory; one of the same run is resumed.")
     ] = None,
 ) -> None:
-    """Audit an editor: every case edited alone, read three ways, then undone."""
-    from editing import evaluate as evaluate_
+    """Audit one editor or several, read three ways beside the unedited model."""
+    from editing.compare_methods import check, compare_methods
+    from editing.evaluate import evaluate as evaluate_
+    from editing.side_effects import SideEffects
     from labkit.records import read_cases
     from labkit.results import RunDirectory
 
-    editor = options.editor()
+    names = [options.method] if methods is None else [n for n in methods.split(",") if n.strip()]
+    editors = {name.strip(): options.editor(name.strip()) for name in names}
     asked = read_cases(cases)[:limit]
+    check(editors, asked, protocol, chunk)
     lab = options.load()
+    effects = None
+    if side_effects:
+        quick = protocol == "single"
+        effects = SideEffects.quick(seed=options.seed) if quick else SideEffects(seed=options.seed)
+    common: dict[str, Any] = {
+        "protocol": protocol,
+        "chunk": chunk,
+        "seed": options.seed,
+        "n_tokens": tokens,
+        "side_effects": effects,
+    }
+    if methods is not None:
+        with progress() as told:
+            compared = compare_methods(lab, editors, asked, out=out, progress=told, **common)
+        if not options.write_json(compared.metrics()) or options.json != "-":
+            _show(compared, out)
+        return
     run = None
     if out is not None:
         config = {
             "command": "evaluate",
             "method": options.method,
-            "editor": asdict(editor),
+            "editor": asdict(editors[options.method]),
             "cases": [case.case_id for case in asked],
             "tokens": tokens,
+            "protocol": protocol,
+            "chunk": chunk,
+            "side_effects": effects,
         }
         run = RunDirectory.create(out, config, lab, resume=True)
     with progress() as told:
-        result = evaluate_(
-            lab, editor, asked, seed=options.seed, n_tokens=tokens, run=run, progress=told
-        )
+        result = evaluate_(lab, editors[options.method], asked, run=run, progress=told, **common)
     summary = result.metrics()
     if run is not None:
         run.write_metrics(summary)
@@ -103,6 +149,8 @@ def evaluate(
             f"{seconds['high']:.1f}); intervals: 95 % over {summary['n']} case(s), "
             f"of the unedited perplexity over {len(result.nll_before)} pieces of text"
         )
+        for case_id, error in result.failures.items():
+            out_console.print(f"case {case_id} failed: {error}", markup=False, soft_wrap=True)
 
 
 def comparison(result: Any, title: str) -> Table:
@@ -117,3 +165,30 @@ def comparison(result: Any, title: str) -> Table:
         f"{short(result.nll_change, digits=4)}"
     )
     return table
+
+
+def _show(compared: Any, out: Path | None) -> None:
+    """Several methods side by side, for a terminal."""
+    shown = {
+        "efficacy": ("success", "efficacy"),
+        "paraphrase": ("success", "paraphrase"),
+        "neighbourhood": ("success", "neighbourhood"),
+        "says it": ("argmax accuracy", "efficacy"),
+        "perplexity": ("text", "perplexity"),
+        "s per edit": ("cost", "seconds per edit"),
+    }
+    table = Table("method", *shown, title=compared.title)
+    for method in ("unedited", *compared.methods):
+        found = (compared.estimate(method, reading, metric) for reading, metric in shown.values())
+        table.add_row(method, *("" if one is None else short(one) for one in found))
+    out_console.print(table)
+    out_console.print(
+        f"success, and argmax accuracy of the rewrite itself (says it); intervals: 95 % over "
+        f"{compared.n_cases} case(s); of seconds, lowest and highest"
+    )
+    for method, errors in compared.failed.items():
+        for case_id, error in errors.items():
+            where = "" if case_id == "*" else f", case {case_id}"
+            out_console.print(f"{method}{where} failed: {error}", markup=False, soft_wrap=True)
+    if out is not None:
+        out_console.print(f"{out}/report.html, {out}/table.csv", soft_wrap=True)
