@@ -69,7 +69,7 @@ def share_bars(frame: pd.DataFrame, *, axis: str, title: str) -> go.Figure:
     places = list(range(len(rows)))
     figure = go.Figure(
         go.Bar(
-            x=rows["share"],
+            x=rows["share"].fillna(0.0),
             y=places,
             orientation="h",
             marker={"color": COLOURS[2]},
@@ -83,7 +83,8 @@ def share_bars(frame: pd.DataFrame, *, axis: str, title: str) -> go.Figure:
     )
     labels = [_end(name, 36) for name in rows["weight"]]
     figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=labels, showgrid=False)
-    figure.update_xaxes(title_text=text(axis), range=[0, 1.18], tickformat=".0%")
+    longest = max(1.0, float(rows["share"].fillna(0.0).max()))
+    figure.update_xaxes(title_text=text(axis), range=[0, 1.18 * longest], tickformat=".0%")
     return themed(figure, title, height=max(260, 160 + 34 * len(rows)))
 
 
