@@ -100,7 +100,8 @@ class LayerSweep(Result):
             f"score, {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]; the layers for "
             "methods that edit several were chosen by keys and not edited together"
         )
-        records = self.table.to_dict(orient="records")
+        kept = self.table[self.table["reading"].isin(["success", SCREENING])]
+        records = kept.sort_values("layer", kind="stable").to_dict(orient="records")
         evidence = tuple({str(k): v for k, v in record.items()} for record in records)
         return Preset(
             layer=self.layer,

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from labkit.cli import demo, editing, lab, locate, memories, models, weights
+from labkit.cli import demo, editing, lab, locate, memories, models, sweep, weights
 from labkit.cli.command import err_console
 from labkit.errors import LabkitError
 
@@ -25,7 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Open a language model, find where a fact is stored, correct it, audit the correction.",
 )
-for family in (models, locate, memories, editing, weights, demo, lab):  # in the order of the help
+for family in (  # in the order of the help
+    models,
+    locate,
+    memories,
+    sweep,
+    editing,
+    weights,
+    demo,
+    lab,
+):
     app.add_typer(family.app)
 
 
