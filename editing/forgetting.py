@@ -71,7 +71,11 @@ def recall(
     """Whether each fact's answer is the argmax, and the probability of its first token, 0..1."""
     if not facts:
         return (), ()
-    put = [replace(fact, template=wording(fact.template), paraphrases=()) for fact in facts]
+    fronts = [wording(fact.prompt).removesuffix(fact.prompt) for fact in facts]
+    put = [
+        replace(fact, template=front + fact.template, paraphrases=())
+        for fact, front in zip(facts, fronts, strict=True)
+    ]
     rows = known_facts(model, put).asked
     return tuple(row.rank == 1 for row in rows), tuple(row.probability for row in rows)
 

@@ -42,7 +42,7 @@ from labkit.corpus import Progress, held_out
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts import Deletion, Fact, Rewrite
 from labkit.metrics import fluency, repetition
-from labkit.minimal_pairs import MinimalPair, minimal_pairs, prefers_good
+from labkit.minimal_pairs import MinimalPair, minimal_pairs, prefers_good, spells
 from labkit.models import LabModel
 
 NGRAM = 3
@@ -183,7 +183,7 @@ class SideEffects:
             if self.n_pairs
             else []
         )
-        spelt = tuple(pair for pair in drawn if _spells(model, pair))
+        spelt = tuple(pair for pair in drawn if spells(model, pair))
         if len(spelt) < len(drawn):
             notes.append(
                 f"{len(drawn) - len(spelt)} of {len(drawn)} minimal pairs are left out: "
@@ -226,15 +226,13 @@ class SideEffects:
     ) -> SideReadings:
         """All readings, the text being read already."""
         known, probability = recall(model, material.facts, wording)
-        front = wording("x").removesuffix("x")
-        good = prefers_good(model, material.pairs, in_front=front) if material.pairs else None
         openings = [wording(opening) for opening in material.openings]
         written = generate(model, openings, self.n_tokens) if openings else []
         words = [said.split() for said in written]
         return SideReadings(
             nll=tuple(text.nll.double().tolist()),
             kl=tuple(material.text.kl_to(text).double().tolist()),
-            good=() if good is None else tuple(good.tolist()),
+            good=_grammatical(model, material.pairs, wording),
             phenomena=tuple(pair.phenomenon for pair in material.pairs),
             known=known,
             probability=probability,
@@ -284,12 +282,15 @@ def compare(
     )
 
 
-def _spells(model: LabModel, pair: MinimalPair) -> bool:
-    """Whether the vocabulary has every word of a pair."""
-    unknown = model.tokenizer.unk_token_id
-    if unknown is None:
-        return True
-    return all(
-        unknown not in model.tokenizer(sentence, add_special_tokens=False).input_ids
-        for sentence in (pair.good, pair.bad)
-    )
+def _grammatical(
+    model: LabModel, pairs: Sequence[MinimalPair], wording: Wording
+) -> tuple[bool, ...]:
+    """Which pairs' good sentences are the likelier, both behind what the good one is put behind."""
+    behind: dict[str, list[int]] = {}
+    for number, pair in enumerate(pairs):
+        behind.setdefault(wording(pair.good).removesuffix(pair.good), []).append(number)
+    good: dict[int, bool] = {}
+    for front, numbers in behind.items():
+        some = [pairs[number] for number in numbers]
+        good |= dict(zip(numbers, prefers_good(model, some, in_front=front).tolist(), strict=True))
+    return tuple(good[number] for number in range(len(pairs)))

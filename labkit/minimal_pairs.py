@@ -6,7 +6,7 @@ are drawn from the word lists of `labkit.grammar`: twelve phenomena, any number 
 BLiMP's own files are read by `read_blimp`.
 
     pairs = minimal_pairs(20, seed=0)
-    share = prefers_good(model, pairs).mean()        # chance is 1/2
+    share = prefers_good(model, pairs).float().mean()        # chance is 1/2
 
 What this does not show: that a model knows a rule. Pairs of one phenomenon share a handful
 of frames, and a preference may come from how frequent a word is; that is why what counts is
@@ -30,13 +30,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labkit.errors import InputError, MalformedRecord
-from labkit.execute import Execution, read_logits
+from labkit.execute import Execution, freeze, read_logits
 from labkit.fields import Record, records_of
 from labkit.grammar import PHENOMENA
 from labkit.metrics import log_prob
 from labkit.models import LabModel
 from labkit.stats import numpy_generator
-from labkit.tokens import pad_id, pad_left, text_ids
+from labkit.tokens import TokenBatch, pad_id, pad_left, text_ids
 
 POSITIONS_AT_ONCE = 512
 """Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
@@ -126,22 +126,25 @@ def sentence_log_probs(
     if in_front.strip():
         front += text_ids(model.tokenizer, in_front, prepend_bos=False)
     ids = [text_ids(model.tokenizer, text, prepend_bos=False) for text in sentences]
+    # All but the last token of what stands in front is run once, for all sentences.
+    head = None
+    if len(front) > 1:
+        head = freeze(model, _padded(model, [front[:-1]]), length=len(front) - 1)
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
     values = torch.zeros(len(ids), dtype=torch.float64)
     while order:
-        at_once = max(1, POSITIONS_AT_ONCE // len(ids[order[-1]]))
+        longest = len(ids[order[-1]])
+        at_once = max(1, POSITIONS_AT_ONCE // longest)
         numbers, order = order[-at_once:], order[:-at_once]
-        # Padding on the left shifts nothing: what is scored are the last columns of each row.
-        batch = pad_left(
-            [[*front, *ids[number]] for number in numbers],
-            pad_id=pad_id(model.tokenizer),
-            device=model.device,
+        # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
+        fill = pad_id(model.tokenizer)
+        batch = _padded(
+            model, [[*front, *ids[n], *[fill] * (longest - len(ids[n]))] for n in numbers]
         )
-        longest = max(len(ids[number]) for number in numbers)
-        resid = Execution(model, batch).forward()[:, -longest - 1 : -1]
-        scored = log_prob(read_logits(model, resid), batch.ids[:, -longest:]).cpu()
+        resid = Execution(model, batch, head).forward()[:, :-1]
+        scored = log_prob(read_logits(model, resid), batch.ids[:, len(front) :]).cpu()
         for row, number in enumerate(numbers):
-            values[number] = scored[row, longest - len(ids[number]) :].double().sum()
+            values[number] = scored[row, : len(ids[number])].double().sum()
     return values
 
 
@@ -158,6 +161,20 @@ def prefers_good(
     sentences = [sentence for pair in pairs for sentence in (pair.good, pair.bad)]
     scores = sentence_log_probs(model, sentences, in_front=in_front).view(-1, 2)
     return scores[:, 0] > scores[:, 1]
+
+
+def spells(model: LabModel, pair: MinimalPair) -> bool:
+    """Whether a model's vocabulary has every word of a pair (the pocket world's has not)."""
+    unknown = model.tokenizer.unk_token_id
+    return unknown is None or all(
+        unknown not in text_ids(model.tokenizer, sentence, prepend_bos=False)
+        for sentence in (pair.good, pair.bad)
+    )
+
+
+def _padded(model: LabModel, rows: Sequence[Sequence[int]]) -> TokenBatch:
+    """Ids as a batch on the model's device."""
+    return pad_left(rows, pad_id=pad_id(model.tokenizer), device=model.device)
 
 
 def _drawn(phenomenon: str, n: int, seed: int) -> list[MinimalPair]:

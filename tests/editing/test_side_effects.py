@@ -8,7 +8,6 @@ import torch
 
 from editing.delta import applied
 from editing.forgetting import unrelated_facts
-from editing.scoring import KL_STRIDE
 from editing.side_effects import NGRAM, SideEffects, compare
 from editing.side_effects_result import METRICS, SideComparison, SideReadings
 from labkit import pocket as world
@@ -44,7 +43,8 @@ def test_nothing_done_is_exactly_nothing(model):
     assert material.before.kl == (0, 0)
 
 
-def test_kl_is_that_of_full_forwards(exact, random_delta):
+def test_kl_is_that_of_full_forwards(exact, random_delta, monkeypatch):
+    monkeypatch.setattr("editing.scoring.KL_STRIDE", 1)  # the distributions of all positions
     effects = SideEffects(n_facts=0, n_pairs=0, n_openings=0)
     material = effects.material(exact, texts=TEXTS)
     delta = random_delta(exact, scale=0.3)
@@ -55,7 +55,7 @@ def test_kl_is_that_of_full_forwards(exact, random_delta):
         found = effects.measure(exact, material)
     for piece, (p, q) in enumerate(zip(before, after, strict=True)):
         scored = p.shape[0] - 1
-        kl = (p.exp() * (p - q)).sum(-1)[range((scored - 1) % KL_STRIDE, scored, KL_STRIDE)].mean()
+        kl = (p.exp() * (p - q)).sum(-1)[:scored].mean()
         nll = -q[range(scored), rows[piece][0, 1:]].mean()
         assert kl > 1e-6
         np.testing.assert_allclose(found.kl[piece], kl, rtol=1e-4, atol=1e-9)
@@ -119,8 +119,16 @@ def test_the_pocket_world_has_no_words_for_the_pairs(pocket):
 
 def test_text_in_front_is_read_and_not_scored(pocket):
     material = SMALL.material(pocket)
-    in_front = world.sentences()[5]
-    after = SMALL.measure(pocket, material, lambda prompt: f"{in_front} {prompt}")
+    first, second = world.sentences()[5:7]
+    put = []
+
+    def wording(prompt):
+        """Another text in front of every other prompt, as in-context editing has it."""
+        put.append(prompt)
+        return f"{first if len(prompt) % 2 else second} {prompt}"
+
+    after = SMALL.measure(pocket, material, wording)
+    assert {fact.prompt for fact in material.facts} <= set(put)  # the subject is in its place
     assert len(after.nll) == len(material.before.nll)
     assert after.nll != material.before.nll and min(after.kl) > 0
     assert len(after.known) == len(material.before.known)
