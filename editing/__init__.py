@@ -3,7 +3,8 @@
 delta = ROME()(model, [rewrite])             # a WeightDelta; the model is untouched
 with applied(model, delta): ...              # edited here, bit for bit restored after
 audit(model, delta, case)                    # one edit, prompt by prompt
-evaluate(model, ROME(), cases)               # a method over many cases
+evaluate(model, ROME(), cases)               # a method over many cases; protocol=...
+compare_methods(model, {...}, cases)         # several on the same cases, tested in pairs
 sweep_layers(model, cases, range(8))         # which layer can be edited
 export_hf(model, delta, "out/")              # a checkpoint; export_peft, export_gguf
 diff(model, "out/")                          # two checkpoints as a delta
@@ -15,6 +16,7 @@ from functools import partial
 from editing.adapter import export_peft
 from editing.alphaedit import AlphaEdit
 from editing.audit import Audit, audit
+from editing.compare_methods import compare_methods
 from editing.delta import Dense, LowRank, WeightDelta, applied
 from editing.diff import diff
 from editing.effect import in_effect
@@ -26,6 +28,7 @@ from editing.gguf_file import export_gguf
 from editing.in_context import InContext, PromptEdit
 from editing.lora import LoRA
 from editing.memit import MEMIT
+from editing.method_comparison import MethodComparison
 from editing.neuron_editing import KnowledgeNeuronEditing
 from editing.pmet import PMET
 from editing.portability import implications, mirrored
@@ -72,6 +75,7 @@ __all__ = [
     "LayerSweep",
     "LoRA",
     "LowRank",
+    "MethodComparison",
     "Portability",
     "PromptEdit",
     "SideComparison",
@@ -81,6 +85,7 @@ __all__ = [
     "applied",
     "audit",
     "check_export",
+    "compare_methods",
     "diff",
     "evaluate",
     "export_gguf",

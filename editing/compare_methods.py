@@ -19,12 +19,14 @@ from typing import Any
 
 from editing.evaluate import evaluate, validate
 from editing.evaluation_result import Evaluation
-from editing.method_comparison import UNEDITED, MethodComparison, compared
+from editing.method_comparison import UNEDITED, MethodComparison
 from editing.method_report import report
+from editing.method_table import compared
 from editing.protocols import FAILURES, Editor, ProtocolName, require
 from editing.readings import GENERATED_TOKENS
 from editing.side_effects import SideEffects
 from editing.unedited import Unedited
+from labkit.chains import Chains
 from labkit.corpus import Progress, held_out
 from labkit.errors import InputError, SingularSystem
 from labkit.facts import Case
@@ -47,6 +49,7 @@ def compare_methods(
     n_tokens: int = GENERATED_TOKENS,
     held_out_texts: Sequence[str] | None = None,
     side_effects: SideEffects | None = None,
+    chains: Chains | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> MethodComparison:
@@ -62,6 +65,8 @@ def compare_methods(
         n_tokens: Length of free continuations; 0 leaves that reading out.
         held_out_texts: Text for perplexity; by default the model's (`labkit.corpus`).
         side_effects: What else to measure; None leaves it out.
+        chains: Facts from which to ask for what follows from each rewrite
+            (`labkit.chains.chains_of`); None leaves portability out.
         out: A folder for all that is found; one of the same comparison is gone on with.
         progress: Called before each edit and each reading.
 
@@ -85,6 +90,7 @@ def compare_methods(
         "cases_digest": _digest([to_record(case) for case in cases]),
         "texts_digest": _digest(list(texts)),
         "side_effects": None if side_effects is None else asdict(side_effects),
+        "portability": chains is not None,
     }
     described = {name: describe(method) for name, method in methods.items()}
     whole = _run(out, "", {**common, "methods": described}, model)
@@ -93,6 +99,7 @@ def compare_methods(
         texts=texts,
         n_tokens=n_tokens,
         side_effects=side_effects,
+        chains=chains,
         exclude=tuple(case.rewrite for case in cases),
         run=_run(out, UNEDITED, common, model),
     )

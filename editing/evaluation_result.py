@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float
 
 from editing.collapse import CollapseCurve
 from editing.comparison import SHARES, Comparison
+from editing.portability_result import Carried, Portability
 from editing.readings import METRICS, PIECE
 from editing.side_effects_result import SideComparison
 from labkit import stats
@@ -31,8 +33,10 @@ class Evaluation(Comparison):
     Attributes:
         records: One a case: `case_id`, `rewrite`, `before` and `after` (readings), `seconds`
             of the edit, `failed` (the error in words, or null), `edit` (numbers that the
-            method reports); in the single protocol also `nll_after` and `kl` (held-out text
-            under the edited model, means over pieces).
+            method reports), `portability` (null, or `before`, `after`, `control` and `n`: see
+            `editing.portability_result.Carried`); in the single protocol also `nll_after` and
+            `kl` (held-out text under the edited model, means over pieces) and, if measured,
+            `side_effects` (means by metric, `before` and `after`).
         protocol: "single", "batch" or "sequential".
         chunk: Rewrites a call of the sequential protocol.
         nll_before: Held-out text under the unedited model, nats per token, by piece.
@@ -153,6 +157,18 @@ class Evaluation(Comparison):
         """KL of the next token on held-out text, unedited to edited, in nats per token."""
         return measured(self.text_values("kl"), seed=self.seed)
 
+    @cached_property
+    def portability(self) -> Portability | None:
+        """What follows from the rewrites; None if it was not asked for."""
+        carried = tuple(
+            Carried(case_id=r["case_id"], **r["portability"])
+            for r in self.records
+            if r.get("portability")
+        )
+        if not carried:
+            return None
+        return Portability(cases=carried, method=self.method, model=self.model, seed=self.seed)
+
     def seconds(self) -> dict[str, float]:
         """Seconds an edit: median, low and high over cases (a call's divided among its cases)."""
         seconds = [record["seconds"] for record in self.records]
@@ -173,6 +189,8 @@ class Evaluation(Comparison):
             "fingerprint": self.fingerprint,
         }
         summary["perplexity"]["kl_to_unedited"] = self.kl.to_dict()
+        if self.portability is not None:
+            summary["portability"] = self.portability.to_frame().to_dict(orient="records")
         if self.side_effects is not None:
             summary["side_effects"] = self.side_effects.to_frame().to_dict(orient="records")
         if self.collapse is not None:

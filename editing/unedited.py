@@ -1,17 +1,21 @@
 """The unedited model's readings: taken once, and set beside those of every method."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from editing.effect import Edit, in_effect
-from editing.readings import GENERATED_TOKENS, Reading, essence, read
+from editing.portability import Implication, implications, measure, mirrored
+from editing.readings import GENERATED_TOKENS, Reading, essence, read, shares
 from editing.scoring import TextReading, read_text
 from editing.side_effects import Material, SideEffects
 from editing.side_effects_result import SideReadings
+from labkit.chains import Chains
 from labkit.facts import Case, Rewrite
 from labkit.metrics import kl_divergence
 from labkit.models import LabModel
@@ -27,6 +31,7 @@ class Unedited:
         texts: Held-out text.
         n_tokens: Length of free continuations; 0 leaves that reading out.
         side_effects: What else is measured; None leaves it out.
+        chains: Facts from which to ask for what follows from a rewrite; None leaves it out.
         exclude: The rewrites: no fact that side effects are measured on is about them.
         run: A run directory in which readings are kept, for other methods and for a killed
             run that goes on.
@@ -36,14 +41,15 @@ class Unedited:
     texts: tuple[str, ...]
     n_tokens: int = GENERATED_TOKENS
     side_effects: SideEffects | None = None
+    chains: Chains | None = None
     exclude: tuple[Rewrite, ...] = ()
     run: RunDirectory | None = None
-    _known: dict[str, Reading] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Take over what the run directory holds."""
         if self.run is not None:
-            self._known.update({r["case_id"]: r["reading"] for r in self.run.cases()})
+            self._known.update({record["case_id"]: record for record in self.run.cases()})
 
     @cached_property
     def text(self) -> TextReading:
@@ -64,15 +70,45 @@ class Unedited:
         with in_effect(self.model, edit) as wording:
             return self.side_effects.measure(self.model, self.material, wording)
 
-    def readings(self, cases: Sequence[Case]) -> list[Reading]:
-        """All readings of some cases, which are read together if one of them is not known yet."""
+    def records(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
+        """What this model says of some cases, as the records of an evaluation keep it.
+
+        The cases are read together if one of them is not known yet. Of each: `before`, its
+        readings, and `portability`, null where nothing that can be asked follows from it:
+        readings `before` and, asked for the truth, `control`, and `n` questions by metric.
+        """
         if not all(case.case_id in self._known for case in cases):
-            for case, reading in zip(cases, self.read(cases, None), strict=True):
+            asked = [self.asked(case) for case in cases]
+            truth = self._replies([mirrored(own) for own in asked], None)
+            said = zip(cases, self.read(cases, None), asked, self.carried(cases, None), truth,
+                       strict=True)  # fmt: skip
+            for case, before, own, carried, control in said:
+                counts = Counter(question.metric for question in own)
+                follows = {"before": carried, "control": control, "n": dict(counts)}
+                record = {
+                    "case_id": case.case_id,
+                    "before": before,
+                    "portability": follows if own else None,
+                }
                 if case.case_id not in self._known:
-                    self._known[case.case_id] = reading
+                    self._known[case.case_id] = record
                     if self.run is not None:
-                        self.run.append_case({"case_id": case.case_id, "reading": reading})
+                        self.run.append_case(record)
         return [self._known[case.case_id] for case in cases]
+
+    def asked(self, case: Case) -> list[Implication]:
+        """The questions about what follows from a case's rewrite."""
+        return [] if self.chains is None else implications(case.rewrite, self.chains)
+
+    def carried(self, cases: Sequence[Case], edit: Edit | None) -> list[Reading]:
+        """The shares of what follows that are said under an edit, by case."""
+        return self._replies([self.asked(case) for case in cases], edit)
+
+    def _replies(self, asked: Sequence[Sequence[Implication]], edit: Edit | None) -> list[Reading]:
+        together = [question for own in asked for question in own]
+        with in_effect(self.model, edit) as wording:
+            replies = iter(measure(self.model, together, n_tokens=self.n_tokens, wording=wording))
+        return [shares([next(replies) for _ in own]) for own in asked]
 
     def read(self, cases: Sequence[Case], edit: Edit | None) -> list[Reading]:
         """All readings of some cases under an edit, their drift from this model among them."""

@@ -90,6 +90,9 @@ def evaluate(
     side_effects: Annotated[
         bool, typer.Option(help="Also facts lost, minimal pairs, free text.")
     ] = False,
+    portability: Annotated[
+        bool, typer.Option(help="Also what follows from a rewrite, where our facts say.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Run directory; one of the same run is resumed.")
     ] = None,
@@ -98,6 +101,7 @@ def evaluate(
     from editing.compare_methods import check, compare_methods
     from editing.evaluate import evaluate as evaluate_
     from editing.side_effects import SideEffects
+    from labkit.chains import chains_of
     from labkit.records import read_cases
     from labkit.results import RunDirectory
 
@@ -116,6 +120,7 @@ def evaluate(
         "seed": options.seed,
         "n_tokens": tokens,
         "side_effects": effects,
+        "chains": chains_of(lab) if portability else None,
     }
     if methods is not None:
         with progress() as told:
@@ -134,6 +139,7 @@ def evaluate(
             "protocol": protocol,
             "chunk": chunk,
             "side_effects": effects,
+            "portability": portability,
         }
         run = RunDirectory.create(out, config, lab, resume=True)
     with progress() as told:

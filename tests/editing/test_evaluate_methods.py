@@ -14,9 +14,12 @@ from editing.delta import LowRank, WeightDelta
 from editing.evaluate import evaluate
 from editing.method_comparison import UNEDITED, MethodComparison
 from editing.paired_tests import holm, paired_tests
+from editing.portability_result import portability
 from editing.side_effects import SideEffects
+from labkit.chains import chains_of
 from labkit.errors import InputError, NonFiniteLoss, OutputError
 from labkit.facts import Rewrite
+from labkit.pocket import demo_case
 from labkit.stats import paired_difference
 
 TEXTS = ("the cat is in the house of the king", "in the sea")
@@ -128,6 +131,29 @@ def test_side_effects_are_of_the_final_state_or_of_every_edit(tiny, cases):
         assert kl["noise"].mean > 0
         assert kl["nothing"].mean == kl["nothing"].high == kl[UNEDITED].high == 0
         assert kl["noise"].n == (len(cases) if protocol == "single" else len(TEXTS))
+
+
+@pytest.mark.parametrize("protocol", ["single", "sequential"])
+def test_what_follows_is_asked_before_after_and_of_the_truth(pocket, protocol):
+    """As `editing.portability` asks it by itself, with the same edit in effect."""
+    case, chains = demo_case(), chains_of(pocket)
+    found = evaluate(
+        pocket, Noise(), [case], protocol=protocol, chains=chains, n_tokens=2, held_out_texts=TEXTS
+    )
+    edit = Noise()(pocket, [case.rewrite])
+    alone = portability(pocket, edit, [case.rewrite], chains=chains, n_tokens=2)
+    (ours,), (theirs,) = found.portability.cases, alone.cases
+    assert dataclasses.replace(ours, case_id="") == dataclasses.replace(theirs, case_id="")
+    table = compare(pocket, {"noise": Noise()}, [case], protocol=protocol, chains=chains)
+    metric = found.portability.metrics[0]
+    for method, state, named in (
+        ("noise", "after", metric),
+        (UNEDITED, "before", metric),
+        (UNEDITED, "control", f"{metric}, of the truth"),
+    ):
+        expected = alone.estimate(state, "success", metric)
+        assert table.estimate(method, "success", named) == expected
+    assert metric in set(table.tests["metric"])
 
 
 def test_a_comparison_comes_back_as_it_was_saved(tiny, cases, tmp_path):
