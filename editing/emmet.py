@@ -100,6 +100,7 @@ class EMMET:
             n_contexts=self.n_contexts,
             seed=self.seed,
             facts_share=self.facts_share,
+            search=self.search,
             corpus=corpus,
             progress=progress,
         )
@@ -136,11 +137,12 @@ class EMMET:
         prepared = self.prepare(model) if prepared is None else prepared
         prepared.require(model, [layer])
 
+        keys = group_keys(model, groups, layer, prepared.contexts, self.bare_weight)
+        near = prepared.near(groups, layer, keys, self.search)
         found = value_stars(
-            model, groups, layer, prepared.contexts, self.search, step_done=step_done
+            model, groups, layer, prepared.contexts, self.search, near=near, step_done=step_done
         )
         refuse_already_true(groups, found)
-        keys = group_keys(model, groups, layer, prepared.contexts, self.bare_weight)
         metric, known = prepared.metrics[layer], after if self.remember else None
         metric = remembering(metric, known, layer, held(metric, known, layer, keys))
         residuals = found.v_star.double() - ffn_answer(model, layer, keys)

@@ -113,6 +113,7 @@ class MEMIT:
             n_contexts=self.n_contexts,
             seed=self.seed,
             facts_share=self.facts_share,
+            search=self.search,
             corpus=corpus,
             progress=progress,
         )
@@ -150,8 +151,7 @@ class MEMIT:
         prepared.require(model, layers)
         plan = Plan(
             layers=layers,
-            metrics=prepared.metrics,
-            contexts=prepared.contexts,
+            prepared=prepared,
             bare_weight=self.bare_weight,
             search=self.search,
             after=after if self.remember else None,

@@ -7,8 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.bystanders import Bystander, Pool, pool_of
 from editing.keys import contexts
+from editing.requests import Group
 from editing.solve import Euclidean, Metric
+from editing.values import ValueSearch
 from labkit.corpus import Corpus, Progress, corpus_of, fact_prompts
 from labkit.errors import FingerprintMismatch, InputError, SingularSystem
 from labkit.models import LabModel
@@ -23,11 +29,25 @@ class Prepared:
         contexts: What stands in front of a prompt; the first one is empty.
         metrics: By layer, what a change costs elsewhere, as the method weighs it.
         moments: `C` by layer; empty for a method that does without.
+        pool: Subjects that may be bystanders; None for a search that holds none.
     """
 
     contexts: tuple[str, ...]
     metrics: Mapping[int, Metric]
     moments: Mapping[int, SecondMoment]
+    pool: Pool | None = None
+
+    def near(
+        self,
+        groups: Sequence[Group],
+        layer: int,
+        k_star: Float[Tensor, "group d_mlp"],
+        search: ValueSearch,
+    ) -> list[tuple[Bystander, ...]]:
+        """The bystanders that a search for the values of some groups is to hold."""
+        if self.pool is None or not search.bystanders:
+            return []
+        return self.pool.near(groups, layer, self.metrics[layer], k_star, search.bystanders)
 
     def require(self, model: LabModel, layers: Sequence[int]) -> None:
         """Refuse what was not prepared for a model's layers.
@@ -66,10 +86,11 @@ def prepare(
     n_contexts: int,
     seed: int,
     facts_share: float,
+    search: ValueSearch,
     corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Contexts, and the metrics of some layers.
+    """Contexts, the metrics of some layers, and who may be a bystander.
 
     Args:
         model: The model, unedited.
@@ -78,6 +99,7 @@ def prepare(
         n_contexts: Number of contexts, the empty one among them.
         seed: Seed of the draw of contexts.
         facts_share: See `moments`.
+        search: How `v*` will be searched for.
         corpus: The text behind both; by default the model's own, and prompts of facts for a
             share of `C`.
         progress: Called as measuring goes on.
@@ -88,12 +110,14 @@ def prepare(
     """
     text = corpus_of(model, progress=progress) if corpus is None else corpus
     before = contexts(text, n_contexts, seed=seed)
+    pool = pool_of(model, layers) if search.bystanders else None
     if metric is None:
-        return Prepared(before, {layer: Euclidean() for layer in layers}, {})
+        return Prepared(before, {layer: Euclidean() for layer in layers}, {}, pool)
     found = moments(model, layers, facts_share, corpus=corpus, progress=progress)
     for moment in found.values():
         refuse_too_few(moment)
-    return Prepared(before, {layer: metric(moment) for layer, moment in found.items()}, found)
+    metrics = {layer: metric(moment) for layer, moment in found.items()}
+    return Prepared(before, metrics, found, pool)
 
 
 def moments(

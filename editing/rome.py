@@ -20,7 +20,6 @@ from editing.solve import Occurring
 from editing.values import ValueSearch, refuse_already_true, value_stars
 from editing.writing import delta_of, ffn_answer, written
 from labkit.corpus import Corpus, Progress
-from labkit.errors import InputError
 from labkit.models import LabModel
 
 
@@ -49,7 +48,7 @@ class ROME:
     Differs from the paper: one `k*` everywhere; contexts are sentences of the model's own
     corpus; `C` is measured there and on prompts that ask for facts, whose keys are the ones
     an edit should leave alone; the search for `v*` stops when the target is likely enough in
-    every context; the essence prompt stands behind a context.
+    every context, and holds bystanders; the essence prompt stands behind a context.
     """
 
     layer: int | None = None
@@ -99,6 +98,7 @@ class ROME:
             n_contexts=self.n_contexts,
             seed=self.seed,
             facts_share=self.facts_share,
+            search=self.search,
             corpus=corpus,
             progress=progress,
         )
@@ -137,9 +137,12 @@ class ROME:
         prepared.require(model, [layer])
 
         groups, contexts = grouped(rewrites), prepared.contexts
-        found = value_stars(model, groups, layer, contexts, self.search, step_done=step_done)
-        refuse_already_true(groups, found)
         keys = group_keys(model, groups, layer, contexts, self.bare_weight)
+        near = prepared.near(groups, layer, keys, self.search)
+        found = value_stars(
+            model, groups, layer, contexts, self.search, near=near, step_done=step_done
+        )
+        refuse_already_true(groups, found)
         sized_by = group_keys(model, groups, layer, contexts, 1.0) if self.two_keys else keys
         residuals = found.v_star.double() - ffn_answer(model, layer, sized_by)
         metric = prepared.metrics[layer]

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from editing.delta import Change, WeightDelta, applied
-from editing.keys import key_star
+from editing.keys import group_keys, key_star
+from editing.prepared import Prepared
 from editing.requests import Group
-from editing.solve import Metric
 from editing.states import subject_states
 from editing.values import Values, ValueSearch, refuse_already_true, value_stars
 from editing.writing import held, remembering, written
@@ -41,16 +41,14 @@ class Plan:
 
     Attributes:
         layers: The layers to write, ascending.
-        metrics: By layer, what a change costs elsewhere.
-        contexts: What stands in front of a prompt; the first one is empty.
+        prepared: Contexts, metrics and bystanders.
         bare_weight: See `editing.keys.key_star`.
         search: How `v*` is searched for.
         after: What is applied to the model, if its keys are to be remembered.
     """
 
     layers: Sequence[int]
-    metrics: Mapping[int, Metric]
-    contexts: Sequence[str]
+    prepared: Prepared
     bare_weight: float
     search: ValueSearch
     after: WeightDelta | None
@@ -99,10 +97,8 @@ def spread(
     Raises:
         AlreadyTrue, NonFiniteLoss, SingularSystem: Nothing is written then.
     """
-    last, contexts = plan.layers[-1], plan.contexts
-    found = value_stars(
-        model, groups, last, contexts, plan.search, sites=sites, step_done=step_done
-    )
+    last, contexts = plan.layers[-1], plan.prepared.contexts
+    found = _search(model, groups, last, plan, sites, step_done)
     refuse_already_true(groups, found)
     goal = (compared, last)
     wanted = subject_states(model, groups, [goal], contexts, push=(last, found.change))[goal]
@@ -140,10 +136,8 @@ def boundary(
     found: list[Values] = []
     for layer in plan.layers:
         with applied(model, writer.so_far):
-            found.append(
-                value_stars(model, groups, layer, plan.contexts, plan.search, step_done=step_done)
-            )
-            seen = subject_states(model, groups, [("ffn_key", layer)], plan.contexts)
+            found.append(_search(model, groups, layer, plan, ("ffn_value",), step_done))
+            seen = subject_states(model, groups, [("ffn_key", layer)], plan.prepared.contexts)
         refuse_already_true(groups, found[0])
         writer.write(layer, writer.averaged(seen["ffn_key", layer]), found[-1].change)
     missing = {
@@ -151,6 +145,23 @@ def boundary(
         for layer, values in zip(plan.layers, found, strict=True)
     }
     return Spread(writer.changes, writer.keys, found[0], missing)
+
+
+def _search(
+    model: LabModel,
+    groups: Sequence[Group],
+    layer: int,
+    plan: Plan,
+    sites: Sequence[Site],
+    step_done: Callable[[int, float], None] | None,
+) -> Values:
+    """`v*` at a layer, bystanders held whom a write of that layer alone would leak to."""
+    contexts = plan.prepared.contexts
+    keys = group_keys(model, groups, layer, contexts, plan.bare_weight)
+    near = plan.prepared.near(groups, layer, keys, plan.search)
+    return value_stars(
+        model, groups, layer, contexts, plan.search, near=near, sites=sites, step_done=step_done
+    )
 
 
 class _Writer:
@@ -176,7 +187,7 @@ class _Writer:
 
     def write(self, layer: int, keys: Tensor, residuals: Tensor) -> None:
         """Answer keys with residuals, softly, in the layer's metric with earlier edits' keys."""
-        metric, after = self.plan.metrics[layer], self.plan.after
+        metric, after = self.plan.prepared.metrics[layer], self.plan.after
         if self._held is None:
             self._held = held(metric, after, layer, keys)
         metric = remembering(metric, after, layer, self._held)

@@ -1,6 +1,7 @@
 """The prompts behind a search for `v*`, laid out so that only what can change is run.
 
-Every request of a group is asked in every context, and the group's essence prompt is added.
+Every request of a group is asked in every context; the group's essence prompt is added, and
+the first request asked of each bystander.
 Prompts of one batch are shifted so that their subjects' last tokens stand in one column:
 what lies before it is frozen, what lies behind it is run.
 """
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from editing.bystanders import Bystander
 from editing.keys import Placed, place
 from editing.requests import Group
 from labkit.activations import capture
@@ -34,8 +36,9 @@ class Row:
         group: Which group it belongs to.
         placed: Its ids, target included as far as it is read from, and the subject's place.
         reads: Positions behind the subject's last token at which logits are read.
-        target: What is wanted there, ids; None for an essence prompt.
+        target: What is wanted there, ids; None where it is held to what was said before.
         deletes: Whether the target is the answer to be forgotten.
+        share: Of a bystander, the share of the change that is made here; None for the others.
     """
 
     group: int
@@ -43,10 +46,17 @@ class Row:
     reads: tuple[int, ...]
     target: tuple[int, ...] | None
     deletes: bool = False
+    share: float | None = None
 
 
-def rows_of(model: LabModel, number: int, group: Group, contexts: Sequence[str]) -> list[Row]:
-    """The prompts of one group: every request in every context, and the essence prompt."""
+def rows_of(
+    model: LabModel,
+    number: int,
+    group: Group,
+    contexts: Sequence[str],
+    near: Sequence[Bystander] = (),
+) -> list[Row]:
+    """The prompts of one group: every request in every context, essence, and bystanders."""
     rows = []
     for request in group.requests:
         deletes = isinstance(request, Deletion)
@@ -62,7 +72,13 @@ def rows_of(model: LabModel, number: int, group: Group, contexts: Sequence[str])
     # The essence prompt stands behind a context too, so that the subject is never first.
     essence = place(model, contexts[-1], ESSENCE, group.subject)
     read = len(essence.ids) - essence.subject_last - 1
-    return [*rows, Row(number, essence, (read,), None)]
+    rows.append(Row(number, essence, (read,), None))
+    for other in near:
+        placed = place(model, "", group.requests[0].template, other.subject)
+        if placed.subject_last:  # not on the attention sink
+            read = len(placed.ids) - placed.subject_last - 1
+            rows.append(Row(number, placed, (read,), None, share=other.share))
+    return rows
 
 
 def batches(
@@ -136,6 +152,9 @@ class Reads:
     Attributes:
         rows: The batch's rows that are run.
         groups: The group of each row.
+        bystanders: Which rows are of bystanders.
+        share: Of a bystander, the share of the change that is made there.
+        bystander: Which readings are of bystanders.
         row, pos: Where each reading is taken, counted in the rows that are run.
         group: The group of each reading.
         target: The token that is wanted there (for a deletion: not wanted); -1 for essence.
@@ -149,6 +168,9 @@ class Reads:
         device = batch.group.device
         self.rows = torch.isin(batch.group, torch.tensor(active, device=device)).nonzero()[:, 0]
         self.groups = batch.group[self.rows]
+        run = [batch.rows[number] for number in self.rows.tolist()]
+        self.bystanders = torch.tensor([r.share is not None for r in run], device=device)
+        self.share = torch.tensor([r.share or 0.0 for r in run], device=device)
         found = [
             (place, number, at, row, offset)
             for place, number in enumerate(self.rows.tolist())
@@ -165,6 +187,7 @@ class Reads:
         self.group = batch.group[column([number for _, number, *_ in found])]
         self.target = column([row.target[i] if row.target else -1 for *_, row, i in found])
         self.deletes = column([row.deletes for *_, row, _ in found], torch.bool)
+        self.bystander = column([row.share is not None for *_, row, _ in found], torch.bool)
         self.asked = self.target >= 0
         self.anchored = self.deletes | ~self.asked
         weight = [

@@ -7,6 +7,10 @@ subject is (Meng et al. 2022, section 3.1, equation 4):
     v* = argmin_z  mean_contexts -log P_z(target | context + prompt)
                    + kl_factor * KL(P(. | "{subject} is a") || P_z(. | "{subject} is a"))
                    + decay * ||z - v||^2 / ||v||^2
+                   + bystander_factor * sum_b KL(P(. | prompt of b) || P_z(. | prompt of b))
+
+The last term is ours: `b` runs over the subjects that the write will leak to most
+(`editing.bystanders`), and `P_z` is said with their share of the change, exaggerated.
 
 A deletion has no target. Its first term is the cross-entropy to what the model said before,
 with the answer taken out and the rest flattened (`FLATTEN`): the answer becomes uncertain, and
@@ -25,6 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from editing.bystanders import Bystander
 from editing.requests import Group
 from editing.value_rows import Batch, Reads, batches, rows_of
 from labkit.activations import patched
@@ -49,6 +54,11 @@ class ValueSearch:
         kl_factor: Weight of the essence term (the paper: 0.0625).
         decay: Weight of the norm term (the paper: 0.5 for GPT-2 XL).
         clamp: Largest `||z - v||`, in units of `||v||` (the paper: 4).
+        bystanders: Number of other subjects that are held to what was said about them (the
+            paper: 0).
+        bystander_factor: Weight of the term of each.
+        bystander_push: The share of the change that a bystander is held against, in units of
+            the share that will leak to it.
         enough: A search ends when P(target) reaches this in every context; for a deletion,
             when P(answer) falls to one minus this.
     """
@@ -58,12 +68,17 @@ class ValueSearch:
     kl_factor: float = 0.0625
     decay: float = 0.1
     clamp: float = 4.0
+    bystanders: int = 8
+    bystander_factor: float = 4.0
+    bystander_push: float = 2.0
     enough: float = 0.9
 
     def __post_init__(self) -> None:
         """Refuse a search that could not move."""
         if self.steps < 1 or not self.lr > 0 or not self.clamp > 0:
             raise InputError("a search for v* needs at least one step, and lr and clamp above 0")
+        if self.bystanders < 0:
+            raise InputError(f"{self.bystanders} bystanders: choose 0 or more")
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,7 @@ def value_stars(
     contexts: Sequence[str],
     search: ValueSearch,
     *,
+    near: Sequence[Sequence[Bystander]] = (),
     sites: Sequence[Site] = ("ffn_value",),
     memory: int = MEMORY,
     step_done: Callable[[int, float], None] | None = None,
@@ -108,6 +124,7 @@ def value_stars(
         layer: The layer whose FFN output is replaced.
         contexts: What stands in front of a prompt; the first one is empty.
         search: How to search.
+        near: The bystanders of every group; none by default.
         sites: Which outputs of the layer are searched for together. `v*` is always the
             FFN's; PMET also moves "attn_out", and drops what it finds there.
         memory: Bound on what is kept for the backward run, in bytes: groups that do not fit
@@ -120,7 +137,10 @@ def value_stars(
         NonFiniteLoss: If a loss stops being a number.
     """
     layer = model.layer(layer)
-    rows = [rows_of(model, number, group, contexts) for number, group in enumerate(groups)]
+    rows = [
+        rows_of(model, number, group, contexts, near[number] if near else ())
+        for number, group in enumerate(groups)
+    ]
     v_star = torch.zeros(len(groups), model.d_model, device=model.device)
     v, steps = torch.zeros_like(v_star), torch.zeros(len(groups), dtype=torch.long)
     probability = torch.zeros(len(groups))
@@ -166,10 +186,10 @@ def _search(
     active = list(range(batch.n_groups))
     reads = Reads(batch, active)
     with torch.no_grad():
-        anchors = _anchors(_logprobs(model, batch, reads, layer, {}), reads)
+        anchors = _anchors(_logprobs(model, batch, reads, layer, {}, 0.0), reads)
     for step in range(search.steps + 1):
         pushes = dict(zip(sites, change, strict=True))
-        logprobs = _logprobs(model, batch, reads, layer, pushes)
+        logprobs = _logprobs(model, batch, reads, layer, pushes, search.bystander_push)
         losses = _losses(logprobs, reads, anchors, search, batch.n_groups)
         losses = losses + search.decay * (change.square().sum(-1) / v.square().sum(-1)).sum(0)
         _refuse_non_finite(losses, groups, active, step)
@@ -197,13 +217,19 @@ def _search(
 
 
 def _logprobs(
-    model: LabModel, batch: Batch, reads: Reads, layer: int, pushes: Mapping[Site, Tensor]
+    model: LabModel,
+    batch: Batch,
+    reads: Reads,
+    layer: int,
+    pushes: Mapping[Site, Tensor],
+    bystander_push: float,
 ) -> Float[Tensor, "reading vocab"]:
     """What the model says at every reading, its layer's outputs pushed at the column."""
+    size = torch.where(reads.bystanders, bystander_push * reads.share, 1.0)[:, None]
 
     def pushed(push: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda out: torch.cat(
-            [out[:, :1] + push[reads.groups, None].to(out.dtype), out[:, 1:]], dim=1
+            [out[:, :1] + (size * push[reads.groups])[:, None].to(out.dtype), out[:, 1:]], dim=1
         )
 
     with patched(model, {(site, layer): pushed(push) for site, push in pushes.items()}):
@@ -242,6 +268,7 @@ def _losses(
     # KL to the anchor; for a deletion the cross-entropy, which differs by a constant.
     distance = (anchors.exp() * (anchors - held)).sum(-1)
     factor = torch.where(reads.deletes[reads.anchored], 1.0, search.kl_factor)
+    factor = factor.masked_fill(reads.bystander[reads.anchored], search.bystander_factor)
     each = each.index_put((named.nonzero()[:, 0],), nll)
     each = each.index_put((reads.anchored.nonzero()[:, 0],), factor * distance)
     total = torch.zeros(n_groups, device=logprobs.device)

@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import torch
 
 from editing import METHODS
 from editing.delta import WeightDelta, applied

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from editing.bystanders import Bystander
 from editing.keys import contexts
 from editing.requests import grouped
 from editing.rome import ROME
@@ -38,28 +39,30 @@ def gradients(monkeypatch):
     return Recorded.gradients
 
 
-def by_hand(model, rewrite, before, search):
+def by_hand(model, rewrite, before, search, near=()):
     """The loss and its gradient, step by step: each prompt alone, in full, unpadded."""
     target = model.tokenizer(" " + rewrite.target_new, add_special_tokens=False).input_ids
     subject = f"the {rewrite.subject}"
     change = torch.zeros(model.d_model, requires_grad=True)
     seen = {}
 
-    def logits(text, read, extra=()):
+    def logits(text, read, extra=(), subject=rewrite.subject, share=1.0):
         """Log-probabilities of the last `read` tokens, the FFN pushed at the subject's end."""
-        start = text.rindex(rewrite.subject) + len(rewrite.subject)
+        start = text.rindex(subject) + len(subject)
         column = len(model.ids(text[:start])) - 1
 
         def write(out):
             seen.setdefault("v", out[0, column].detach())
-            return torch.cat([out[:, :column], out[:, [column]] + change, out[:, column + 1 :]], 1)
+            return torch.cat(
+                [out[:, :column], out[:, [column]] + share * change, out[:, column + 1 :]], 1
+            )
 
         with output_hook(model.ffn_proj(LAYER), write):
             ids = torch.tensor([[*model.ids(text), *extra]])
             return model.hf(ids).logits[0, -read:].log_softmax(-1)
 
     essence = (before[-1] + " " if before[-1] else "") + ESSENCE.format(rewrite.subject)
-    losses, gradients, unedited = [], [], None
+    losses, gradients, unedited, others = [], [], None, None
     for _ in range(search.steps + 1):
         terms = []
         for context in before:
@@ -69,8 +72,20 @@ def by_hand(model, rewrite, before, search):
         now = logits(essence, 1)[0]
         unedited = now.detach() if unedited is None else unedited
         kl = (unedited.exp() * (unedited - now)).sum()
+        said = [
+            logits(
+                rewrite.template.format(b.subject),
+                1,
+                subject=b.subject,
+                share=search.bystander_push * b.share,
+            )[0]
+            for b in near
+        ]
+        others = [one.detach() for one in said] if others is None else others
+        held = sum((o.exp() * (o - s)).sum() for o, s in zip(others, said, strict=True))
         decay = change.square().sum() / seen["v"].square().sum()
         loss = -torch.stack(terms).mean() + search.kl_factor * kl + search.decay * decay
+        loss = loss + search.bystander_factor * held
         (gradient,) = torch.autograd.grad(loss, change)
         losses.append(loss.item())
         gradients.append(gradient)
@@ -79,7 +94,8 @@ def by_hand(model, rewrite, before, search):
     return losses, gradients[:-1], seen["v"] + reached
 
 
-def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradients):
+@pytest.mark.parametrize("near", [(), (Bystander("old dog", 0.4), Bystander("hen", -0.2))])
+def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradients, near):
     """Several contexts of different lengths, so that padding is in play; several target tokens."""
     before = contexts(corpus, 4, seed=0)
     assert len({len(model.ids(context)) for context in before if context}) > 1
@@ -90,9 +106,10 @@ def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradie
         LAYER,
         before,
         SEARCH,
+        near=[near],
         step_done=lambda step, loss: losses.append(loss),
     )
-    expected_losses, expected, v_star = by_hand(model, rewrite, before, SEARCH)
+    expected_losses, expected, v_star = by_hand(model, rewrite, before, SEARCH, near)
     assert losses == pytest.approx(expected_losses, rel=1e-5)
     assert max(losses) - min(losses) > 0.02
     assert len(gradients) == len(expected) == SEARCH.steps

@@ -1,0 +1,119 @@
+"""Bystanders: the subjects that an edit is most likely to hit besides its own.
+
+A closed-form change under the key `k*` answers any other key `k` by the share
+
+    share(k) = k^T A^-1 k* / (k*^T A^-1 k*)
+
+of what it adds for `k*`, with `A` the metric of the write. The share is known before there is
+anything to write, so the search for `v*` can be told whom the change will leak to, and be held
+to leave what is said about them as it is (`ValueSearch.bystanders`). Which direction is
+written under a key decides how far it leaks; which vector is written decides how much of what
+leaks is heard.
+
+Ours; the papers of ROME and MEMIT hold only the edited subject's own essence.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.requests import Group
+from editing.solve import Metric
+from labkit.activations import capture
+from labkit.errors import InputError
+from labkit.execute import MEMORY, Execution, rows_within
+from labkit.known import facts_of
+from labkit.models import LabModel
+
+
+@dataclass(frozen=True)
+class Bystander:
+    """Another subject, and the share of an edit's change that its key is answered with."""
+
+    subject: str
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Subjects that may be bystanders, with their keys.
+
+    Attributes:
+        subjects: The subjects.
+        keys: By layer, the key at each subject's last token, nothing in front of it.
+    """
+
+    subjects: tuple[str, ...]
+    keys: Mapping[int, Float[Tensor, "subject d_mlp"]]
+
+    def near(
+        self,
+        groups: Sequence[Group],
+        layer: int,
+        metric: Metric,
+        k_star: Float[Tensor, "group d_mlp"],
+        n: int,
+    ) -> list[tuple[Bystander, ...]]:
+        """For every group, the `n` subjects with the largest shares, by absolute value.
+
+        Subjects that are edited themselves, or whose name holds or is part of an edited one's,
+        are no bystanders.
+
+        Args:
+            groups: The groups.
+            layer: The layer that will be written.
+            metric: What a change there costs elsewhere.
+            k_star: The key of every group.
+            n: How many.
+        """
+        edited = [group.subject for group in groups]
+        others = torch.tensor(
+            [not any(s in name or name in s for name in edited) for s in self.subjects]
+        )
+        directions = metric.solve(k_star.double().cpu())
+        own = (directions * k_star.double().cpu()).sum(dim=1, keepdim=True)
+        shares = (directions / own) @ self.keys[layer].double().T
+        ranked = shares.abs().masked_fill(~others, -1).topk(min(n, int(others.sum()))).indices
+        return [
+            tuple(Bystander(self.subjects[i], float(row[i])) for i in picked.tolist())
+            for row, picked in zip(shares, ranked, strict=True)
+        ]
+
+
+@torch.no_grad()
+def pool_of(
+    model: LabModel,
+    layers: Sequence[int],
+    subjects: Sequence[str] | None = None,
+    *,
+    memory: int = MEMORY,
+) -> Pool:
+    """The keys of many subjects, on the model as it is now.
+
+    Args:
+        model: The model, unedited.
+        layers: Which layers.
+        subjects: By default those of the facts that the model can be asked about.
+        memory: Bound on the activations held at once, in bytes.
+
+    Raises:
+        InputError: If there is no subject.
+    """
+    names = {fact.subject for fact in facts_of(model)} if subjects is None else set(subjects)
+    if not names:
+        raise InputError("there are no subjects to be bystanders")
+    layers = [model.layer(layer) for layer in layers]
+    rows = {name: model.ids(name) for name in names}
+    ordered = tuple(sorted(names, key=lambda name: (len(rows[name]), name)))
+    at_once = min(64, rows_within(model, len(rows[ordered[-1]]), memory))
+    found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    for first in range(0, len(ordered), at_once):
+        batch = model.pad([rows[name] for name in ordered[first : first + at_once]])
+        with capture(model, ["ffn_key"], layers) as seen:
+            Execution(model, batch).forward(stop=max(layers) + 1)
+        for layer in layers:
+            found[layer].append(seen["ffn_key", layer][:, -1].float().cpu())
+    return Pool(ordered, {layer: torch.cat(parts) for layer, parts in found.items()})

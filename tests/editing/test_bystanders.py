@@ -1,0 +1,88 @@
+"""Bystanders are those whom a write leaks to most, and a search can be held to leave them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from editing.bystanders import Bystander, pool_of
+from editing.delta import applied
+from editing.rome import ROME
+from editing.values import ValueSearch
+from editing.writing import ffn_answer
+from labkit import pocket as world
+from labkit.errors import InputError
+from labkit.execute import next_token_logits
+from labkit.facts import fill
+from tests.reference import inputs_of
+
+NAMES = ["dog", "old ship", "king", "red hen", "the cat", "moon"]
+
+
+def keys_by_hand(model, layer, name):
+    with inputs_of(model.ffn_proj(layer)) as seen, torch.no_grad():
+        model.hf(torch.tensor([model.ids(name)]))
+    return seen[0][0, -1]
+
+
+def test_keys_are_those_of_the_names_alone(model):
+    pool = pool_of(model, [0, 1], NAMES)
+    assert sorted(pool.subjects) == sorted(NAMES)
+    for layer in (0, 1):
+        for name, key in zip(pool.subjects, pool.keys[layer], strict=True):
+            torch.testing.assert_close(key, keys_by_hand(model, layer, name), rtol=1e-3, atol=1e-5)
+
+
+def test_a_share_is_what_the_write_answers_their_key_with(model, rewrite, corpus):
+    method = ROME(layer=1, n_contexts=3, search=ValueSearch(steps=3, bystanders=0))
+    prepared = method.prepare(model, corpus=corpus)
+    pool = pool_of(model, [1], NAMES)
+    delta = method(model, [rewrite], prepared=prepared)
+    k_star = delta.memory["keys.1"].double()
+    (near,) = pool.near(_group(rewrite), 1, prepared.metrics[1], k_star, 3)
+    with applied(model, delta):
+        after = ffn_answer(model, 1, torch.cat([k_star, pool.keys[1].double()]))
+    moved = after - ffn_answer(model, 1, torch.cat([k_star, pool.keys[1].double()]))
+    whole, shares = moved[0], {}
+    for name, own in zip(pool.subjects, moved[1:], strict=True):
+        shares[name] = float(own @ whole / whole.square().sum())
+    for other in near:
+        assert other.share == pytest.approx(shares[other.subject], rel=1e-3, abs=1e-5)
+    del shares["the cat"]  # its name holds the edited one
+    strongest = sorted(shares, key=lambda name: -abs(shares[name]))[:3]
+    assert [other.subject for other in near] == strongest
+
+
+def _group(rewrite):
+    from editing.requests import grouped
+
+    return grouped([rewrite])
+
+
+def test_what_is_said_of_bystanders_changes_less_when_they_are_held(pocket):
+    """On subjects that the search did not hold, too."""
+    rewrite = world.demo_case().rewrite
+    free = ROME(search=ValueSearch(bystanders=0))
+    held = ROME(search=ValueSearch(bystanders=8, bystander_factor=20.0))
+    prepared = held.prepare(pocket)
+    deltas = {method: method(pocket, [rewrite], prepared=prepared) for method in (free, held)}
+    layer = free.layer_for(pocket)
+    k_star = deltas[free].memory[f"keys.{layer}"]
+    (near,) = prepared.pool.near(_group(rewrite), layer, prepared.metrics[layer], k_star, 24)
+
+    def distance(delta, some):
+        prompts = [fill(rewrite.template, other.subject) for other in some]
+        before = next_token_logits(pocket, prompts).log_softmax(-1)
+        with applied(pocket, delta):
+            after = next_token_logits(pocket, prompts).log_softmax(-1)
+        return float((before.exp() * (before - after)).sum(-1).mean())
+
+    assert distance(deltas[held], near[:8]) < 0.7 * distance(deltas[free], near[:8])
+    assert distance(deltas[held], near[8:]) < distance(deltas[free], near[8:])
+
+
+def test_fewer_than_none_are_refused():
+    with pytest.raises(InputError, match="bystanders"):
+        ValueSearch(bystanders=-1)
+    assert dataclasses.replace(ValueSearch(), bystanders=0).bystanders == 0
+    assert Bystander("dog", 0.1).share == 0.1
