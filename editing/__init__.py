@@ -26,6 +26,7 @@ from editing.export import export_hf
 from editing.fine_tuning import Ball, FineTuning
 from editing.gguf_file import export_gguf
 from editing.in_context import InContext, PromptEdit
+from editing.known_cases import known_cases
 from editing.lora import LoRA
 from editing.memit import MEMIT
 from editing.method_comparison import MethodComparison
@@ -33,6 +34,7 @@ from editing.neuron_editing import KnowledgeNeuronEditing
 from editing.pmet import PMET
 from editing.portability import implications, mirrored
 from editing.portability_result import Portability, portability
+from editing.presets import Preset, preset
 from editing.reopen import ExportCheck, check_export
 from editing.restore import undo_checkpoint
 from editing.rome import ROME
@@ -77,6 +79,7 @@ __all__ = [
     "LowRank",
     "MethodComparison",
     "Portability",
+    "Preset",
     "PromptEdit",
     "SideComparison",
     "SideEffects",
@@ -93,8 +96,10 @@ __all__ = [
     "export_peft",
     "implications",
     "in_effect",
+    "known_cases",
     "mirrored",
     "portability",
+    "preset",
     "sweep_layers",
     "truncated",
     "undo",
