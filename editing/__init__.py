@@ -35,6 +35,7 @@ from editing.pmet import PMET
 from editing.portability import implications, mirrored
 from editing.portability_result import Portability, portability
 from editing.presets import Preset, preset
+from editing.public_tasks import PublicTasks, public_tasks
 from editing.reopen import ExportCheck, check_export
 from editing.restore import undo_checkpoint
 from editing.rome import ROME
@@ -81,6 +82,7 @@ __all__ = [
     "Portability",
     "Preset",
     "PromptEdit",
+    "PublicTasks",
     "SideComparison",
     "SideEffects",
     "Undo",
@@ -100,6 +102,7 @@ __all__ = [
     "mirrored",
     "portability",
     "preset",
+    "public_tasks",
     "sweep_layers",
     "truncated",
     "undo",
