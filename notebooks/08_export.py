@@ -241,7 +241,7 @@ shutil.rmtree(place)
 # %% [markdown]
 # ## Conclusion
 #
-# What this notebook claims, as assertions: every export says the new object with the probability
+# What this notebook claims, as assertions: every export gives the new object the probability
 # that it has in memory (bfloat16 to within 0.05); the check notices an edit that is too faint
 # for its format; the edit is found again in the file, and taken back bit for bit.
 
@@ -249,7 +249,7 @@ shutil.rmtree(place)
 for name, check in checks.items():
     row = check.answers.iloc[0]
     assert abs(row["exported"] - row["edited"]) < (0.05 if name == "bfloat16" else 1e-3), name
-    assert row["exported"] > 0.5 > row["unedited"], name
+    assert row["exported"] > 10 * row["unedited"], name
 assert new.startswith(says)
 assert faint_check.weights["unmoved"].max() > 0.5 > checks["bfloat16"].weights["unmoved"].max()
 assert change.rank == 1 and off_by < 1e-4
