@@ -96,6 +96,11 @@ def test_statements_are_taken_apart(sentence, template, subject, object_):
     assert parse_statement(sentence) == (template, subject, object_)
 
 
+def test_a_sentence_without_an_object_is_taken_for_no_other():
+    with pytest.raises(InputError, match="no subject and object"):
+        parse_statement("The name of the country which Minsk is the capital of is .")
+
+
 def test_a_record_that_is_no_edit_is_listed(read):
     empty = {**EDIT, "edit": {"prompt": "The name of the father of Joe Biden is ."}}
     other = {**EDIT, "edit": {**EDIT["edit"], "original_fact": {"prompt": "Ann follows Bob."}}}

@@ -230,7 +230,7 @@ def test_only_tests_whose_conditions_the_model_meets_are_fair(pocket, tmp_path):
                  and f.object != known.object)  # fmt: skip
     tests = [
         {"test_queries": [query("x", name)], "test_condition": "OR",
-         "condition_queries": [query(known.prompt, name)]}
+         "condition_queries": [query(known.prompt, known.object), query(known.prompt, name)]}
         for name in (known.object, wrong)
     ]  # fmt: skip
     (tmp_path / "r.json").write_text(
