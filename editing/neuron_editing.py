@@ -29,14 +29,19 @@ from editing.keys import contexts
 from editing.readings import score
 from editing.requests import Request
 from editing.training import rewrites_only
+from labkit import stats
 from labkit.activations import capture
 from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import InputError
 from labkit.execute import Execution
 from labkit.facts import Fact, Rewrite
+from labkit.known import facts_of
 from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.models import LabModel
 from labkit.tokens import target_ids
+
+REFERENCE = 64
+"""Prompts of facts behind which the usual activations are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +50,15 @@ class KnowledgeNeuronEditing:
 
     Attributes:
         remove: Weight of the old object's unembedding, taken away (the paper: 1).
-        add: Weight of the new object's unembedding, put in (the paper: 8).
+        add: Weight of the new object's unembedding, put in (the paper: 8, which gated FFNs
+            with their larger activations do not survive).
         n_neurons: How many neurons are changed: those kept in the most contexts, and of these
             those of the largest attribution (the paper: about 4, by lowering the share of the
             prompts in which a neuron must be kept).
+        specific: A neuron is left alone unless its activation at the end of the prompt is this
+            many times as large as at the end of other facts' prompts, on average; where none
+            is, the one that comes closest is changed. 0 takes all. Without it SmolLM2-135M
+            loses 1 nat per token of running text, at 6 less than 0.01.
         n_contexts: Contexts in which a neuron is looked for, the empty one among them: a
             neuron may serve the wording and not the fact.
         locator: How neurons are found; its `shared` plays no part.
@@ -62,20 +72,26 @@ class KnowledgeNeuronEditing:
     the prompt behind contexts, not ten paraphrases from a data set, so that the paraphrases
     on which an edit is judged play no part in it; a neuron that speaks for the old object by
     a negative activation (there are such in gated FFNs) is changed with the opposite sign;
-    neurons shared by facts of a relation are not left out. Objects of several tokens go by
+    a neuron that serves facts of all kinds is told by its activations elsewhere, not by being a
+    knowledge neuron of more than a tenth of the relations. Objects of several tokens go by
     their first one.
     """
 
     remove: float = 1.0
-    add: float = 8.0
-    n_neurons: int = 5
-    n_contexts: int = 5
-    locator: KnowledgeNeurons = field(default_factory=KnowledgeNeurons)
+    add: float = 2.0
+    n_neurons: int = 10
+    specific: float = 6.0
+    n_contexts: int = 4
+    locator: KnowledgeNeurons = field(default_factory=lambda: KnowledgeNeurons(steps=8))
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
-        if self.n_neurons < 1 or self.n_contexts < 1 or min(self.remove, self.add) < 0:
+        if (
+            self.n_neurons < 1
+            or self.n_contexts < 1
+            or min(self.remove, self.add, self.specific) < 0
+        ):
             raise InputError(
                 "knowledge-neuron editing needs a neuron, a context, and weights of at least 0"
             )
@@ -90,23 +106,27 @@ class KnowledgeNeuronEditing:
 
     def prepare(
         self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
-    ) -> tuple[str, ...]:
-        """The contexts.
+    ) -> "Prepared":
+        """The contexts, and how active each neuron is behind prompts of other facts.
 
         Args:
             model: The model.
-            corpus: The text behind them; by default the model's own.
+            corpus: The text behind the contexts; by default the model's own.
             progress: Called as it is sampled.
         """
         text = corpus_of(model, progress=progress) if corpus is None else corpus
-        return contexts(text, self.n_contexts, seed=self.seed)
+        facts = facts_of(model)
+        draw = stats.generator(self.seed, "usual activations")
+        some = torch.randperm(len(facts), generator=draw)[:REFERENCE].tolist()
+        usual = activations(model, [facts[i].prompt for i in some]).abs().mean(dim=0)
+        return Prepared(contexts(text, self.n_contexts, seed=self.seed), usual)
 
     def __call__(
         self,
         model: LabModel,
         rewrites: Sequence[Request],
         *,
-        prepared: tuple[str, ...] | None = None,
+        prepared: "Prepared | None" = None,
         after: WeightDelta | None = None,
         step_done: Callable[[int, float], None] | None = None,
     ) -> WeightDelta:
@@ -129,7 +149,7 @@ class KnowledgeNeuronEditing:
         """
         asked = rewrites_only(rewrites, "knowledge-neuron editing")
         nll, _ = score(model, [(rewrite.prompt, rewrite.target_new) for rewrite in asked])
-        before = self.prepare(model) if prepared is None else prepared
+        prepared = self.prepare(model) if prepared is None else prepared
         values: dict[tuple[int, int], Tensor] = {}
         found = []
         for number, rewrite in enumerate(asked):
@@ -139,13 +159,15 @@ class KnowledgeNeuronEditing:
                     layer = round(share * model.n_layers)
                     step_done(number * model.n_layers + layer, float(nll[number]))
 
-            located = self._locate(model, rewrite, before, told)
-            neurons = self._chosen(located)
+            located = self._locate(model, rewrite, prepared.contexts, told)
+            (active,) = activations(model, [rewrite.prompt])
+            neurons = self._chosen(located, active, prepared.usual)
             if not neurons:
                 raise InputError(f"no neuron of {model.name} speaks for {rewrite.prompt!r}")
             found.append([list(neuron) for neuron in neurons])
-            for (layer, neuron), value in self._values(model, rewrite, located, neurons).items():
-                values[layer, neuron] = values.get((layer, neuron), 0) + value
+            towards = self._towards(model, rewrite, located)
+            for at in neurons:
+                values[at] = values.get(at, 0) + active[at].sign() * towards
         return WeightDelta(
             {
                 model.ffn_out_name(layer): _rows(model, layer, values)
@@ -176,32 +198,48 @@ class KnowledgeNeuronEditing:
         )
         return self.locator(model, fact, progress=progress)
 
-    def _chosen(self, located: KnowledgeNeuronsResult) -> list[tuple[int, int]]:
+    def _chosen(
+        self,
+        located: KnowledgeNeuronsResult,
+        active: Float[Tensor, "layer d_mlp"],
+        usual: Float[Tensor, "layer d_mlp"],
+    ) -> list[tuple[int, int]]:
         """Those kept in the most contexts, the larger mean attribution first where as many."""
         share, mean = located.share, located.attributions.mean(axis=0)
-        order = np.lexsort((-mean.ravel(), -share.ravel()))[: self.n_neurons]
-        layers, neurons = np.unravel_index(order, share.shape)
-        found = zip(layers.tolist(), neurons.tolist(), strict=True)
-        return [at for at in found if share[at] > 0]
+        ratio = np.where(share > 0, (active.abs() / usual.clamp(min=1e-12)).numpy(), 0.0)
+        kept = (share > 0) & (ratio >= min(self.specific, ratio.max()))
+        order = np.lexsort((-mean[kept], -share[kept]))[: self.n_neurons]
+        return [(int(layer), int(neuron)) for layer, neuron in np.argwhere(kept)[order]]
 
-    def _values(
-        self,
-        model: LabModel,
-        rewrite: Rewrite,
-        located: KnowledgeNeuronsResult,
-        neurons: Sequence[tuple[int, int]],
-    ) -> dict[tuple[int, int], Float[Tensor, " d_model"]]:
-        """By neuron, what is added to its value."""
+    def _towards(
+        self, model: LabModel, rewrite: Rewrite, located: KnowledgeNeuronsResult
+    ) -> Float[Tensor, " d_model"]:
+        """From the old object to the new one, in the residual stream, as weighed."""
         new = target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)[0]
-        unembed = model.unembed.weight.detach().float()
-        towards = self.add * unembed[new] - self.remove * unembed[located.answer_ids[0]]
-        layers = sorted({layer for layer, _ in neurons})
-        with torch.no_grad(), capture(model, ["ffn_key"], layers) as keys:
-            Execution(model, model.tokens([rewrite.prompt])).forward(stop=layers[-1] + 1)
-        return {
-            (layer, neuron): keys["ffn_key", layer][0, -1, neuron].sign().float() * towards
-            for layer, neuron in neurons
-        }
+        unembed = model.unembed.weight.detach().float().cpu()
+        return self.add * unembed[new] - self.remove * unembed[located.answer_ids[0]]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all edits of a model share.
+
+    Attributes:
+        contexts: What stands in front of a prompt; the first one is empty.
+        usual: Mean size of each neuron's activation at the end of prompts of other facts.
+    """
+
+    contexts: tuple[str, ...]
+    usual: Float[Tensor, "layer d_mlp"]
+
+
+@torch.no_grad()
+def activations(model: LabModel, prompts: Sequence[str]) -> Float[Tensor, "prompt layer d_mlp"]:
+    """Activations of all FFN neurons at the end of some prompts."""
+    with capture(model, ["ffn_key"]) as keys:
+        Execution(model, model.tokens(prompts)).forward()
+    ends = [keys["ffn_key", layer][:, -1] for layer in range(model.n_layers)]
+    return torch.stack(ends, dim=1).float().cpu()
 
 
 def _rows(model: LabModel, layer: int, values: dict[tuple[int, int], Tensor]) -> LowRank:
@@ -209,7 +247,7 @@ def _rows(model: LabModel, layer: int, values: dict[tuple[int, int], Tensor]) ->
     chosen = {neuron: value for (at, neuron), value in values.items() if at == layer}
     left = torch.zeros(model.d_mlp, len(chosen))
     left[list(chosen), range(len(chosen))] = 1.0
-    right = torch.stack(list(chosen.values())).cpu()
+    right = torch.stack(list(chosen.values()))
     if model.ffn_out_transposed(layer):
         left, right = right.T.contiguous(), left.T.contiguous()
     return LowRank(left, right)

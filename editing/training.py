@@ -51,10 +51,10 @@ class Training:
             within one round, 0..1.
     """
 
-    steps: int = 25
+    steps: int = 50
     lr: float = 5e-4
     batch: int = 32
-    enough: float = 0.9
+    enough: float = 0.97
 
     def __post_init__(self) -> None:
         """Refuse a training that could not move."""
