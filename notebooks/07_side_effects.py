@@ -1,0 +1,129 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What does a correction cost?
+#
+# **Question.** A model says something wrong. Fine-tuning corrects it, and so does an edit. What
+# follows from the correction, and what is lost for it?
+#
+# Claim C8 of the surveys: fine-tuning corrects facts at the price of forgetting others (Zhu et
+# al. 2020). Here fine-tuning, free and within a ball, LoRA, knowledge-neuron editing, ROME and a
+# sentence in front of the prompt make the same corrections, and are judged by the same readings.
+
+# %%
+import os
+
+import pandas as pd
+
+from editing import METHODS, ROME, SideEffects, applied, compare_methods, known_cases
+from labkit import Fact, Rewrite, load, predict
+from labkit.cases import demo_case_of
+from labkit.chains import chains_of
+from labkit.plots import use_in_notebooks
+
+# %%
+# Or "pocket", a folder in transformers' format, a hub id.
+MODEL = os.environ.get("LABKIT_MODEL", "smollm2-135m")
+N = int(os.environ.get("LABKIT_N", "6"))  # cases; the more, the narrower the intervals
+
+use_in_notebooks()
+model = load(MODEL)
+
+# %% [markdown]
+# ## 1. A fact that the model gets wrong
+#
+# SmolLM2 does not know what LeBron James plays. (The pocket model knows all of its world, so there
+# a right fact is made wrong instead.)
+#
+# **Prediction.** After a correction the model says the new answer behind a wording that it was
+# never corrected on.
+
+# %%
+asked = Fact.from_prompt("LeBron James plays the sport of", "LeBron James", "basketball")
+rewrite = Rewrite.from_fact(asked, "basketball")
+other = "LeBron James is famous for playing"
+if MODEL == "pocket":
+    rewrite, other = demo_case_of(model).rewrite, demo_case_of(model).paraphrases[0]
+delta = ROME()(model, [rewrite])
+before = [predict(model, prompt).title for prompt in (rewrite.prompt, other)]
+with applied(model, delta):
+    after = [predict(model, prompt).title for prompt in (rewrite.prompt, other)]
+pd.DataFrame({"before": before, "after": after})
+
+# %% [markdown]
+# ## 2. The same corrections by six methods
+#
+# Each case is edited alone, read, and undone. Beside the usual readings:
+#
+# - **what follows**: the consequences of the new fact, one and two steps away, other names of the
+#   subject, the reversed relation, the negated one. A mirrored question, whose answer should not
+#   have changed, is the control;
+# - **what is lost**: known facts of unrelated relations, minimal pairs of grammar, held-out text,
+#   the variety of free text.
+#
+# **Prediction (C8).** Fine-tuning without a bound reaches its targets and costs most elsewhere; the
+# ball buys back a part; ROME costs least of those that change weights.
+
+# %%
+cases = known_cases(model, N)
+names = ("rome", "ft", "ft_constrained", "lora", "kn", "in_context")
+found = compare_methods(
+    model,
+    {name: METHODS[name]() for name in names},
+    cases,
+    n_tokens=0,
+    side_effects=SideEffects.quick(),
+    chains=chains_of(model),
+)
+found.figure()
+
+# %%
+wide = found.wide()
+wide[[column for column in wide if "success" in column]]
+
+# %%
+found.metrics_figure()
+
+# %% [markdown]
+# ## 3. The bill
+#
+# Everything that is not about the edited facts. Intervals are over cases.
+
+# %%
+wide[[column for column in wide if "success" not in column and "argmax" not in column]].T
+
+# %% [markdown]
+# ## 4. Are the differences real?
+#
+# The same cases went through every method: paired permutation tests, corrected for their number
+# (Holm). With few cases hardly any difference survives that, which is a statement about the
+# number of cases and not about the methods.
+
+# %%
+tests = found.tests
+with_rome = tests[(tests["first"] == "rome") | (tests["second"] == "rome")]
+with_rome.sort_values("p_holm").head(12)
+
+# %% [markdown]
+# **Conclusion.** Whether C8 holds on this model stands in the rows of section 3: compare the facts
+# lost, and the nats per token, of `ft` with those of `rome`. What follows from a new fact mostly
+# does not follow for the edited model: an edit changes what is said behind prompts like its own.
+
+# %%
+reached = {name: found.estimate(name, "success", "efficacy") for name in found.methods}
+print({name: str(estimate) for name, estimate in reached.items()})
+assert reached["rome"].mean >= 0.8, "ROME did not make its own facts true"
+spared = found.estimate("rome", "success", "neighbourhood").mean
+unedited = found.estimate("unedited", "success", "neighbourhood").mean
+assert unedited - spared < 0.15, "ROME cost its neighbours too much"
