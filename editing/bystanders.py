@@ -29,6 +29,11 @@ from labkit.known import facts_of
 from labkit.models import LabModel
 
 
+ALIKE = 0.5
+"""Share from which on a subject is no bystander: what makes the edit true will be heard there,
+whatever is written, and a search that was held to prevent it would fail."""
+
+
 @dataclass(frozen=True)
 class Bystander:
     """Another subject, and the share of an edit's change that its key is answered with."""
@@ -59,8 +64,8 @@ class Pool:
     ) -> list[tuple[Bystander, ...]]:
         """For every group, the `n` subjects with the largest shares, by absolute value.
 
-        Subjects that are edited themselves, or whose name holds or is part of an edited one's,
-        are no bystanders.
+        Subjects that are edited themselves, whose name holds or is part of an edited one's, or
+        whose share is above `ALIKE`, are no bystanders.
 
         Args:
             groups: The groups.
@@ -76,10 +81,15 @@ class Pool:
         directions = metric.solve(k_star.double().cpu())
         own = (directions * k_star.double().cpu()).sum(dim=1, keepdim=True)
         shares = (directions / own) @ self.keys[layer].double().T
-        ranked = shares.abs().masked_fill(~others, -1).topk(min(n, int(others.sum()))).indices
+        sizes = shares.abs().masked_fill(~others | (shares.abs() > ALIKE), -1)
+        found = sizes.topk(min(n, len(self.subjects)))
         return [
-            tuple(Bystander(self.subjects[i], float(row[i])) for i in picked.tolist())
-            for row, picked in zip(shares, ranked, strict=True)
+            tuple(
+                Bystander(self.subjects[i], float(row[i]))
+                for i, size in zip(picked.tolist(), own_sizes.tolist(), strict=True)
+                if size >= 0
+            )
+            for row, picked, own_sizes in zip(shares, found.indices, found.values, strict=True)
         ]
 
 

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from editing.bystanders import Bystander
+from editing.bystanders import ALIKE, Bystander
 from editing.requests import Group
 from editing.value_rows import Batch, Reads, batches, rows_of
 from labkit.activations import patched
@@ -58,7 +58,7 @@ class ValueSearch:
             paper: 0).
         bystander_factor: Weight of the term of each.
         bystander_push: The share of the change that a bystander is held against, in units of
-            the share that will leak to it.
+            the share that will leak to it; `editing.bystanders.ALIKE` at most.
         enough: A search ends when P(target) reaches this in every context; for a deletion,
             when P(answer) falls to one minus this.
     """
@@ -225,7 +225,8 @@ def _logprobs(
     bystander_push: float,
 ) -> Float[Tensor, "reading vocab"]:
     """What the model says at every reading, its layer's outputs pushed at the column."""
-    size = torch.where(reads.bystanders, bystander_push * reads.share, 1.0)[:, None]
+    heard = (bystander_push * reads.share).clamp(-ALIKE, ALIKE)
+    size = torch.where(reads.bystanders, heard, 1.0)[:, None]
 
     def pushed(push: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda out: torch.cat(

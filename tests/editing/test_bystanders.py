@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from editing.bystanders import Bystander, pool_of
+from editing.bystanders import ALIKE, Bystander, pool_of
 from editing.delta import applied
 from editing.rome import ROME
 from editing.values import ValueSearch
@@ -49,6 +49,7 @@ def test_a_share_is_what_the_write_answers_their_key_with(model, rewrite, corpus
     for other in near:
         assert other.share == pytest.approx(shares[other.subject], rel=1e-3, abs=1e-5)
     del shares["the cat"]  # its name holds the edited one
+    shares = {name: share for name, share in shares.items() if abs(share) <= ALIKE}
     strongest = sorted(shares, key=lambda name: -abs(shares[name]))[:3]
     assert [other.subject for other in near] == strongest
 
