@@ -15,6 +15,7 @@ from editing.evaluate import evaluate
 from editing.method_comparison import UNEDITED, MethodComparison
 from editing.paired_tests import holm, paired_tests
 from editing.portability_result import portability
+from editing.readings import read
 from editing.side_effects import SideEffects
 from labkit.chains import chains_of
 from labkit.errors import InputError, NonFiniteLoss, OutputError
@@ -60,11 +61,15 @@ class Said:
         return dataclasses.replace(self, front=self.front + other.front)
 
 
+@dataclasses.dataclass(frozen=True)
 class Saying:
-    """An editor of prompts."""
+    """An editor of prompts; it puts its words, or the new fact, in front."""
+
+    front: str | None = "One finds "
 
     def __call__(self, model, rewrites, *, after=None):
-        return Said(base=model.fingerprint)
+        fact = f"{rewrites[0].prompt} {rewrites[0].target_new}. "
+        return Said(base=model.fingerprint, front=self.front or fact)
 
 
 @pytest.fixture
@@ -115,6 +120,8 @@ def test_a_text_edit_is_read_as_its_prompts_are(tiny, cases):
     model = tiny("llama")
     found = evaluate(model, Saying(), cases[:1], held_out_texts=TEXTS, n_tokens=2)
     (record,) = found.records
+    (expected,) = read(model, cases[:1], n_tokens=2, wording=lambda prompt: f"One finds {prompt}")
+    assert record["after"] | {"drift": None} == expected | {"drift": None} != record["before"]
     assert record["kl"] > 0 and record["nll_after"] != found.nll_before.mean()
     assert record["after"]["drift"]["essence"] > 0
     together = evaluate(model, Saying(), cases, protocol="sequential", held_out_texts=TEXTS)
@@ -133,18 +140,20 @@ def test_side_effects_are_of_the_final_state_or_of_every_edit(tiny, cases):
         assert kl["noise"].n == (len(cases) if protocol == "single" else len(TEXTS))
 
 
+@pytest.mark.parametrize("method", [Noise(), Saying(front=None)])
 @pytest.mark.parametrize("protocol", ["single", "sequential"])
-def test_what_follows_is_asked_before_after_and_of_the_truth(pocket, protocol):
+def test_what_follows_is_asked_before_after_and_of_the_truth(pocket, protocol, method):
     """As `editing.portability` asks it by itself, with the same edit in effect."""
     case, chains = demo_case(), chains_of(pocket)
     found = evaluate(
-        pocket, Noise(), [case], protocol=protocol, chains=chains, n_tokens=2, held_out_texts=TEXTS
+        pocket, method, [case], protocol=protocol, chains=chains, n_tokens=2, held_out_texts=TEXTS
     )
-    edit = Noise()(pocket, [case.rewrite])
+    edit = method(pocket, [case.rewrite])
     alone = portability(pocket, edit, [case.rewrite], chains=chains, n_tokens=2)
     (ours,), (theirs,) = found.portability.cases, alone.cases
+    assert ours.after != ours.before != ours.control
     assert dataclasses.replace(ours, case_id="") == dataclasses.replace(theirs, case_id="")
-    table = compare(pocket, {"noise": Noise()}, [case], protocol=protocol, chains=chains)
+    table = compare(pocket, {"noise": method}, [case], protocol=protocol, chains=chains)
     metric = found.portability.metrics[0]
     for method, state, named in (
         ("noise", "after", metric),
