@@ -21,7 +21,8 @@ kinds of consequence are asked for, each read three ways (`editing.readings`):
   reflex and not a fact says the new object here too.
 
 The control is the unedited model on the same questions *about the truth* (`mirrored`): wanted
-is what holds before the edit. Where the model cannot put two facts together, or says Paris
+is what holds before the edit (of a reversed question of many answers: "A famous landmark in
+Paris is the"). Where the model cannot put two facts together, or says Paris
 behind "is not located in the city of", its edited version is asked for more than it ever had.
 Portability is to be read against the control, not against 1.
 
@@ -39,10 +40,11 @@ References:
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from editing.effect import Wording, as_it_is
-from editing.readings import GENERATED_TOKENS, Answer, Question
+from editing.implication import Implication, Reply
+from editing.readings import GENERATED_TOKENS, Question
 from editing.scoring import generate, score
 from labkit.chains import Chains, Path
 from labkit.facts import Rewrite, fill
@@ -52,53 +54,6 @@ from labkit.tokens import target_ids
 METRICS = ("one-hop", "two-hop", "alias", "reversed", "negation")
 
 _DECLARATIVE = re.compile(r"^(The|In|On|At|A|An|To)\b(?!.*[?:;.])")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Implication(Question):
-    """A question about what follows from a rewrite.
-
-    Attributes:
-        accepted: Other names of the wanted object, which count as well.
-        rival_names: Other names of the rival.
-        denied: Whether the rival must not be said, rather than the wanted object said.
-    """
-
-    accepted: tuple[str, ...] = ()
-    rival_names: tuple[str, ...] = ()
-    denied: bool = False
-
-    @property
-    def right(self) -> tuple[str, ...]:
-        """The wanted object under all its names."""
-        return tuple(dict.fromkeys((self.wanted, *self.accepted)))
-
-    @property
-    def wrong(self) -> tuple[str, ...]:
-        """The rival under all its names; empty without one."""
-        return () if self.rival is None else tuple(dict.fromkeys((self.rival, *self.rival_names)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply(Answer):
-    """What a model says to an implication; of several names the likeliest counts.
-
-    Attributes:
-        question: The implication.
-        rival_argmax: Whether the rival is what the model says; None without one.
-    """
-
-    question: Implication
-    rival_argmax: bool | None
-
-    def passes(self, reading: str) -> bool | None:
-        """Whether it passes; behind a negation, accuracy and generation are of the rival."""
-        if reading == "accuracy" and self.question.denied:
-            return None if self.rival_argmax is None else not self.rival_argmax
-        if reading == "generation" and self.text is not None:
-            names = self.question.wrong if self.question.denied else self.question.right
-            return _says(self.text, names) is not self.question.denied
-        return super().passes(reading)
 
 
 def implications(rewrite: Rewrite, chains: Chains) -> list[Implication]:
@@ -123,17 +78,7 @@ def implications(rewrite: Rewrite, chains: Chains) -> list[Implication]:
 
 def mirrored(asked: Sequence[Implication]) -> list[Implication]:
     """The same questions about the truth, for the unedited model; those without a rival drop."""
-    return [
-        replace(
-            question,
-            wanted=question.rival,
-            accepted=question.rival_names,
-            rival=question.wanted,
-            rival_names=question.accepted,
-        )
-        for question in asked
-        if question.rival is not None
-    ]
+    return [_mirrored(question) for question in asked if question.rival is not None]
 
 
 def measure(
@@ -189,6 +134,22 @@ def require(model: LabModel, asked: Sequence[Implication]) -> None:
             target_ids(model.tokenizer, question.prompt, name)
 
 
+def _mirrored(question: Implication) -> Implication:
+    """The question about what holds before the edit."""
+    if question.truth is not None:
+        truth = question.truth
+        return Implication(
+            metric=truth.metric, prompt=truth.prompt, wanted=truth.wanted, rival=truth.rival
+        )
+    return replace(
+        question,
+        wanted=str(question.rival),
+        accepted=question.rival_names,
+        rival=question.wanted,
+        rival_names=question.accepted,
+    )
+
+
 def _hops(rewrite: Rewrite, chains: Chains) -> Iterator[Implication]:
     """Questions that the new and the old object answer differently."""
     if rewrite.target_true is None:
@@ -236,17 +197,28 @@ def _reversed(rewrite: Rewrite, chains: Chains) -> Iterator[Implication]:
     if words is None or words.reversed is None:
         return
     relation, new, true = str(rewrite.relation), rewrite.target_new, rewrite.target_true
-    holders = chains.subjects(relation, new)
+    subject = _folded(rewrite.subject)
+    of_new = [s for s in chains.subjects(relation, new) if _folded(s) != subject]
+    of_true = [s for s in chains.subjects(relation, true or "") if _folded(s) != subject]
+    truth = None
     if words.one_to_one:
-        rivals = holders
+        rivals = of_new
     else:
-        rivals = [s for s in chains.subjects(relation, true or "") if s not in holders]
-    rivals = [s for s in rivals if _folded(s) != _folded(rewrite.subject)]
+        rivals = [s for s in of_true if s not in of_new]
+        others = [s for s in of_new if s not in of_true]
+        if true is not None:
+            truth = Question(
+                metric="reversed",
+                prompt=fill(words.reversed, true),
+                wanted=rewrite.subject,
+                rival=others[0] if others else None,
+            )
     yield Implication(
         metric="reversed",
         prompt=fill(words.reversed, new),
         wanted=rewrite.subject,
         rival=rivals[0] if rivals else None,
+        truth=truth,
     )
 
 
@@ -277,14 +249,6 @@ def _named(template: str, name: str) -> str:
     article = re.search(r"\b(the|company|club) \{\}", template, flags=re.IGNORECASE)
     prompt = fill(template, name.removeprefix("the ") if article else name)
     return f"T{prompt[1:]}" if prompt.startswith("the ") else prompt
-
-
-def _says(text: str, names: Sequence[str]) -> bool:
-    """Whether a text has one of some names as words of its own."""
-    return any(
-        re.search(rf"(?<!\w){re.escape(name.strip())}(?!\w)", text, flags=re.IGNORECASE)
-        for name in names
-    )
 
 
 def _folded(name: str) -> str:

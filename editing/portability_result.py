@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from editing.effect import Edit, in_effect
-from editing.portability import METRICS, Implication, Reply, implications, measure, mirrored
+from editing.implication import Implication, Reply
+from editing.portability import METRICS, implications, measure, mirrored
 from editing.readings import GENERATED_TOKENS, READINGS, Reading, shares
 from labkit import stats
 from labkit.chains import Chains, chains_of

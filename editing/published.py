@@ -14,7 +14,7 @@ References:
 from collections.abc import Sequence
 from dataclasses import replace
 
-from editing.portability import Implication
+from editing.implication import Implication
 from editing.scoring import score
 from labkit.datasets import MultiHop
 from labkit.models import LabModel

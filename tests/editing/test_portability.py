@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from editing.delta import LowRank, WeightDelta
+from editing.implication import Implication, Reply
 from editing.portability import (
     METRICS,
-    Implication,
-    Reply,
     implications,
     measure,
     mirrored,
@@ -99,12 +98,16 @@ def test_a_rewrite_of_an_unknown_relation_has_a_negation_if_it_is_a_statement():
 
 
 def test_the_mirror_asks_for_the_truth():
-    for question, truth in zip(implications(EIFFEL, CHAINS), mirrored(implications(EIFFEL, CHAINS)),
-                               strict=True):  # fmt: skip
-        assert (truth.prompt, truth.right, truth.wrong) == (
-            question.prompt, question.wrong, question.right
-        )  # fmt: skip
-    alone = Implication(metric="reversed", prompt="x", wanted="y", rival=None)
+    asked = implications(EIFFEL, CHAINS)
+    for question, truth in zip(asked, mirrored(asked), strict=True):
+        if question.metric != "reversed":
+            assert (truth.prompt, truth.right, truth.wrong, truth.denied) == (
+                question.prompt, question.wrong, question.right, question.denied
+            )  # fmt: skip
+    (back,) = of(mirrored(asked), "reversed")
+    assert (back.prompt, back.wanted) == ("A famous landmark in Paris is the", "Eiffel Tower")
+    assert CHAINS.fact(["landmark_city"], back.rival).object == "Rome"
+    alone = Implication(metric="hop", prompt="x", wanted="y", rival=None)
     assert mirrored([alone]) == []
 
 
