@@ -63,7 +63,7 @@ class ValueSearch:
             when P(answer) falls to one minus this.
     """
 
-    steps: int = 25
+    steps: int = 40
     lr: float = 0.5
     kl_factor: float = 0.0625
     decay: float = 0.1
