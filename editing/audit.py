@@ -73,9 +73,9 @@ class Audit(Comparison):
 
         The essence drift is of one prompt, without an interval.
         """
-        if (reading, metric) == ("drift", "essence"):
+        if reading == "drift":
             drift = self.essence_drift if state == "after" else 0.0
-            return Estimate(drift, drift, drift, 1)
+            return Estimate(drift, drift, drift, 1) if metric == "essence" else None
         passed = [
             answer.passes(reading)
             for answer in getattr(self, state)

@@ -68,7 +68,7 @@ class Comparison(Result):
     def estimates(self) -> Iterator[tuple[str, str, dict[str, Estimate]]]:
         """Every reading and metric that was taken, with its estimates by shown state."""
         for reading in (*READINGS, "drift"):
-            for metric in (*SHARES, "fluency", "essence"):
+            for metric in ("essence",) if reading == "drift" else (*SHARES, "fluency"):
                 found = {
                     shown: estimate
                     for state, shown in STATES.items()

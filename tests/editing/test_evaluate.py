@@ -181,6 +181,8 @@ def test_the_table_the_frame_and_the_summary_say_the_same(known, case, random_de
     one = audit(known, random_delta(known), case, n_tokens=2, held_out_texts=TEXTS)
     for found in (one, evaluate(known, Marking(), three(case), held_out_texts=TEXTS)):
         metrics, frame = found.metrics(), found.to_frame()
+        assert set(metrics["drift"]) == {"essence"}
+        assert set(frame.reading) <= {"success", "argmax accuracy", "generation"}
         for row in found.table().itertuples():
             reading = row.reading.removeprefix("argmax ")
             assert metrics[reading][row.metric] == row.edited.to_dict()
