@@ -65,7 +65,7 @@ class AlphaEdit:
 
     layers: tuple[int, ...] | None = None
     spread: Literal["even", "boundary"] = "even"
-    threshold: float = 0.02
+    threshold: float = 0.1
     weight: float = 0.1
     n_contexts: int = 10
     bare_weight: float = 0.5
