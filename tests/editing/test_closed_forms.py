@@ -59,7 +59,7 @@ def test_a_deletion_goes_the_same_way(method, pocket):
     answer = pocket.tokenizer.convert_tokens_to_ids(known.target_true)
     before = full_logits(pocket, batch)[0, -1].softmax(-1)[answer]
     with applied(pocket, type(method)()(pocket, [gone])):
-        # Far from 0 for AlphaEdit: where facts are told, few directions are free of them.
+        # A soft method need not reach what its search found: AlphaEdit stays above a half.
         assert full_logits(pocket, batch)[0, -1].softmax(-1)[answer] < 0.75 * before
 
 
