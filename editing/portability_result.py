@@ -89,7 +89,8 @@ class Portability(Result):
     @property
     def title(self) -> str:
         """Method, model and number of cases, in one line."""
-        return f"Portability of {self.method} on {self.model}: {len(self.cases)} cases"
+        cases = "1 case" if len(self.cases) == 1 else f"{len(self.cases)} cases"
+        return f"Portability of {self.method} on {self.model}: {cases}"
 
     @property
     def metrics(self) -> tuple[str, ...]:
