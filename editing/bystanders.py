@@ -28,7 +28,6 @@ from labkit.execute import MEMORY, Execution, rows_within
 from labkit.known import facts_of
 from labkit.models import LabModel
 
-
 ALIKE = 0.5
 """Share from which on a subject is no bystander: what makes the edit true will be heard there,
 whatever is written, and a search that was held to prevent it would fail."""

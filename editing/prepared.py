@@ -159,24 +159,3 @@ def refuse_too_few(moment: SecondMoment) -> None:
             f"({moment.source}), too few for {len(moment.matrix)} neurons: give more text, ten "
             "tokens a neuron or so"
         )
-
-
-def refuse_fields(
-    *,
-    bare_weight: float,
-    facts_share: float,
-    weight: float = 1.0,
-    layers: Sequence[int] | None = None,
-) -> None:
-    """Refuse fields of a closed-form method that mean nothing.
-
-    Raises:
-        InputError: If one of them does.
-    """
-    for name, share in (("bare_weight", bare_weight), ("facts_share", facts_share)):
-        if not 0 <= share <= 1:
-            raise InputError(f"{name} {share} is a share: 0 to 1")
-    if not weight > 0:
-        raise InputError(f"weight {weight}: what is not edited needs a weight above 0")
-    if layers is not None and (not layers or list(layers) != sorted(set(layers))):
-        raise InputError(f"layers {list(layers)}: name them in ascending order, each once")

@@ -15,20 +15,21 @@ family that norms the FFN's output before adding it (Gemma 2) the missing part o
 is not the missing part of the FFN's output, so there the last layer lands near `z`, not on it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from editing.closed_form import Spreading
 from editing.delta import Change, WeightDelta, applied
 from editing.keys import group_keys, key_star
 from editing.prepared import Prepared
 from editing.requests import Group
 from editing.states import subject_states
 from editing.values import Values, ValueSearch, refuse_already_true, value_stars
-from editing.writing import held, remembering, written
+from editing.writing import Written, held, remembering, written
 from labkit.models import LabModel, Site
 
 Share = Literal["even", "sqrt"]
@@ -53,24 +54,22 @@ class Plan:
     search: ValueSearch
     after: WeightDelta | None
 
-
-@dataclass(frozen=True)
-class Spread:
-    """What was written.
-
-    Attributes:
-        changes: By layer, the change of its weight.
-        keys: By layer, the keys `[group d_mlp]` that it was made for.
-        found: The search for `v*` (the first of them, where there are several).
-        missing: By layer, mean over groups of how much was missing before it was written,
-            in units of what was missing at first; of `boundary`, the share of groups for
-            which anything was.
-    """
-
-    changes: Mapping[int, Change]
-    keys: Mapping[int, Tensor]
-    found: Values
-    missing: Mapping[int, float]
+    @classmethod
+    def of(
+        cls,
+        method: Spreading,
+        layers: Sequence[int],
+        prepared: Prepared,
+        after: WeightDelta | None,
+    ) -> "Plan":
+        """The plan of a method, by its fields."""
+        return cls(
+            layers=layers,
+            prepared=prepared,
+            bare_weight=method.bare_weight,
+            search=method.search,
+            after=after if method.remember else None,
+        )
 
 
 def spread(
@@ -82,7 +81,7 @@ def spread(
     compared: Site = "resid_post",
     sites: Sequence[Site] = ("ffn_value",),
     step_done: Callable[[int, float], None] | None = None,
-) -> Spread:
+) -> Written:
     """Write what is missing at the last layer, a share a layer.
 
     Args:
@@ -114,7 +113,7 @@ def spread(
         writer.write(layer, writer.averaged(seen["ffn_key", layer]), part)
     at_first = lengths[plan.layers[0]]
     missing = {layer: float((left / at_first).mean()) for layer, left in lengths.items()}
-    return Spread(writer.changes, writer.keys, found, missing)
+    return Written(writer.changes, writer.keys, found, missing)
 
 
 def boundary(
@@ -123,7 +122,7 @@ def boundary(
     plan: Plan,
     *,
     step_done: Callable[[int, float], None] | None = None,
-) -> Spread:
+) -> Written:
     """Write every layer of the plan (BLUE: the first and the last), each with its own search.
 
     A later layer's search runs on the model with the earlier ones written: it adds what is
@@ -144,7 +143,7 @@ def boundary(
         layer: float((values.steps > 0).double().mean())
         for layer, values in zip(plan.layers, found, strict=True)
     }
-    return Spread(writer.changes, writer.keys, found[0], missing)
+    return Written(writer.changes, writer.keys, found[0], missing)
 
 
 def _search(

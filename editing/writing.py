@@ -5,7 +5,7 @@ counts what its change does to them as a cost (`editing.solve.Remembering`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +26,25 @@ SUPERSEDED = 0.6
 On SmolLM2-135M, layers 1 to 6, keys of 40 subjects in two templates: above 0.57 for one
 subject (median 0.95), below 0.38 for two.
 """
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a closed-form method wrote.
+
+    Attributes:
+        changes: By layer, the change of its weight.
+        keys: By layer, the keys `[group d_mlp]` that it was made for.
+        found: The search for `v*` (the first of them, where there are several).
+        missing: Of methods that write several layers, mean over groups of how much was
+            missing before each was written, in units of what was missing at first; where
+            every layer has a search of its own, the share of groups that lacked anything.
+    """
+
+    changes: Mapping[int, Change]
+    keys: Mapping[int, Tensor]
+    found: Values
+    missing: Mapping[int, float] = field(default_factory=dict)
 
 
 def ffn_answer(
@@ -119,12 +138,9 @@ def delta_of(
     model: LabModel,
     requests: Sequence[Request],
     prepared: Prepared,
-    changes: Mapping[int, Change],
-    keys: Mapping[int, Tensor],
-    found: Values,
+    done: Written,
     *,
     after: WeightDelta | None,
-    **report: Any,
 ) -> WeightDelta:
     """The delta of a closed-form method.
 
@@ -133,17 +149,14 @@ def delta_of(
         model: The model.
         requests: What was asked for.
         prepared: What the method had prepared.
-        changes: By layer, what was written.
-        keys: By layer, for which keys.
-        found: The search for `v*`.
+        done: What was written.
         after: What is applied to the model, if anything is.
-        report: More for the provenance.
     """
-    distance = found.change.norm(dim=1) / found.v.norm(dim=1)
-    fields = asdict(method)
-    where = {"layers": list(changes)} if "layers" in fields else {"layer": next(iter(changes))}
+    distance = done.found.change.norm(dim=1) / done.found.v.norm(dim=1)
+    fields, layers = asdict(method), list(done.changes)
+    where = {"layers": layers} if "layers" in fields else {"layer": layers[0]}
     return WeightDelta(
-        {model.ffn_out_name(layer): made for layer, made in changes.items()},
+        {model.ffn_out_name(layer): made for layer, made in done.changes.items()},
         model.fingerprint,
         {
             "method": type(method).__name__,
@@ -152,11 +165,11 @@ def delta_of(
             "model": model.name,
             "labkit": labkit.__version__,
             **prepared.provenance(),
-            "search_steps": found.steps.tolist(),
-            "lowest_target_probability_in_search": found.probability.tolist(),
+            "search_steps": done.found.steps.tolist(),
+            "lowest_target_probability_in_search": done.found.probability.tolist(),
             "distance_in_norms": distance.tolist(),
-            **report,
+            **({"missing_before": dict(done.missing)} if done.missing else {}),
         },
         on_top_of=None if after is None else after.digest,
-        memory={memory_name(layer): rows.float().cpu() for layer, rows in keys.items()},
+        memory={memory_name(layer): rows.float().cpu() for layer, rows in done.keys.items()},
     )

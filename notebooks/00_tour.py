@@ -235,7 +235,7 @@ for name, found in audits.items():
 new_fact = replace(fact, object=new)
 with applied(model, delta):
     new_trace = CausalTrace()(model, new_fact)
-here = trace.subject_positions[-1], delta.provenance["layers"][0]
+here = trace.subject_positions[-1], delta.provenance["config"]["layer"]
 print(f"old object, unedited model: {trace.indirect_effect(*here)}")
 print(f"new object, edited model:   {new_trace.indirect_effect(*here)}")
 new_trace.figure()

@@ -50,7 +50,7 @@ from tests.reference import n_hooks
 REWRITE = Rewrite(subject="cat", template="the {} is in", target_new="Rome")
 DOG = dataclasses.replace(REWRITE, subject="dog")
 CASE = Case(case_id="a", rewrite=REWRITE, paraphrases=(), neighbours=())
-FAST = ROME(layer=1, n_contexts=2, search=ValueSearch(steps=3, bystanders=0))
+FAST = ROME(layer=1, n_contexts=2, search=ValueSearch(steps=3))
 TEXT = Corpus(documents=("The baker sees the farmer in the mill. " * 60,), source="one sentence")
 
 
@@ -227,10 +227,10 @@ WRONG = {
         r"0\.\.2",
     ),
     "weight that is no share": (lambda m, d: ROME(bare_weight=1.5), InputError, "0 to 1"),
-    "search without steps": (lambda m, d: ValueSearch(steps=0, bystanders=0), InputError, "step"),
+    "search without steps": (lambda m, d: ValueSearch(steps=0), InputError, "step"),
     "search without a step size": (lambda m, d: ValueSearch(lr=-0.5), InputError, "lr"),
     "search that runs away": (
-        lambda m, d: dataclasses.replace(FAST, search=ValueSearch(lr=float("inf"), bystanders=0))(
+        lambda m, d: dataclasses.replace(FAST, search=ValueSearch(lr=float("inf")))(
             m, [REWRITE], prepared=FAST.prepare(m, corpus=TEXT)
         ),
         NonFiniteLoss,

@@ -70,7 +70,7 @@ def test_v_star_is_the_lab_s_after_as_many_steps(llama, group):
 
 
 def test_the_same_key_and_value_give_the_same_rank_one_change(llama, group, corpus):
-    method = ROME(layer=LAYER, bare_weight=0.0, search=ValueSearch(steps=3, bystanders=0))
+    method = ROME(layer=LAYER, bare_weight=0.0, search=ValueSearch(steps=3))
     delta = method(llama, group.requests, prepared=method.prepare(llama, corpus=corpus))
     (ours,) = (found.dense().double() for found in delta.changes.values())
     k_star = group_keys(

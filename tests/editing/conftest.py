@@ -12,7 +12,7 @@ from editing.values import ValueSearch
 from labkit.facts import Case, Neighbour, Rewrite
 from labkit.locate import KnowledgeNeurons
 
-_BRIEF: dict[str, Any] = {"n_contexts": 3, "search": ValueSearch(steps=4, bystanders=0)}
+_BRIEF: dict[str, Any] = {"n_contexts": 3, "search": ValueSearch(steps=4)}
 
 FAST = {
     "rome": _BRIEF | {"layer": 1},

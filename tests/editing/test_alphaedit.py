@@ -15,7 +15,7 @@ from editing.values import ValueSearch, value_stars
 from labkit.errors import InputError
 from tests.reference import full_run, inputs_of
 
-SEARCH = ValueSearch(steps=4, bystanders=0)
+SEARCH = ValueSearch(steps=4)
 METHOD = AlphaEdit(layers=(1,), threshold=0.1, n_contexts=3, search=SEARCH)
 
 

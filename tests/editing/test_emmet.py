@@ -18,7 +18,7 @@ from labkit.facts import Rewrite
 from labkit.moments import RIDGE
 
 LAYER = 1
-METHOD = EMMET(layer=LAYER, n_contexts=3, search=ValueSearch(steps=4, bystanders=0))
+METHOD = EMMET(layer=LAYER, n_contexts=3, search=ValueSearch(steps=4))
 
 
 @pytest.fixture

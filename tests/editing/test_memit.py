@@ -16,7 +16,7 @@ from editing.values import ValueSearch, value_stars
 from labkit.moments import RIDGE
 from tests.reference import full_run
 
-SEARCH = ValueSearch(steps=4, bystanders=0)
+SEARCH = ValueSearch(steps=4)
 METHOD = MEMIT(layers=(0, 1), n_contexts=3, search=SEARCH)
 LIGHT = 1e-7
 """A weight of the rest at which rewrites are met all but exactly."""

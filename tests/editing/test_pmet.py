@@ -10,7 +10,7 @@ from editing.requests import grouped
 from editing.values import ValueSearch, value_stars
 from tests.reference import full_run, outputs_of
 
-SEARCH = ValueSearch(steps=4, bystanders=0)
+SEARCH = ValueSearch(steps=4)
 METHOD = PMET(layers=(0, 1), n_contexts=2, bare_weight=1.0, weight=1e-7, search=SEARCH)
 
 

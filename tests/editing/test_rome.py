@@ -16,7 +16,7 @@ from labkit.moments import RIDGE
 from tests.reference import inputs_of
 
 LAYER = 1
-METHOD = ROME(layer=LAYER, n_contexts=3, search=ValueSearch(steps=4, bystanders=0))
+METHOD = ROME(layer=LAYER, n_contexts=3, search=ValueSearch(steps=4))
 
 
 @dataclasses.dataclass

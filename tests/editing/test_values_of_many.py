@@ -99,7 +99,7 @@ def test_one_value_makes_every_request_about_a_subject_true(pocket):
     }
     asked = [Rewrite.from_fact(fact, objects[fact.relation]) for fact in facts]
     before = contexts(corpus_of(pocket), 3, seed=0)
-    found = value_stars(pocket, grouped(asked), 0, before, ValueSearch(steps=60, bystanders=0))
+    found = value_stars(pocket, grouped(asked), 0, before, ValueSearch(steps=60))
     assert found.v_star.shape[0] == 1 and found.probability[0] >= 0.9
 
 
@@ -140,7 +140,7 @@ def test_a_deletion_makes_the_answer_uncertain(pocket):
     )
     answer = pocket.tokenizer.convert_tokens_to_ids(known.target_true)
     before = contexts(corpus_of(pocket), 3, seed=0)
-    found = value_stars(pocket, grouped([request]), 0, before, ValueSearch(steps=60, bystanders=0))
+    found = value_stars(pocket, grouped([request]), 0, before, ValueSearch(steps=60))
     batch = pocket.tokens([request.prompt])
     last = pocket.span(request.prompt, request.subject).last
 
