@@ -40,11 +40,12 @@ class Ball:
     Attributes:
         norm: "inf", every entry alone, or "2", the whole matrix (Frobenius).
         radius: How far, in units of the weights (Meng et al. 2022: 5e-4 in the infinity norm
-            for GPT-2 XL, 5e-5 for GPT-J).
+            for GPT-2 XL, 5e-5 for GPT-J; SmolLM2-135M does not move within 5e-4, and goes up
+            to 1e-2 when free).
     """
 
     norm: Literal["inf", "2"] = "inf"
-    radius: float = 5e-4
+    radius: float = 5e-3
 
     def __post_init__(self) -> None:
         """Refuse a ball that is none."""

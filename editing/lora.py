@@ -40,7 +40,9 @@ class LoRA:
         rank: Rank of the change in each layer (the paper: 1 to 64, mostly 4 or 8).
         alpha: The change is scaled by `alpha / rank` (the paper: fixed at the first rank
             tried, since it acts as a learning rate).
-        training: How long and how fast (the paper: epochs over a training set, lr 2e-4).
+        training: How long and how fast (the paper: epochs over a training set, lr 2e-4). All
+            layers move at once: at lr 1e-3 SmolLM2-135M is done in 10 steps, and five of six
+            neighbours go with the rewrite.
         seed: Seed of the random factors, and of the order in which rewrites take turns.
 
     References:
@@ -54,7 +56,7 @@ class LoRA:
     layers: tuple[int, ...] | None = None
     rank: int = 4
     alpha: float = 8.0
-    training: Training = field(default_factory=lambda: Training(lr=5e-3))
+    training: Training = field(default_factory=lambda: Training(lr=5e-4, steps=100))
     seed: int = 0
 
     def __post_init__(self) -> None:
