@@ -260,7 +260,6 @@ def test_help_does_not_wait_for_the_library():
     code = """
 import sys, typer
 from labkit import cli
-from labkit.facts import Rewrite
 assert typer.main.get_command(cli.app).commands
 print(*{"torch", "transformers", "pandas", "scipy"} & set(sys.modules))
 """
