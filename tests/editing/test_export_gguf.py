@@ -1,6 +1,7 @@
 """The GGUF file is the base file, byte for byte, but for the edited tensors."""
 
 import errno
+import hashlib
 from pathlib import Path
 
 import gguf

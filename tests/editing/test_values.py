@@ -17,7 +17,9 @@ from labkit.errors import NonFiniteLoss
 from tests.reference import output_hook
 
 LAYER = 1
-SEARCH = ValueSearch(steps=3, lr=8.0, kl_factor=2.0, decay=0.01, clamp=1e3, enough=2.0)
+SEARCH = ValueSearch(
+    steps=3, lr=8.0, kl_factor=2.0, decay=0.01, clamp=1e3, bystander_push=1.2, enough=2.0
+)
 
 
 class Recorded(torch.optim.SGD):
