@@ -86,6 +86,7 @@ solved = prepared.metrics[layer].solve(k_star)
 w = (solved / (solved @ k_star[0]))[0]  # the edit will answer a key k by the share k · w
 keys_in_contexts = subject_keys(model, [rewrite], layer, prepared.contexts)[0].double()
 
+# %%
 prompts = {
     "paraphrase": case.paraphrases,
     "neighbour": [n.prompt for n in case.neighbours],
@@ -100,6 +101,8 @@ for kind, texts in prompts.items():
             model.hf(model.tokens([text]).ids)
         shares = seen["ffn_key", layer][0].double() @ w
         rows.append((kind, text, float(shares[shares.abs().argmax()])))
+
+# %%
 shares = pd.DataFrame(rows, columns=["asked as", "prompt", "share"])
 shares.groupby("asked as", sort=False)["share"].describe()[["count", "mean", "min", "max"]]
 
@@ -222,6 +225,8 @@ audits = {
     name: audit(model, variant(model, [rewrite]), replace(case, generation=()), n_tokens=0)
     for name, variant in variants.items()
 }
+
+# %%
 rows = {}
 for name, found_here in audits.items():
     rows[name] = {

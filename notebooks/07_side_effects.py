@@ -92,9 +92,6 @@ found.figure()
 wide = found.wide()
 wide[[column for column in wide if "success" in column]]
 
-# %%
-found.metrics_figure()
-
 # %% [markdown]
 # ## 3. The bill
 #
