@@ -26,6 +26,7 @@
 # %%
 import os
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -118,21 +119,12 @@ shares.groupby("asked as", sort=False)["share"].describe()[["count", "mean", "mi
 # subject for the same kind of thing. No weight changes in this search.
 
 # %%
-steps = []
-found = value_stars(
-    model,
-    groups,
-    layer,
-    prepared.contexts,
-    method.search,
-    step_done=lambda step, loss: steps.append((step, loss)),
-)
+found = value_stars(model, groups, layer, prepared.contexts, method.search)
 moved = float(found.change.norm() / found.v.norm())
 print(
     f"{int(found.steps[0])} steps; lowest P(target) over contexts {float(found.probability):.2f};"
 )
 print(f"v* lies {moved:.2f} lengths of v away from v")
-pd.DataFrame(steps, columns=["step", "loss"]).set_index("step").T
 
 # %% [markdown]
 # **Prediction.** Put into a run by hand, at that one position, the vector alone makes the
@@ -142,7 +134,8 @@ pd.DataFrame(steps, columns=["step", "loss"]).set_index("step").T
 span = model.span(rewrite.prompt, rewrite.subject, at=rewrite.subject_start)
 at_subject = torch.zeros(len(model.ids(rewrite.prompt)), 1)
 at_subject[span.last] = 1
-with patched(model, {("ffn_value", layer): lambda out: out + at_subject * found.change[0]}):
+pushed_there = partial(torch.add, at_subject * found.change[0])
+with patched(model, {("ffn_value", layer): pushed_there}):
     pushed = predict(model, rewrite.prompt)
 print("unedited:", predict(model, rewrite.prompt).title)
 pushed.figure()
