@@ -12,6 +12,7 @@ from labkit.plots.theme import (
     DIVERGING,
     HEIGHT,
     INK,
+    interval_bars,
     require_columns,
     themed,
     token_label,
@@ -145,13 +146,7 @@ def node_bars(frame: pd.DataFrame, *, answer: str, title: str, n_nodes: int = 15
             y=places,
             orientation="h",
             marker={"color": [COLOURS[1] if mean > 0 else COLOURS[0] for mean in rows["mean"]]},
-            error_x={
-                "array": rows["high"] - rows["mean"],
-                "arrayminus": rows["mean"] - rows["low"],
-                "color": INK,
-                "thickness": 1.5,
-                "width": 4,
-            },
+            error_x=interval_bars(rows, INK, thickness=1.5, width=4),
             customdata=rows[["low", "high", "pos"]].to_numpy(),
             hovertemplate=(
                 "%{x:.4f} [%{customdata[0]:.4f}, %{customdata[1]:.4f}], position %{customdata[2]}"

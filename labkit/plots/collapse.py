@@ -6,7 +6,7 @@ import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, translucent
+from labkit.plots.theme import COLOURS, INK, add_band, require_columns, text, themed
 
 TOGETHER = {"success": "efficacy", "argmax accuracy": "efficacy"}
 """Quantities that share a panel."""
@@ -49,18 +49,7 @@ def collapse_curves(
         place = panels.index(TOGETHER.get(quantity, quantity))
         where = {"row": place // 2 + 1, "col": place % 2 + 1}
         colour = COLOURS[number % len(COLOURS)]
-        figure.add_scatter(
-            x=pd.concat([rows["edits"], rows["edits"][::-1]]),
-            y=pd.concat([rows["high"], rows["low"][::-1]]),
-            fill="toself",
-            fillcolor=translucent(colour, 0.22),
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=quantity,
-            **where,
-        )
+        add_band(figure, rows["edits"], rows["low"], rows["high"], colour, group=quantity, **where)
         figure.add_scatter(
             x=rows["edits"],
             y=rows["mean"],

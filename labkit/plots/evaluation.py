@@ -10,6 +10,7 @@ from labkit.plots.theme import (
     COLOURS,
     HEIGHT,
     INK,
+    interval_bars,
     require_columns,
     text,
     themed,
@@ -118,13 +119,7 @@ def metrics_bars(
                     "color": translucent(colour, 0.4),
                     "line": {"color": colour, "width": 1.5},
                 },
-                error_y={
-                    "array": rows["high"] - rows["mean"],
-                    "arrayminus": rows["mean"] - rows["low"],
-                    "color": colour,
-                    "thickness": 2,
-                    "width": 5,
-                },
+                error_y=interval_bars(rows, colour),
                 customdata=list(zip(rows["low"], rows["high"], n, strict=True)),
                 hovertemplate=(
                     f"{text(state)} %{{x}}: %{{y:.3f}} [%{{customdata[0]:.3f}}, "

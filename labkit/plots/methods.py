@@ -5,7 +5,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from labkit.errors import InputError
-from labkit.plots.theme import COLOURS, INK, require_columns, text, themed
+from labkit.plots.theme import COLOURS, INK, interval_bars, require_columns, text, themed
 
 SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "star")
 SHARES = ("score", "efficacy", "paraphrase", "neighbourhood", "attribute", "distractor")
@@ -39,12 +39,11 @@ def reach_and_spare(
     if not set(methods) - {unedited}:
         raise InputError("no method has success on paraphrases and on neighbours")
     for number, name in enumerate(name for name in methods if name != unedited):
-        x, y = (rows.loc[(name, metric)] for metric in ("paraphrase", "neighbourhood"))
+        x, y = (rows.loc[[(name, metric)]] for metric in ("paraphrase", "neighbourhood"))
         colour = COLOURS[number % len(COLOURS)]
-        bars = {"color": colour, "thickness": 1.5, "width": 4}
         figure.add_scatter(
-            x=[x["mean"]],
-            y=[y["mean"]],
+            x=x["mean"],
+            y=y["mean"],
             name=text(name),
             mode="markers",
             marker={
@@ -52,19 +51,14 @@ def reach_and_spare(
                 "size": 11,
                 "symbol": SYMBOLS[number // len(COLOURS) % len(SYMBOLS)],
             },
-            error_x={
-                **bars,
-                "array": [x["high"] - x["mean"]],
-                "arrayminus": [x["mean"] - x["low"]],
-            },
-            error_y={
-                **bars,
-                "array": [y["high"] - y["mean"]],
-                "arrayminus": [y["mean"] - y["low"]],
-            },
+            error_x=interval_bars(x, colour, thickness=1.5, width=4),
+            error_y=interval_bars(y, colour, thickness=1.5, width=4),
+            customdata=[[*x[["low", "high"]].iloc[0], *y[["low", "high"]].iloc[0]]],
             hovertemplate=(
-                f"{text(name)}<br>paraphrase %{{x:.3f}} [{x['low']:.3f}, {x['high']:.3f}]<br>"
-                f"neighbourhood %{{y:.3f}} [{y['low']:.3f}, {y['high']:.3f}]<extra></extra>"
+                f"{text(name)}<br>"
+                "paraphrase %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
+                "neighbourhood %{y:.3f} [%{customdata[2]:.3f}, %{customdata[3]:.3f}]"
+                "<extra></extra>"
             ),
         )
     if unedited in methods:
@@ -120,13 +114,7 @@ def method_intervals(frame: pd.DataFrame, *, title: str = "Methods") -> go.Figur
                 showlegend=place == 0,
                 mode="markers",
                 marker={"color": colour, "size": 7},
-                error_x={
-                    "array": own["high"] - own["mean"],
-                    "arrayminus": own["mean"] - own["low"],
-                    "color": colour,
-                    "thickness": 2,
-                    "width": 0,
-                },
+                error_x=interval_bars(own, colour, width=0),
                 customdata=list(zip(own["method"].map(text), own["low"], own["high"], strict=True)),
                 hovertemplate=(
                     f"%{{customdata[0]}}, {text(metric)}, {text(reading)}: %{{x:.3f}} "

@@ -8,6 +8,7 @@ from labkit.plots.theme import (
     COLOURS,
     HEIGHT,
     INK,
+    interval_bars,
     layer_axis,
     require_columns,
     text,
@@ -49,17 +50,10 @@ def neurons_by_layer(
         rows = frame[frame["knowledge"] == passed]
         if rows.empty:
             continue
-        bars = {
-            "array": rows["high"] - rows["mean"],
-            "arrayminus": rows["mean"] - rows["low"],
-            "color": colour,
-            "thickness": 1.5,
-            "width": 3,
-        }
         figure.add_scatter(
             x=rows["layer"],
             y=rows["mean"],
-            error_y=bars if passed else None,
+            error_y=interval_bars(rows, colour, thickness=1.5, width=3) if passed else None,
             name=name,
             mode="markers",
             marker={"color": colour, "symbol": symbol, "size": size},
@@ -107,13 +101,7 @@ def neuron_test_bars(frame: pd.DataFrame, *, title: str = "Switching neurons") -
                 "color": [translucent(colours[group], 0.4) for group in rows["group"]],
                 "line": {"color": [colours[group] for group in rows["group"]], "width": 1.5},
             },
-            error_y={
-                "array": rows["high"] - rows["mean"],
-                "arrayminus": rows["mean"] - rows["low"],
-                "color": INK,
-                "thickness": 2,
-                "width": 5,
-            },
+            error_y=interval_bars(rows, INK),
             customdata=rows[["low", "high", "n", "unit", "kept"]].to_numpy(),
             hovertemplate=(
                 "%{x}: %{y:+.1%} [%{customdata[0]:+.1%}, %{customdata[1]:+.1%}], "

@@ -4,7 +4,15 @@ import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, translucent
+from labkit.plots.theme import (
+    COLOURS,
+    INK,
+    interval_bars,
+    require_columns,
+    text,
+    themed,
+    translucent,
+)
 
 _ROW = 32  # pixels of a metric's row
 _AXIS = 64  # and of the ticks and the title below a panel
@@ -40,13 +48,7 @@ def change_intervals(frame: pd.DataFrame, *, title: str = "Side effects") -> go.
             y=[text(metric) for metric in rows["metric"]],
             mode="markers",
             marker={"color": COLOURS[1], "size": 9},
-            error_x={
-                "array": rows["high"] - rows["change"],
-                "arrayminus": rows["change"] - rows["low"],
-                "color": COLOURS[1],
-                "thickness": 2,
-                "width": 5,
-            },
+            error_x=interval_bars(rows, COLOURS[1], centre="change"),
             customdata=rows[["low", "high", "unedited", "edited", "n", "unit"]].to_numpy(),
             hovertemplate=(
                 "%{y}: %{x:+.4f} [%{customdata[0]:+.4f}, %{customdata[1]:+.4f}]<br>"
@@ -96,13 +98,7 @@ def phenomena_bars(frame: pd.DataFrame, *, title: str = "Minimal pairs") -> go.F
             orientation="h",
             name=text(state),
             marker={"color": translucent(colour, 0.4), "line": {"color": colour, "width": 1.5}},
-            error_x={
-                "array": rows["high"] - rows["share"],
-                "arrayminus": rows["share"] - rows["low"],
-                "color": colour,
-                "thickness": 2,
-                "width": 4,
-            },
+            error_x=interval_bars(rows, colour, centre="share", width=4),
             customdata=rows[["low", "high", "n"]].to_numpy(),
             hovertemplate=(
                 "%{y}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], "

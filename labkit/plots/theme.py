@@ -160,9 +160,35 @@ def translucent(colour: str, alpha: float) -> str:
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
+def interval_bars(
+    rows: pd.DataFrame,
+    colour: str,
+    *,
+    centre: str = "mean",
+    thickness: float = 2,
+    width: float = 5,
+) -> dict[str, Any]:
+    """Error bars of intervals: plotly's `error_x` or `error_y`.
+
+    Args:
+        rows: One row a point, its interval in `low` and `high`.
+        colour: Of the bars.
+        centre: The column that the point is drawn at.
+        thickness: Of the bars' lines, in pixels.
+        width: Of the lines across their ends, in pixels.
+    """
+    return {
+        "array": rows["high"] - rows[centre],
+        "arrayminus": rows[centre] - rows["low"],
+        "color": colour,
+        "thickness": thickness,
+        "width": width,
+    }
+
+
 def add_band(
     figure: go.Figure,
-    layers: pd.Series,
+    x: pd.Series,
     low: pd.Series,
     high: pd.Series,
     colour: str,
@@ -171,11 +197,11 @@ def add_band(
     group: str | None = None,
     **where: Any,
 ) -> None:
-    """Fill what lies between two curves over the layers.
+    """Fill what lies between two curves.
 
     Args:
         figure: Changed in place.
-        layers: The layers, in order.
+        x: What both are drawn over, in order: layers, numbers of edits.
         low: The lower curve.
         high: The upper curve.
         colour: Of the band, before its opacity.
@@ -184,7 +210,7 @@ def add_band(
         **where: `row` and `col` of the panel, where there are several.
     """
     figure.add_scatter(
-        x=pd.concat([layers, layers[::-1]]),
+        x=pd.concat([x, x[::-1]]),
         y=pd.concat([high, low[::-1]]),
         fill="toself",
         fillcolor=translucent(colour, alpha),
