@@ -18,12 +18,13 @@ jaxtyping.install_import_hook(
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 
+import sys
 from functools import cache
 
 import pytest
 import torch
 
-from labkit import registry
+from labkit import cli, registry
 from labkit.corpus import Corpus
 from labkit.models import fingerprint, load
 from labkit.random_models import FAMILIES
@@ -104,6 +105,23 @@ def own_cache(_cache_folder, monkeypatch):
     """A cache folder of the session's own, in the place of the user's."""
     monkeypatch.setenv("LABKIT_CACHE", str(_cache_folder))
     return _cache_folder
+
+
+@pytest.fixture
+def labkit(monkeypatch, capsys):
+    """Run a command line; returns exit status, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["labkit", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status or 0, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

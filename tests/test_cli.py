@@ -23,23 +23,6 @@ PROMPT = demo_case().rewrite.prompt
 SUBJECT = demo_case().rewrite.subject
 
 
-@pytest.fixture
-def labkit(monkeypatch, capsys):
-    """Run a command line; returns exit status, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["labkit", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code
-        captured = capsys.readouterr()
-        return status or 0, captured.out, captured.err
-
-    return run
-
-
 def two_cases():
     """The demo's case, and one about another subject."""
     new = demo_case().rewrite.target_new

@@ -1,12 +1,10 @@
 """`labkit sweep`: what it shows, where it writes, what it refuses."""
 
 import json
-import sys
 
 import pytest
 
 from editing.presets import preset
-from labkit import cli
 from labkit.cli.sweep import layer_range
 from labkit.errors import InputError
 from labkit.models import load
@@ -17,22 +15,11 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 @pytest.fixture
-def labkit(monkeypatch, capsys, tmp_path, own_cache):
-    """Run a command line in a folder of its own; exit status, output and errors."""
+def labkit(labkit, monkeypatch, tmp_path, own_cache):
+    """The command line, in a folder of its own that holds one case."""
     monkeypatch.chdir(tmp_path)
     write_jsonl("cases.jsonl", [demo_case()])
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["labkit", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code
-        captured = capsys.readouterr()
-        return status or 0, captured.out, captured.err
-
-    return run
+    return labkit
 
 
 def test_the_preset_is_written_shown_and_resumed(labkit, tmp_path, monkeypatch):

@@ -2,36 +2,17 @@
 
 import dataclasses
 import json
-import sys
 
 import pytest
 import torch
 
 from editing.change import Dense
 from editing.delta import WeightDelta
-from labkit import cli
 from labkit.models import load
 from labkit.pocket import demo_case
 from labkit.stats import generator
 
 pytestmark = pytest.mark.usefixtures("unchecked")
-
-
-@pytest.fixture
-def labkit(monkeypatch, capsys):
-    """Run a command line; returns exit status, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["labkit", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code
-        captured = capsys.readouterr()
-        return status or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
