@@ -56,6 +56,7 @@ lint: $(STAMP)
 bench: install
 	$(OFFLINE) $(BIN)/python -m tests.benchmarks.core
 	$(OFFLINE) $(BIN)/python -m tests.benchmarks.locate
+	$(OFFLINE) $(BIN)/python -m tests.benchmarks.editing
 
 constraints: $(STAMP)
 	{ grep '^#' constraints.txt; \
