@@ -19,11 +19,11 @@ from jaxtyping import Float
 from editing.evaluate import evaluate
 from editing.keys import contexts
 from editing.known_cases import known_cases
-from editing.prepared import moments
 from editing.presets import SPREAD, Preset, write_preset
 from editing.rome import ROME
 from editing.screening import screen
-from labkit.corpus import Progress, corpus_of
+from editing.unedited import Unedited
+from labkit.corpus import Progress, corpus_of, held_out
 from labkit.errors import InputError
 from labkit.facts import Case
 from labkit.models import LabModel
@@ -201,7 +201,6 @@ def sweep_layers(
         cases = known_cases(model, CASES, seed=seed, progress=_part(progress, 0.0, 0.05))
     if not cases:
         raise InputError("a sweep needs at least one case")
-    share = float(getattr(method, "facts_share", 0.0))
     text = corpus_of(model, progress=_part(progress, 0.05, 0.05))
     found = screen(
         model,
@@ -209,20 +208,21 @@ def sweep_layers(
         screened,
         contexts(text, getattr(method, "n_contexts", 1), seed=seed),
         bare_weight=getattr(method, "bare_weight", 0.0),
-        facts_share=share,
+        facts_share=getattr(method, "facts_share", 0.0),
         seed=seed,
         progress=_part(progress, 0.1, 0.25),
     )
     candidates = _widest(found, screened, n_candidates)
-    # One pass for all candidates; each edit then finds its own in the cache.
-    moments(model, candidates, share)
+    unedited = Unedited(model=model, texts=tuple(held_out(model)), n_tokens=0)
     frames = [found.assign(state=SCREENING, reading=SCREENING)]
     for number, layer in enumerate(candidates):
         size = 0.65 / len(candidates)
         told = _part(progress, 0.35 + number * size, size, f"layer {layer}, ")
         editor = at_layer(method, layer)
         place = None if run is None else _run(run, model, editor, layer, cases)
-        read = evaluate(model, editor, cases, n_tokens=0, seed=seed, run=place, progress=told)
+        read = evaluate(
+            model, editor, cases, unedited=unedited, seed=seed, run=place, progress=told
+        )
         frames.append(read.to_frame().assign(layer=layer))
     sweep = LayerSweep(
         table=pd.concat(frames, ignore_index=True),
