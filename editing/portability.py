@@ -46,7 +46,7 @@ from editing.effect import Wording, as_it_is
 from editing.implication import Implication, Reply
 from editing.readings import GENERATED_TOKENS, Question
 from editing.scoring import generate, score
-from labkit.chains import Chains, Path
+from labkit.chains import Chains, Path, folded
 from labkit.facts import Rewrite, fill
 from labkit.models import LabModel
 from labkit.tokens import target_ids
@@ -158,7 +158,7 @@ def _hops(rewrite: Rewrite, chains: Chains) -> Iterator[Implication]:
         {path.prompt: path for path in chains.onward(rewrite.relation, rewrite.subject, object_)}
         for object_ in (rewrite.target_new, rewrite.target_true)
     )
-    taken = {_folded(n) for n in (rewrite.subject, rewrite.target_new, rewrite.target_true)}
+    taken = {folded(n) for n in (rewrite.subject, rewrite.target_new, rewrite.target_true)}
     for prompt, path in new.items():
         other = old.get(prompt)
         if other is None or not _decides(path, other, taken):
@@ -175,8 +175,8 @@ def _hops(rewrite: Rewrite, chains: Chains) -> Iterator[Implication]:
 
 def _decides(path: Path, other: Path, taken: set[str]) -> bool:
     """Whether two chains end in different places, and neither comes back to where it began."""
-    passed = [_folded(str(fact.object)) for fact in (*path.facts, *other.facts)]
-    ends = ({_folded(name) for name in end.answer.answers} for end in (path, other))
+    passed = [folded(str(fact.object)) for fact in (*path.facts, *other.facts)]
+    ends = ({folded(name) for name in end.answer.answers} for end in (path, other))
     return taken.isdisjoint(passed) and next(ends).isdisjoint(next(ends))
 
 
@@ -197,9 +197,9 @@ def _reversed(rewrite: Rewrite, chains: Chains) -> Iterator[Implication]:
     if words is None or words.reversed is None:
         return
     relation, new, true = str(rewrite.relation), rewrite.target_new, rewrite.target_true
-    subject = _folded(rewrite.subject)
-    of_new = [s for s in chains.subjects(relation, new) if _folded(s) != subject]
-    of_true = [s for s in chains.subjects(relation, true or "") if _folded(s) != subject]
+    subject = folded(rewrite.subject)
+    of_new = [s for s in chains.subjects(relation, new) if folded(s) != subject]
+    of_true = [s for s in chains.subjects(relation, true or "") if folded(s) != subject]
     truth = None
     if words.one_to_one:
         rivals = of_new
@@ -249,7 +249,3 @@ def _named(template: str, name: str) -> str:
     article = re.search(r"\b(the|company|club) \{\}", template, flags=re.IGNORECASE)
     prompt = fill(template, name.removeprefix("the ") if article else name)
     return f"T{prompt[1:]}" if prompt.startswith("the ") else prompt
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold().removeprefix("the ")

@@ -15,6 +15,7 @@ by hand.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -81,15 +82,14 @@ class Chains:
     wordings: tuple[Wordings, ...]
     names: Mapping[tuple[str, str], tuple[str, ...]]
 
-    def __post_init__(self) -> None:
-        """Index the facts by relation and subject."""
-        index = {(str(f.relation), _folded(f.subject)): f for f in reversed(self.facts)}
-        object.__setattr__(self, "_index", index)
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], Fact]:
+        """The facts by relation and subject, the first of several."""
+        return {(str(f.relation), folded(f.subject)): f for f in reversed(self.facts)}
 
     def fact(self, relations: Iterable[str], subject: str) -> Fact | None:
         """The fact about a subject in the first of some relations that has one."""
-        index: dict[tuple[str, str], Fact] = vars(self)["_index"]
-        found = (index.get((relation, _folded(subject))) for relation in relations)
+        found = (self._index.get((relation, folded(subject))) for relation in relations)
         return next((fact for fact in found if fact is not None), None)
 
     def wording(self, relation: str | None) -> Wordings | None:
@@ -197,7 +197,7 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
     return (json.loads(line) for line in text.splitlines())
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """A name without what its place in a sentence does to it."""
     return name.strip().casefold().removeprefix("the ")
 
