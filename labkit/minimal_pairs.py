@@ -36,7 +36,7 @@ from labkit.grammar import PHENOMENA
 from labkit.metrics import log_prob
 from labkit.models import LabModel
 from labkit.stats import numpy_generator
-from labkit.tokens import TokenBatch, pad_id, pad_left, text_ids
+from labkit.tokens import pad_id, text_ids
 
 POSITIONS_AT_ONCE = 512
 """Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
@@ -129,7 +129,7 @@ def sentence_log_probs(
     # All but the last token of what stands in front is run once, for all sentences.
     head = None
     if len(front) > 1:
-        head = freeze(model, _padded(model, [front[:-1]]), length=len(front) - 1)
+        head = freeze(model, model.pad([front[:-1]]), length=len(front) - 1)
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
     values = torch.zeros(len(ids), dtype=torch.float64)
     while order:
@@ -138,9 +138,7 @@ def sentence_log_probs(
         numbers, order = order[-at_once:], order[:-at_once]
         # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
         fill = pad_id(model.tokenizer)
-        batch = _padded(
-            model, [[*front, *ids[n], *[fill] * (longest - len(ids[n]))] for n in numbers]
-        )
+        batch = model.pad([[*front, *ids[n], *[fill] * (longest - len(ids[n]))] for n in numbers])
         resid = Execution(model, batch, head).forward()[:, :-1]
         scored = log_prob(read_logits(model, resid), batch.ids[:, len(front) :]).cpu()
         for row, number in enumerate(numbers):
@@ -170,11 +168,6 @@ def spells(model: LabModel, pair: MinimalPair) -> bool:
         unknown not in text_ids(model.tokenizer, sentence, prepend_bos=False)
         for sentence in (pair.good, pair.bad)
     )
-
-
-def _padded(model: LabModel, rows: Sequence[Sequence[int]]) -> TokenBatch:
-    """Ids as a batch on the model's device."""
-    return pad_left(rows, pad_id=pad_id(model.tokenizer), device=model.device)
 
 
 def _drawn(phenomenon: str, n: int, seed: int) -> list[MinimalPair]:
