@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from editing.comparison import NAMES
 from editing.effect import Edit, in_effect
 from editing.implication import Implication, Reply
 from editing.portability import METRICS, implications, measure, mirrored
@@ -27,8 +28,6 @@ STATES = {
     "control": "unedited, asked for the truth",
 }
 """By state, what it is called in tables and figures."""
-
-NAMES = {"success": "success", "accuracy": "argmax accuracy", "generation": "generation"}
 
 
 @dataclass(frozen=True, kw_only=True)
