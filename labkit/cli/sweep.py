@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Seed, command, out_console, progress
+from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
 from labkit.cli.editing import EditorOptions
 from labkit.errors import InputError
 
@@ -118,8 +118,5 @@ EDITED = ("efficacy", "paraphrase", "neighbourhood", "score")
 
 def _cell(rows: Any, layer: int, metric: str) -> str:
     """One number with its interval, or nothing."""
-    row = rows[(rows["layer"] == layer) & (rows["metric"] == metric)]
-    if row.empty:
-        return ""
-    mean, low, high = (float(row.iloc[0][part]) for part in ("mean", "low", "high"))
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    found = rows[(rows["layer"] == layer) & (rows["metric"] == metric)]
+    return next((short(row) for row in found.itertuples()), "")
