@@ -29,6 +29,9 @@ DEPTH = 6
 SPREAD = 3
 """Number of layers of a preset for methods that edit several (the paper of MEMIT: 5 or 6)."""
 
+SHIPPED = ("smollm2-135m", "pocket")
+"""Short names of the models whose presets ship with the package."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -74,19 +77,14 @@ def preset(model: LabModel, method: str = "rome") -> Preset:
             raise MalformedRecord(
                 f"the preset {own} is damaged ({error!r}): remove it, or sweep again"
             ) from error
+    elif model.name in SHIPPED:
+        shipped = resources.files("editing") / "presets" / f"{model.name}.json"
+        found = _of(json.loads(shipped.read_text(encoding="utf-8")), method)
     else:
-        shipped = resources.files("editing") / "presets" / f"{Path(model.name).name}.json"
-        if model.name in SHIPPED and shipped.is_file():
-            found = _of(json.loads(shipped.read_text(encoding="utf-8")), method)
-        else:
-            found = guess(model)
+        found = guess(model)
     for layer in (found.layer, *found.layers):
         model.layer(layer)
     return found
-
-
-SHIPPED = ("smollm2-135m", "pocket")
-"""Short names of the models whose presets ship with the package."""
 
 
 def guess(model: LabModel) -> Preset:
