@@ -28,6 +28,7 @@ from editing.delta import applied
 from editing.keys import contexts, group_keys
 from editing.known_cases import known_cases
 from editing.memit import MEMIT
+from editing.prepared import moments
 from editing.presets import preset
 from editing.readings import METRICS, ask, shares
 from editing.requests import grouped
@@ -76,8 +77,6 @@ def row(job, theirs, ours, promised, note):
 
 def second_moment(model, layer, facts_share):
     """The `C` that an edit uses, float64 with its ridge: for the textbook to invert."""
-    from editing.prepared import moments
-
     matrix = moments(model, [layer], facts_share)[layer].matrix
     return matrix + RIDGE * matrix.diagonal().mean() * torch.eye(len(matrix))
 
@@ -161,7 +160,7 @@ def rome_parts(model, method, prepared, cases, layer):
     """Where an edit's time goes, against the arithmetic that it cannot do without."""
     seconds = {"keys": [], "search": [], "solve": []}
     steps, needed, done = [], [], []
-    moment = second_moments_of(prepared, layer)
+    moment = prepared.moments[layer]
     for case in cases:
         groups = grouped([case.rewrite])
         k_star, spent = timed(
@@ -185,11 +184,6 @@ def rome_parts(model, method, prepared, cases, layer):
         f"{sum(done):.2f} TFLOP; that arithmetic ran at {rate:.3f} TFLOP/s, a matrix product as "
         f"large as the batch's runs at {peak:.3f} |"
     )
-
-
-def second_moments_of(prepared, layer):
-    """The second moment in what an editor prepared."""
-    return prepared.moments[layer] if hasattr(prepared, "moments") else prepared.moment
 
 
 def unavoidable(model, case, layer, n_contexts, n_steps):
