@@ -216,8 +216,8 @@ class KnowledgeNeuronEditing:
     ) -> Float[Tensor, " d_model"]:
         """From the old object to the new one, in the residual stream, as weighed."""
         new = target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)[0]
-        unembed = model.unembed.weight.detach().float().cpu()
-        return self.add * unembed[new] - self.remove * unembed[located.answer_ids[0]]
+        rows = model.unembed.weight.detach()[[new, located.answer_ids[0]]].float().cpu()
+        return self.add * rows[0] - self.remove * rows[1]
 
 
 @dataclass(frozen=True, eq=False)
