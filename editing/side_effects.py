@@ -176,17 +176,12 @@ class SideEffects:
             notes.append(
                 f"{len(facts)} unrelated facts, not {self.n_facts}: {model.name} knows no more"
             )
-        drawn = (
-            pairs
-            if pairs is not None
-            else minimal_pairs(self.n_pairs, seed=self.seed)
-            if self.n_pairs
-            else []
-        )
-        spelt = tuple(pair for pair in drawn if spells(model, pair))
-        if len(spelt) < len(drawn):
+        if pairs is None:
+            pairs = minimal_pairs(self.n_pairs, seed=self.seed) if self.n_pairs else []
+        spelt = tuple(pair for pair in pairs if spells(model, pair))
+        if len(spelt) < len(pairs):
             notes.append(
-                f"{len(drawn) - len(spelt)} of {len(drawn)} minimal pairs are left out: "
+                f"{len(pairs) - len(spelt)} of {len(pairs)} minimal pairs are left out: "
                 f"the vocabulary of {model.name} does not have their words"
             )
         openings = (POCKET_OPENINGS if model.name == "pocket" else OPENINGS)[: self.n_openings]
