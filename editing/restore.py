@@ -50,7 +50,8 @@ def undo_checkpoint(
 
     Raises:
         MissingFile, MalformedRecord: If the folder is no export, or was changed since.
-        InputError: If it is an adapter or a GGUF file, or does not contain the edit.
+        InputError: If it is an adapter or a GGUF file, does not contain the edit, or
+            a truncation has since mixed it with the others.
         FingerprintMismatch: If the delta belongs to another model.
         OutputError: If the output cannot be written; nothing is left.
     """

@@ -114,11 +114,6 @@ def _from_total(total: WeightDelta, delta: WeightDelta) -> tuple[WeightDelta, Un
     steps = list(total.steps)
     start, times = run_of(steps, delta)
     later = steps[start + len(delta.steps) :]
-    if any(step.get("method") == "truncation" for step in later):
-        raise InputError(
-            "the composition was truncated since, which mixed its edits: take the edit back "
-            "from what it was before"
-        )
     scaled = delta if times == 1 else delta.scaled(times)
     changes: dict[str, Change] = dict(total.changes)
     rows = []
@@ -141,7 +136,7 @@ def run_of(steps: Sequence[Mapping[str, Any]], delta: WeightDelta) -> tuple[int,
     """Where the steps of an edit stand among all, the last such place, and how much of them.
 
     Raises:
-        InputError: If they are not there.
+        InputError: If they are not there, or a truncation has since mixed them with others.
     """
     own = delta.steps
     wanted = [step.get("digest") for step in own]
@@ -152,6 +147,11 @@ def run_of(steps: Sequence[Mapping[str, Any]], delta: WeightDelta) -> tuple[int,
             for there, mine in zip(here, own, strict=True)
         }
         if [step.get("digest") for step in here] == wanted and len(shares) == 1:
+            if any(step.get("method") == "truncation" for step in steps[start + len(own) :]):
+                raise InputError(
+                    "the composition was truncated since, which mixed its edits: take the edit "
+                    "back from what it was before"
+                )
             return start, shares.pop()
     raise _absent(delta, len(steps))
 

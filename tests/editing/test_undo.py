@@ -192,6 +192,19 @@ def test_a_checkpoint_that_does_not_hold_the_edit_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("keep_originals", [True, False])
+def test_an_edit_is_not_taken_out_of_a_truncated_checkpoint(saved, chain, tmp_path, keep_originals):
+    """Its part of the sum is gone, with the originals and without them."""
+    edits, total = chain(saved)
+    kept = {"keep_originals": keep_originals, "check": False}
+    out = export_hf(saved, truncated(total, rank=3), tmp_path / "edited", **kept)
+    with pytest.raises(InputError, match="truncated since"):
+        undo_checkpoint(out, edits[0], tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+    whole = undo_checkpoint(out, truncated(total, rank=3), tmp_path / "whole")
+    assert whole.remaining == 0 and whole.weights["largest"].max() < 1e-5
+
+
 def test_a_checkpoint_that_was_changed_since_is_refused(saved, chain, tmp_path):
     from safetensors.torch import load_file, save_file
 
