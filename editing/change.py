@@ -88,6 +88,15 @@ Change = LowRank | Dense
 """What is added to one weight."""
 
 
+def added(weight: Float[Tensor, "*shape"], change: Change) -> Float[Tensor, "*shape"]:
+    """A weight with a change added, in float32 at least.
+
+    Half precision would round the change away before it is added.
+    """
+    precise = torch.promote_types(weight.dtype, torch.float32)
+    return weight.to(precise) + change.dense().to(weight.device)
+
+
 def parts(change: Change) -> dict[str, Tensor]:
     """The tensors that a change is made of, by name."""
     if isinstance(change, Dense):

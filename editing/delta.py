@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from editing.change import Change, Dense, LowRank, parts
+from editing.change import Change, Dense, LowRank, added, parts
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
 from labkit.models import LabModel, fingerprint
 from labkit.results import atomic_folder, atomic_write, dumps
@@ -277,9 +277,7 @@ def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
         for delta in deltas:
             for name, change in delta.changes.items():
                 weight = parameters[name].detach()
-                # Added in float32 at least: half precision would round the change away first.
-                precise = torch.promote_types(weight.dtype, torch.float32)
-                weight.copy_(weight.to(precise) + change.dense().to(weight.device))
+                weight.copy_(added(weight, change))
         yield model
     finally:
         for name, before in saved.items():

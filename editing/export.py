@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from editing.card import model_card
-from editing.change import Change
+from editing.change import Change, added
 from editing.delta import WeightDelta
 from editing.record import dtype_of, new_record, require_change, write_record
 from editing.reopen import check_export
@@ -76,10 +76,8 @@ def export_hf(
 
 def edited_weight(weight: Tensor, change: Change | None, dtype: torch.dtype) -> Tensor:
     """A weight with a change added in float32 at least, rounded once."""
-    if change is None:
-        return weight.detach().to(dtype)
-    precise = torch.promote_types(weight.dtype, torch.float32)
-    return (weight.detach().to(precise) + change.dense().to(weight.device)).to(dtype)
+    weight = weight.detach()
+    return (weight if change is None else added(weight, change)).to(dtype)
 
 
 def write_checkpoint(
