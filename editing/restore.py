@@ -66,7 +66,8 @@ def undo_checkpoint(
         )
     steps = record["steps"]
     start, times = run_of(steps, delta)
-    left = [*steps[:start], *steps[start + len(delta.steps) :]]
+    later = steps[start + len(delta.steps) :]
+    left = [*steps[:start], *later]
     told = progress or (lambda what, share: None)
     told("opening the checkpoint", None)
     dtype = DTYPES[record["dtype"]]
@@ -80,13 +81,12 @@ def undo_checkpoint(
             name: edited_weight(originals[name], remaining.changes.get(name), dtype)
             for name in weights
         }
-        rows = _exact_rows(restored, answer.weights)
+        rows = _exact_rows(answer.weights)
     else:
         remaining, answer = None, None
-        scaled = delta if times == 1 else delta.scaled(times)
         restored = {
-            name: edited_weight(weights[name], change.scaled(-1.0), dtype)
-            for name, change in scaled.changes.items()
+            name: edited_weight(weights[name], change, dtype)
+            for name, change in delta.scaled(-times).changes.items()
         }
         known = {name: row["before"] for name, row in record["changed"].items()}
         rows = _subtracted_rows(weights, restored, known if not left else {})
@@ -105,7 +105,6 @@ def undo_checkpoint(
         new["result"] = {"fingerprint": fingerprint(hf, tokenizer)}
         write_record(folder, new)
         atomic_write(folder / "README.md", model_card(new))
-    later = steps[start + len(delta.steps) :]
     return report(delta, rows, len(left), later)
 
 
@@ -171,12 +170,11 @@ def _record(
     )
 
 
-def _exact_rows(restored: Mapping[str, Tensor], answered: pd.DataFrame) -> list[dict[str, Any]]:
+def _exact_rows(answered: pd.DataFrame) -> list[dict[str, Any]]:
     """Weights computed from their originals: as exact as the remaining change is."""
     rows = answered.to_dict("records")
     for row in rows:
         row["how"] = f"from the original; {row['how']}"
-        row["entries"] = restored[row["weight"]].numel()
     return rows
 
 

@@ -6,6 +6,7 @@ for a state of the model that is gone once the other is taken back; what was mea
 no longer holds.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -114,10 +115,9 @@ def _from_total(total: WeightDelta, delta: WeightDelta) -> tuple[WeightDelta, Un
     steps = list(total.steps)
     start, times = run_of(steps, delta)
     later = steps[start + len(delta.steps) :]
-    scaled = delta if times == 1 else delta.scaled(times)
     changes: dict[str, Change] = dict(total.changes)
     rows = []
-    for name, change in scaled.changes.items():
+    for name, change in delta.scaled(times).changes.items():
         left, row = _subtracted(name, changes.pop(name), change, len(steps))
         rows.append(row)
         if left is not None:
@@ -168,7 +168,7 @@ def _subtracted(
 ) -> tuple[Change | None, dict[str, Any]]:
     """A change without one of its parts: its factors cut out, or subtracted."""
     if isinstance(total, LowRank) and isinstance(change, LowRank):
-        start = block(torch.cat([total.left.T, total.right], 1), _sides(change))
+        start = block(_sides(total), _sides(change))
         if start is not None:
             keep = [i for i in range(total.rank) if not start <= i < start + change.rank]
             left = LowRank(total.left[:, keep], total.right[keep]) if keep else None
@@ -212,7 +212,7 @@ def _row(
     """One weight of an `Undo`."""
     return {
         "weight": name,
-        "entries": change.dense().numel(),
+        "entries": math.prod(change.shape),
         "how": how,
         "differing": differing,
         "largest": largest,
