@@ -23,6 +23,7 @@ from transformers import AutoConfig, PreTrainedModel
 import labkit
 from editing.change import Change, Dense
 from editing.delta import WeightDelta
+from editing.record import dtype_name
 from editing.truncate import Spectrum, cut
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.models import DTYPES, LabModel, load
@@ -133,10 +134,10 @@ def _require_format(base: LabModel, edited: str | Path) -> None:
     saved: Any = AutoConfig.from_pretrained(edited).dtype
     saved = DTYPES.get(saved, saved) if isinstance(saved, str) else saved
     if isinstance(saved, torch.dtype) and torch.finfo(saved).eps > torch.finfo(base.dtype).eps:
-        short = str(saved).removeprefix("torch.")
+        short = dtype_name(saved)
         raise InputError(
             f"{edited} was saved in {short}, {base.name} is open in finer "
-            f"{str(base.dtype).removeprefix('torch.')}: every weight would differ by rounding. "
+            f"{dtype_name(base.dtype)}: every weight would differ by rounding. "
             f"Open the base in {short} as well (dtype={short!r}, --dtype {short})"
         )
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from editing.card import model_card
 from editing.change import Change, added
 from editing.delta import WeightDelta
-from editing.record import dtype_of, new_record, require_change, write_record
-from editing.reopen import check_export
+from editing.record import dtype_name, dtype_of, new_record, require_change, write_record
+from editing.reopen import STATES, check_export
 from labkit.models import LabModel
 from labkit.results import atomic_folder, atomic_write
 from labkit.wheels import Progress
@@ -96,7 +96,7 @@ def write_checkpoint(
     hf.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = str(dtype).removeprefix("torch.")  # transformers writes the one in memory
+    config["dtype"] = dtype_name(dtype)  # transformers writes the one in memory
     atomic_write(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -123,7 +123,7 @@ def finish(
         if progress is not None:
             progress("opening the files again", None)
         found = check_export(model, delta, folder)
-        means = {state: found.answer(state) for state in ("unedited", "edited", "exported")}
+        means = {state: found.answer(state) for state in STATES}
         record["result"] = {"fingerprint": found.result}
         record["check"] = {
             "weights": found.weights.to_dict("records"),

@@ -22,7 +22,8 @@ from editing.delta import WeightDelta, applied
 from editing.record import KINDS, read_record
 from editing.scoring import score
 from labkit.errors import FingerprintMismatch
-from labkit.execute import Execution, read_logits
+from labkit.execute import next_token_logits
+from labkit.facts import fill
 from labkit.models import DTYPES, LabModel, wrap
 from labkit.results import Result
 from labkit.stats import Estimate, bootstrap, generator
@@ -115,7 +116,7 @@ def check_export(model: LabModel, delta: WeightDelta, path: str | Path) -> Expor
             f"not from {delta.digest[:12]}"
         )
     asked = delta.rewrites[:ASKED_AT_MOST]
-    prompts = [row["template"].replace("{}", row["subject"], 1) for row in asked]
+    prompts = [fill(row["template"], row["subject"]) for row in asked]
     targets = [row.get("target_new") or row["target_true"] for row in asked]
     pairs = list(zip(prompts, targets, strict=True))
     batch = model.tokens(prompts) if prompts else _any_tokens(model)
@@ -173,8 +174,7 @@ def _answers(
 ) -> tuple[Float[Tensor, " pair"], Float[Tensor, "prompt vocab"]]:
     """Probability of each target a token, and the logits at the end of each prompt."""
     nll = score(model, pairs)[0] if pairs else torch.zeros(0)
-    resid = Execution(model, batch).forward()
-    return (-nll).exp(), read_logits(model, resid[:, -1:])[:, 0].float()
+    return (-nll).exp(), next_token_logits(model, batch).float()
 
 
 def _weights(
