@@ -117,7 +117,7 @@ class CollapseCurve(Result):
         more = stats.paired_difference(point["nll"], self.nll_before, seed=self.seed)[0]
         low, mean, high = (math.exp(nats) for nats in (more.low, more.mean, more.high))
         found["perplexity"] = Estimate(mean, low, high, more.n)
-        found["KL"] = stats.paired_difference(point["kl"], [0.0] * more.n, seed=self.seed)[0]
+        found["KL"] = stats.average(point["kl"], seed=self.seed)
         if point["norms"]:
             largest = max(point["norms"].values())
             found["norm growth"] = Estimate(largest, largest, largest, len(point["norms"]))

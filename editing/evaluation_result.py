@@ -93,7 +93,7 @@ class Evaluation(Comparison):
         values = self.values(state, reading, metric)
         if not values:
             return None
-        average = stats.bootstrap if metric in SHARES else measured
+        average = stats.bootstrap if metric in SHARES else stats.average
         return average(values, seed=self.seed)
 
     def values(self, state: str, reading: str, metric: str) -> list[float]:
@@ -155,7 +155,7 @@ class Evaluation(Comparison):
     @property
     def kl(self) -> Estimate:
         """KL of the next token on held-out text, unedited to edited, in nats per token."""
-        return measured(self.text_values("kl"), seed=self.seed)
+        return stats.average(self.text_values("kl"), seed=self.seed)
 
     @cached_property
     def portability(self) -> Portability | None:
@@ -199,11 +199,6 @@ class Evaluation(Comparison):
                 "warnings": self.collapse.warnings().to_dict(orient="records"),
             }
         return summary
-
-
-def measured(values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Estimate:
-    """Mean of numbers that are no shares of anything: where all are 0, it is 0 for certain."""
-    return stats.paired_difference(values, np.zeros(len(values)), seed=seed)[0]
 
 
 def _harmonic(values: Sequence[float] | np.ndarray) -> float:

@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from editing.comparison import NAMES
-from editing.evaluation_result import Evaluation, measured
+from editing.evaluation_result import Evaluation
 from editing.method_comparison import UNEDITED, MethodComparison
 from editing.paired_tests import paired_tests
+from editing.side_effects_result import METRICS as SIDE_METRICS
 from labkit import stats
 from labkit.stats import Estimate
 
@@ -84,14 +85,14 @@ def _side_rows(row: Any, found: Evaluation, state: str) -> Iterator[dict[str, An
     """Side effects: of the final state over their own units, of single edits over cases."""
     if found.side_effects is not None:
         readings = found.side_effects.before if state == "before" else found.side_effects.after
-        for line in readings.to_frame().to_dict(orient="records"):
-            average = stats.bootstrap if line["metric"] in SIDE_SHARES else measured
-            estimate = average(readings.values(line["metric"]), seed=found.seed)
-            yield row("side effects", line["metric"], estimate, line["unit"])
+        for metric in readings.means():
+            average = stats.bootstrap if metric in SIDE_SHARES else stats.average
+            estimate = average(readings.values(metric), seed=found.seed)
+            yield row("side effects", metric, estimate, SIDE_METRICS[metric][2])
         return
     means = [r["side_effects"][state] for r in found.records if "side_effects" in r]
     for metric in means[0] if means else ():
-        estimate = measured([one[metric] for one in means], seed=found.seed)
+        estimate = stats.average([one[metric] for one in means], seed=found.seed)
         yield row("side effects", metric, estimate, found.unit)
 
 

@@ -78,7 +78,7 @@ def bootstrap(
 
     For values that are all equal, the bootstrap has nothing to resample; where they are
     moreover all 0 or all 1 the Wilson interval of a proportion is returned instead of an
-    interval of width zero.
+    interval of width zero. Numbers that are no shares are for `average`.
 
     Args:
         values: One number per independent unit (mean over a unit's own prompts first).
@@ -94,11 +94,23 @@ def bootstrap(
     array = np.asarray(values, dtype=float)
     if array.size > 1 and array[0] in (0.0, 1.0) and np.ptp(array) == 0:
         return proportion(int(array.sum()), array.size)
-    return _resampled(array, seed, resamples)
+    return average(array, seed=seed, resamples=resamples)
 
 
-def _resampled(array: np.ndarray, seed: int, resamples: int = 2000) -> Estimate:
-    """The mean of any numbers with its BCa interval: zeros and ones are no proportion here."""
+def average(
+    values: Sequence[float] | np.ndarray, *, seed: int = 0, resamples: int = 2000
+) -> Estimate:
+    """`bootstrap` of numbers that are no shares of anything: where all are 0, it is 0 for certain.
+
+    Args:
+        values: One number per independent unit, such as a KL or a difference.
+        seed: Seed of the resampling.
+        resamples: Number of bootstrap resamples.
+
+    Raises:
+        InputError: If there are no values, or one is not finite.
+    """
+    array = np.asarray(values, dtype=float)
     if array.size == 0:
         raise InputError("no values to average: the list of cases is empty")
     if not np.isfinite(array).all():
@@ -151,7 +163,7 @@ def paired_difference(
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise InputError(f"paired values need the same length, not {a.size} and {b.size}")
-    estimate = _resampled(a - b, seed)
+    estimate = average(a - b, seed=seed)
     if a.size == 1:  # both signs of a single pair are equally extreme
         return estimate, 1.0
     test = scipy_stats.permutation_test(

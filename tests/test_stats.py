@@ -8,6 +8,7 @@ from scipy import stats as scipy_stats
 from labkit.errors import InputError
 from labkit.stats import (
     Estimate,
+    average,
     bootstrap,
     generator,
     numpy_generator,
@@ -79,6 +80,12 @@ def test_a_paired_difference_uses_the_pairs():
 def test_no_difference_is_no_proportion():
     assert paired_difference([0.3, 0.5], [0.3, 0.5])[0] == Estimate(0.0, 0.0, 0.0, 2)
     assert bootstrap([0.0, 0.0]).high > 0.5
+
+
+def test_an_average_takes_zeros_and_ones_for_numbers():
+    assert average([0.0] * 5) == Estimate(0.0, 0.0, 0.0, 5)
+    assert average([1.0] * 5) == Estimate(1.0, 1.0, 1.0, 5)
+    assert average([0.2, 0.9, 0.7], seed=3) == bootstrap([0.2, 0.9, 0.7], seed=3)
 
 
 def test_the_permutation_p_value_is_exact_for_few_pairs():
