@@ -14,21 +14,17 @@ What this does not promise: that anything but the prompt itself changes its answ
 intended way, or that nothing else does. Measure both.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import labkit
-from editing.delta import Dense, WeightDelta
+from editing.delta import Dense
+from editing.gradient_descent import GradientDescent
 from editing.presets import preset
-from editing.requests import Request
-from editing.training import Training, descend, precise, rewrites_only
-from labkit.corpus import Corpus, Progress
+from editing.training import precise
 from labkit.errors import InputError
 from labkit.models import LabModel
 
@@ -67,7 +63,7 @@ class Ball:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning:
+class FineTuning(GradientDescent):
     """Fine-tuning of one FFN output projection, all rewrites together.
 
     Attributes:
@@ -88,80 +84,31 @@ class FineTuning:
     the code of Meng et al. reads all of them at the last token of the prompt.
     """
 
+    NAME = "fine-tuning"
+
     layer: int | None = None
     ball: Ball | None = None
-    training: Training = field(default_factory=Training)
-    seed: int = 0
 
-    def require(self, rewrites: Sequence[Request]) -> None:
-        """Refuse rewrites that this method cannot make, before a model is opened.
+    def layers_for(self, model: LabModel) -> tuple[int, ...]:
+        """The one layer that will be trained."""
+        layer = preset(model, "ft").layer if self.layer is None else self.layer
+        return (model.layer(layer),)
 
-        Raises:
-            InputError, ContradictoryRewrites: See `editing.training.rewrites_only`.
-        """
-        rewrites_only(rewrites, "fine-tuning")
+    def start(self, model: LabModel, layer: int) -> tuple[Tensor]:
+        """The change itself: zero."""
+        return (torch.zeros(model.d_mlp, model.d_model, dtype=precise(model), device=model.device),)
 
-    def layer_for(self, model: LabModel) -> int:
-        """The layer that will be trained."""
-        return model.layer(preset(model, "ft").layer if self.layer is None else self.layer)
+    def added(
+        self, learnt: tuple[Tensor, ...], key: Float[Tensor, "prompt pos d_mlp"]
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """`key @ D`."""
+        return key @ learnt[0]
 
-    def prepare(
-        self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
-    ) -> None:
-        """Nothing: edits of a model share nothing that could be measured beforehand."""
+    def change(self, learnt: tuple[Tensor, ...]) -> Dense:
+        """`D`."""
+        return Dense(learnt[0].detach().float().cpu())
 
-    def __call__(
-        self,
-        model: LabModel,
-        rewrites: Sequence[Request],
-        *,
-        prepared: None = None,
-        after: WeightDelta | None = None,
-        step_done: Callable[[int, float], None] | None = None,
-    ) -> WeightDelta:
-        """The change that training on some rewrites makes. The model is not changed.
-
-        Args:
-            model: The model.
-            rewrites: What it should say.
-            prepared: Nothing is prepared.
-            after: What is applied to the model already, if anything is. The ball is around
-                the weights as they are now.
-            step_done: Called after each step, with its number and the loss in nats a token.
-
-        Raises:
-            InputError, ContradictoryRewrites, EmptyTarget, LayerOutOfRange: Before any work.
-            AlreadyTrue: If the model says what is asked for already.
-            NonFiniteLoss: If the training fails.
-        """
-        asked = rewrites_only(rewrites, "fine-tuning")
-        layer = self.layer_for(model)
-        change = torch.zeros(model.d_mlp, model.d_model, dtype=precise(model), device=model.device)
-        change.requires_grad_()
-        ball = self.ball
-        trained = descend(
-            model,
-            asked,
-            [change],
-            {layer: lambda key: key @ change},
-            self.training,
-            seed=self.seed,
-            constrain=None if ball is None else partial(ball.project_, change),
-            step_done=step_done,
-        )
-        matrix = change.detach().float().cpu()
-        if model.ffn_out_transposed(layer):
-            matrix = matrix.T.contiguous()
-        return WeightDelta(
-            {model.ffn_out_name(layer): Dense(matrix)},
-            model.fingerprint,
-            {
-                "method": "FineTuning",
-                "config": asdict(self) | {"layer": layer},
-                "rewrites": [asdict(rewrite) for rewrite in asked],
-                "model": model.name,
-                "labkit": labkit.__version__,
-                **asdict(trained),
-            },
-            on_top_of=None if after is None else after.digest,
-        )
+    def constrain_(self, learnt: tuple[Tensor, ...]) -> None:
+        """Put the change back into the ball around the weights as they are, if there is one."""
+        if self.ball is not None:
+            self.ball.project_(learnt[0])

@@ -15,24 +15,22 @@ What this does not promise: see `editing.fine_tuning`. A low rank bounds the dir
 change, not its size.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-import labkit
-from editing.delta import LowRank, WeightDelta
-from editing.requests import Request
-from editing.training import Added, Training, descend, precise, rewrites_only
+from editing.delta import LowRank
+from editing.gradient_descent import GradientDescent
+from editing.training import Training, precise
 from labkit import stats
-from labkit.corpus import Corpus, Progress
 from labkit.errors import InputError
 from labkit.models import LabModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoRA:
+class LoRA(GradientDescent):
     """Low-rank adaptation of FFN output projections, all rewrites together.
 
     Attributes:
@@ -53,85 +51,22 @@ class LoRA:
     distribution; no dropout.
     """
 
+    NAME = "LoRA fine-tuning"
+
     layers: tuple[int, ...] | None = None
     rank: int = 4
     alpha: float = 8.0
     training: Training = field(default_factory=lambda: Training(lr=5e-4, steps=100))
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
         if self.rank < 1 or not self.alpha > 0 or self.layers == ():
             raise InputError("LoRA needs a layer, a rank of at least 1, and alpha above 0")
 
-    def require(self, rewrites: Sequence[Request]) -> None:
-        """Refuse rewrites that this method cannot make, before a model is opened.
-
-        Raises:
-            InputError, ContradictoryRewrites: See `editing.training.rewrites_only`.
-        """
-        rewrites_only(rewrites, "LoRA fine-tuning")
-
     def layers_for(self, model: LabModel) -> tuple[int, ...]:
         """The layers that will be adapted."""
         layers = range(model.n_layers) if self.layers is None else self.layers
         return tuple(sorted({model.layer(layer) for layer in layers}))
-
-    def prepare(
-        self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
-    ) -> None:
-        """Nothing: edits of a model share nothing that could be measured beforehand."""
-
-    def __call__(
-        self,
-        model: LabModel,
-        rewrites: Sequence[Request],
-        *,
-        prepared: None = None,
-        after: WeightDelta | None = None,
-        step_done: Callable[[int, float], None] | None = None,
-    ) -> WeightDelta:
-        """The change that training on some rewrites makes. The model is not changed.
-
-        Args:
-            model: The model.
-            rewrites: What it should say.
-            prepared: Nothing is prepared.
-            after: What is applied to the model already, if anything is.
-            step_done: Called after each step, with its number and the loss in nats a token.
-
-        Raises:
-            InputError, ContradictoryRewrites, EmptyTarget, LayerOutOfRange: Before any work.
-            AlreadyTrue: If the model says what is asked for already.
-            NonFiniteLoss: If the training fails.
-        """
-        asked = rewrites_only(rewrites, "LoRA fine-tuning")
-        factors = {layer: self.start(model, layer) for layer in self.layers_for(model)}
-        trained = descend(
-            model,
-            asked,
-            [factor for pair in factors.values() for factor in pair],
-            {layer: self._added(*pair) for layer, pair in factors.items()},
-            self.training,
-            seed=self.seed,
-            step_done=step_done,
-        )
-        return WeightDelta(
-            {
-                model.ffn_out_name(layer): self._change(model, layer, *pair)
-                for layer, pair in factors.items()
-            },
-            model.fingerprint,
-            {
-                "method": "LoRA",
-                "config": asdict(self) | {"layers": list(factors)},
-                "rewrites": [asdict(rewrite) for rewrite in asked],
-                "model": model.name,
-                "labkit": labkit.__version__,
-                **asdict(trained),
-            },
-            on_top_of=None if after is None else after.digest,
-        )
 
     def start(self, model: LabModel, layer: int) -> tuple[Tensor, Tensor]:
         """The factors before training: `A` `[d_mlp, rank]` random, `B` `[rank, d_model]` zero.
@@ -142,16 +77,16 @@ class LoRA:
         uniform = torch.rand(model.d_mlp, self.rank, generator=draw, dtype=torch.float64)
         first = ((2 * uniform - 1) / model.d_mlp**0.5).to(model.device, precise(model))
         second = torch.zeros(self.rank, model.d_model, dtype=precise(model), device=model.device)
-        return first.requires_grad_(), second.requires_grad_()
+        return first, second
 
-    def _added(self, first: Tensor, second: Tensor) -> Added:
-        """What the factors add to an FFN's answer."""
-        return lambda key: (key @ first) @ second * (self.alpha / self.rank)
+    def added(
+        self, learnt: tuple[Tensor, ...], key: Float[Tensor, "prompt pos d_mlp"]
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """`(alpha / rank) key @ A @ B`."""
+        first, second = learnt
+        return (key @ first) @ second * (self.alpha / self.rank)
 
-    def _change(self, model: LabModel, layer: int, first: Tensor, second: Tensor) -> LowRank:
-        """The factors as a change of the parameter, in its own orientation."""
-        left = first.detach().float().cpu()
-        right = second.detach().float().cpu() * (self.alpha / self.rank)
-        if model.ffn_out_transposed(layer):
-            left, right = right.T.contiguous(), left.T.contiguous()
-        return LowRank(left, right)
+    def change(self, learnt: tuple[Tensor, ...]) -> LowRank:
+        """`A`, and `B` times `alpha / rank`."""
+        first, second = (factor.detach().float().cpu() for factor in learnt)
+        return LowRank(first, second * (self.alpha / self.rank))

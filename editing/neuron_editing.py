@@ -24,7 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import labkit
-from editing.delta import LowRank, WeightDelta
+from editing.delta import Change, LowRank, WeightDelta
+from editing.gradient_descent import as_stored
 from editing.keys import contexts
 from editing.readings import score
 from editing.requests import Request
@@ -242,12 +243,10 @@ def activations(model: LabModel, prompts: Sequence[str]) -> Float[Tensor, "promp
     return torch.stack(ends, dim=1).float().cpu()
 
 
-def _rows(model: LabModel, layer: int, values: dict[tuple[int, int], Tensor]) -> LowRank:
+def _rows(model: LabModel, layer: int, values: dict[tuple[int, int], Tensor]) -> Change:
     """The changed rows of one layer as a change of the parameter, in its own orientation."""
     chosen = {neuron: value for (at, neuron), value in values.items() if at == layer}
     left = torch.zeros(model.d_mlp, len(chosen))
     left[list(chosen), range(len(chosen))] = 1.0
     right = torch.stack(list(chosen.values()))
-    if model.ffn_out_transposed(layer):
-        left, right = right.T.contiguous(), left.T.contiguous()
-    return LowRank(left, right)
+    return as_stored(model, layer, LowRank(left, right))

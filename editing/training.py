@@ -1,9 +1,9 @@
 """Gradient descent on what some FFNs add, behind the backs of their weights.
 
-The methods that fine-tune share this loop. They hand over, by layer, a differentiable
-function from an FFN's key to what is to be added to its answer (`key @ D` for a change `D`
-of the output projection), and the tensors to learn. The weights themselves are never
-touched and ask for no gradient:
+The methods that fine-tune share this loop (`editing.gradient_descent`). They hand over, by
+layer, a differentiable function from an FFN's key to what is to be added to its answer
+(`key @ D` for a change `D` of the output projection), and the tensors to learn. The weights
+themselves are never touched and ask for no gradient:
 
     minimise  mean over rewrites, mean over target tokens  -log P(target token | prompt ...)
 
@@ -172,7 +172,7 @@ def descend(
     training: Training,
     *,
     seed: int = 0,
-    constrain: Callable[[], None] | None = None,
+    constrain: Callable[[], None],
     step_done: Callable[[int, float], None] | None = None,
 ) -> Trained:
     """Learn some tensors so that the model says the new objects. No weight is changed.
@@ -219,9 +219,8 @@ def descend(
         if last or float(lowest.min()) >= training.enough:
             break
         optimiser.step()
-        if constrain is not None:
-            with torch.no_grad():
-                constrain()
+        with torch.no_grad():
+            constrain()
     if step == 0:
         asked = ", ".join(rewrite.subject for rewrite in rewrites)
         raise AlreadyTrue(f"the model says what is asked for already: {asked}")
