@@ -13,34 +13,23 @@ first on each is given a share of what is still missing there, as by MEMIT.
 What it does not promise: a subject whose key lies among the usual ones can hardly be rewritten.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
-from editing.closed_form import Spreading, StepDone
-from editing.delta import WeightDelta
-from editing.prepared import Prepared
-from editing.presets import preset
-from editing.requests import Group
+from editing.memit import MEMIT
 from editing.solve import Metric, null_space
-from editing.spread import Plan, boundary, spread
-from editing.writing import Written
 from labkit.errors import InputError
-from labkit.models import LabModel
 from labkit.moments import SecondMoment
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlphaEdit(Spreading):
+class AlphaEdit(MEMIT):
     """Null-space constrained editing.
 
-    Besides the fields of `Spreading`:
+    MEMIT in another metric. Besides the fields of `MEMIT`, whose `weight` has another unit here:
 
     Attributes:
-        spread: "even": what is missing at the last layer, divided by the number of layers
-            left (the paper). "boundary": the first and the last layer only, each with a
-            search of its own (BLUE; see `MEMIT`).
         threshold: Share of the trace of `C` that the directions of change may hold together,
             0..1 (the paper: every eigenvector with an eigenvalue below 0.02, whatever the
             scale of the model's keys).
@@ -57,7 +46,8 @@ class AlphaEdit(Spreading):
     are; an earlier key that a new edit is about is dropped; see also `ClosedForm`.
     """
 
-    spread: Literal["even", "boundary"] = "even"
+    PRESET = "alphaedit"
+
     threshold: float = 0.1
 
     def __post_init__(self) -> None:
@@ -66,27 +56,6 @@ class AlphaEdit(Spreading):
         if not 0 < self.threshold <= 1:
             raise InputError(f"threshold {self.threshold} is a share of the trace: above 0, to 1")
 
-    def layers_for(self, model: LabModel) -> tuple[int, ...]:
-        """The layers that will be edited."""
-        layers = preset(model, "alphaedit").layers if self.layers is None else self.layers
-        layers = tuple(model.layer(layer) for layer in layers)
-        return layers if self.spread == "even" else tuple(dict.fromkeys((layers[0], layers[-1])))
-
     def metric(self) -> Callable[[SecondMoment], Metric] | None:
         """The directions that the keys behind `C` hardly have."""
         return partial(null_space, threshold=self.threshold, weight=self.weight)
-
-    def write(
-        self,
-        model: LabModel,
-        groups: Sequence[Group],
-        layers: Sequence[int],
-        prepared: Prepared,
-        after: WeightDelta | None,
-        step_done: StepDone | None,
-    ) -> Written:
-        """Write what is missing at the last layer, or what each layer's own search finds."""
-        plan = Plan.of(self, layers, prepared, after)
-        if self.spread == "even":
-            return spread(model, groups, plan, share="even", step_done=step_done)
-        return boundary(model, groups, plan, step_done=step_done)

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from editing.requests import Group
 from editing.solve import Metric
-from labkit.activations import capture
+from editing.states import Spot, last_states
 from labkit.errors import InputError
-from labkit.execute import MEMORY, Execution, rows_within
+from labkit.execute import MEMORY
 from labkit.known import facts_of
 from labkit.models import LabModel
 
@@ -92,7 +92,6 @@ class Pool:
         ]
 
 
-@torch.no_grad()
 def pool_of(
     model: LabModel,
     layers: Sequence[int],
@@ -114,15 +113,7 @@ def pool_of(
     names = {fact.subject for fact in facts_of(model)} if subjects is None else set(subjects)
     if not names:
         raise InputError("there are no subjects to be bystanders")
-    layers = [model.layer(layer) for layer in layers]
-    rows = {name: model.ids(name) for name in names}
-    ordered = tuple(sorted(names, key=lambda name: (len(rows[name]), name)))
-    at_once = min(64, rows_within(model, len(rows[ordered[-1]]), memory))
-    found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    for first in range(0, len(ordered), at_once):
-        batch = model.pad([rows[name] for name in ordered[first : first + at_once]])
-        with capture(model, ["ffn_key"], layers) as seen:
-            Execution(model, batch).forward(stop=max(layers) + 1)
-        for layer in layers:
-            found[layer].append(seen["ffn_key", layer][:, -1].float().cpu())
-    return Pool(ordered, {layer: torch.cat(parts) for layer, parts in found.items()})
+    ordered = tuple(sorted(names))
+    spots: list[Spot] = [("ffn_key", model.layer(layer)) for layer in layers]
+    found = last_states(model, [model.ids(name) for name in ordered], spots, memory=memory)
+    return Pool(ordered, {layer: keys.float().cpu() for (_, layer), keys in found.items()})

@@ -7,13 +7,20 @@ which layers, in which metric, and how what is wanted is written there.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
 
 from editing.delta import WeightDelta
+from editing.keys import group_keys
 from editing.prepared import Prepared, prepare
+from editing.presets import preset
 from editing.requests import Group, Request, check, grouped
-from editing.solve import Metric
-from editing.values import ValueSearch
-from editing.writing import Written, delta_of
+from editing.solve import Metric, Occurring
+from editing.values import ValueSearch, refuse_already_true, value_stars
+from editing.writing import Written, delta_of, ffn_answer, written
 from labkit.corpus import Corpus, Progress
 from labkit.errors import InputError
 from labkit.models import LabModel
@@ -145,6 +152,74 @@ class ClosedForm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OneLayer(ClosedForm):
+    """Base of the methods that write one layer, exactly.
+
+    Attributes:
+        layer: The layer to edit; by default the preset of the model.
+        covariance: Whether to use `C`. Without it neighbours suffer; for comparison only.
+    """
+
+    PRESET: ClassVar[str]
+
+    layer: int | None = None
+    covariance: bool = True
+
+    def layer_for(self, model: LabModel) -> int:
+        """The layer that will be edited."""
+        return model.layer(preset(model, self.PRESET).layer if self.layer is None else self.layer)
+
+    def layers_for(self, model: LabModel) -> tuple[int, ...]:
+        """The one layer that will be edited."""
+        return (self.layer_for(model),)
+
+    def metric(self) -> Callable[[SecondMoment], Metric] | None:
+        """`C`, or none."""
+        return Occurring if self.covariance else None
+
+    def metric_for(
+        self, metric: Metric, after: WeightDelta | None, layer: int, keys: Tensor
+    ) -> Metric:
+        """The metric of one edit, given what is in effect already."""
+        return metric
+
+    def lacking(
+        self,
+        model: LabModel,
+        groups: Sequence[Group],
+        layer: int,
+        prepared: Prepared,
+        keys: Tensor,
+        v_star: Tensor,
+    ) -> Float[Tensor, "group d_model"]:
+        """What the answers to the keys lack: `v* - k* V - b`."""
+        return v_star.double() - ffn_answer(model, layer, keys)
+
+    def write(
+        self,
+        model: LabModel,
+        groups: Sequence[Group],
+        layers: Sequence[int],
+        prepared: Prepared,
+        after: WeightDelta | None,
+        step_done: StepDone | None,
+    ) -> Written:
+        """Answer every key with its value, exactly."""
+        (layer,) = layers
+        contexts = prepared.contexts
+        keys = group_keys(model, groups, layer, contexts, self.bare_weight)
+        near = prepared.near(groups, layer, keys, self.search)
+        found = value_stars(
+            model, groups, layer, contexts, self.search, near=near, step_done=step_done
+        )
+        refuse_already_true(groups, found)
+        metric = self.metric_for(prepared.metrics[layer], after, layer, keys)
+        residuals = self.lacking(model, groups, layer, prepared, keys, found.v_star)
+        change = written(model, layer, groups, metric, keys, residuals, softness=0.0)
+        return Written({layer: change}, {layer: keys}, found)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spreading(ClosedForm):
     """Base of the methods that write several layers, softly.
 
@@ -156,6 +231,8 @@ class Spreading(ClosedForm):
         remember: Whether keys of earlier edits that are in effect join the metric, so that
             what was written under them is kept (AlphaEdit: yes; the other papers: no).
     """
+
+    PRESET: ClassVar[str]
 
     layers: tuple[int, ...] | None = None
     weight: float = 0.1
@@ -169,6 +246,15 @@ class Spreading(ClosedForm):
             not self.layers or list(self.layers) != sorted(set(self.layers))
         ):
             raise InputError(f"layers {list(self.layers)}: name them in ascending order, each once")
+
+    def layers_for(self, model: LabModel) -> tuple[int, ...]:
+        """The layers that will be edited."""
+        layers = preset(model, self.PRESET).layers if self.layers is None else self.layers
+        return tuple(model.layer(layer) for layer in layers)
+
+    def metric(self) -> Callable[[SecondMoment], Metric] | None:
+        """`weight C`."""
+        return partial(Occurring, weight=self.weight)
 
 
 def refuse_weight(weight: float) -> None:

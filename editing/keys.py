@@ -8,30 +8,19 @@ al. 2024, Rebuilding ROME).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.requests import Group, Request
+from editing.requests import Group, Request, requests_of
+from editing.states import Spot, subject_states
 from labkit import stats
-from labkit.activations import capture
 from labkit.corpus import Corpus
 from labkit.errors import InputError
-from labkit.execute import MEMORY, Execution, rows_within
-from labkit.facts import fill
 from labkit.models import LabModel
 
 MAX_WORDS = 10
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A prompt in some context, as ids, with the column of the subject's last token."""
-
-    ids: list[int]
-    subject_last: int
 
 
 def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
@@ -54,46 +43,16 @@ def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
     return ("", *(sentences[i] for i in order[: n - 1].tolist()))
 
 
-def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
-    """A filled template behind a context, with the subject's place known by offset."""
-    before = f"{context} " if context else ""
-    prompt = before + fill(template, subject)
-    span = model.span(prompt, subject, at=len(before) + template.index("{}"))
-    return Placed(model.ids(prompt), span.last)
-
-
-@torch.no_grad()
 def subject_keys(
-    model: LabModel,
-    requests: Sequence[Request],
-    layer: int,
-    contexts: Sequence[str],
-    *,
-    memory: int = MEMORY,
+    model: LabModel, requests: Sequence[Request], layer: int, contexts: Sequence[str]
 ) -> Float[Tensor, "request context d_mlp"]:
     """The key at the subject's last token, for every request and context.
-
-    Only the text up to the subject is run, and only the blocks up to the layer.
 
     Raises:
         SubjectNotFound: If a subject's tokens cannot be told apart in its prompt.
     """
-    rows = []
-    for request in requests:
-        for context in contexts:
-            placed = place(model, context, request.template, request.subject)
-            rows.append(placed.ids[: placed.subject_last + 1])
-    # Templates that begin with the subject ask for the same key: each row is run once.
-    unique = sorted({tuple(row) for row in rows}, key=len)
-    at_once = rows_within(model, len(unique[-1]), memory)
-    keys: dict[tuple[int, ...], Tensor] = {}
-    for first in range(0, len(unique), at_once):
-        chunk = unique[first : first + at_once]
-        with capture(model, ["ffn_key"], [layer]) as seen:
-            Execution(model, model.pad(chunk)).forward(stop=model.layer(layer) + 1)
-        keys |= zip(chunk, seen["ffn_key", layer][:, -1], strict=True)
-    found = torch.stack([keys[tuple(row)] for row in rows])
-    return found.unflatten(0, (len(requests), len(contexts)))
+    spot: Spot = ("ffn_key", model.layer(layer))
+    return subject_states(model, requests, [spot], contexts)[spot]
 
 
 def group_keys(
@@ -112,15 +71,21 @@ def group_keys(
         contexts: What stands in front of a prompt; the first one is empty.
         bare_weight: See `key_star`.
     """
-    requests = [request for group in groups for request in group.requests]
-    keys = key_star(subject_keys(model, requests, layer, contexts), bare_weight).double()
+    return averaged(subject_keys(model, requests_of(groups), layer, contexts), groups, bare_weight)
+
+
+def averaged(
+    states: Float[Tensor, "request context width"], groups: Sequence[Group], bare_weight: float
+) -> Float[Tensor, "group width"]:
+    """One state a group, float64: over contexts as `key_star` weighs them, then over requests."""
     sizes = [len(group.requests) for group in groups]
-    return torch.stack([members.mean(dim=0) for members in keys.split(sizes)])
+    each = key_star(states.double(), bare_weight).split(sizes)
+    return torch.stack([members.mean(dim=0) for members in each])
 
 
 def key_star(
-    keys: Float[Tensor, "*request context d_mlp"], bare_weight: float
-) -> Float[Tensor, "*request d_mlp"]:
+    keys: Float[Tensor, "*request context width"], bare_weight: float
+) -> Float[Tensor, "*request width"]:
     """`k*`: the bare prompt's key and the mean over contexts, weighed against each other.
 
     Args:

@@ -11,21 +11,17 @@ rest allows. `spread="boundary"` is BLUE: the first and the last layer only, eac
 of its own, and no residual handed down.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from editing.closed_form import Spreading, StepDone
 from editing.delta import WeightDelta
 from editing.prepared import Prepared
-from editing.presets import preset
 from editing.requests import Group
-from editing.solve import Metric, Occurring
 from editing.spread import Plan, boundary, spread
 from editing.writing import Written
 from labkit.models import LabModel
-from labkit.moments import SecondMoment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +47,14 @@ class MEMIT(Spreading):
     the model with the first layer written, and adds what is then missing.
     """
 
+    PRESET = "memit"
+
     spread: Literal["even", "boundary"] = "even"
 
     def layers_for(self, model: LabModel) -> tuple[int, ...]:
         """The layers that will be edited."""
-        layers = preset(model, "memit").layers if self.layers is None else self.layers
-        layers = tuple(model.layer(layer) for layer in layers)
+        layers = super().layers_for(model)
         return layers if self.spread == "even" else tuple(dict.fromkeys((layers[0], layers[-1])))
-
-    def metric(self) -> Callable[[SecondMoment], Metric] | None:
-        """`weight C`."""
-        return partial(Occurring, weight=self.weight)
 
     def write(
         self,
@@ -73,7 +66,5 @@ class MEMIT(Spreading):
         step_done: StepDone | None,
     ) -> Written:
         """Write what is missing at the last layer, or what each layer's own search finds."""
-        plan = Plan.of(self, layers, prepared, after)
-        if self.spread == "even":
-            return spread(model, groups, plan, share="even", step_done=step_done)
-        return boundary(model, groups, plan, step_done=step_done)
+        plan = Plan(self, model, groups, layers, prepared, after, step_done)
+        return spread(plan, share="even") if self.spread == "even" else boundary(plan)

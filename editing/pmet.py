@@ -14,20 +14,16 @@ What it does not promise: since attention's part is not written, the edited mode
 what the search had found.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from editing.closed_form import Spreading, StepDone
 from editing.delta import WeightDelta
 from editing.prepared import Prepared
-from editing.presets import preset
 from editing.requests import Group
-from editing.solve import Metric, Occurring
 from editing.spread import Plan, spread
 from editing.writing import Written
 from labkit.models import LabModel
-from labkit.moments import SecondMoment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +44,7 @@ class PMET(Spreading):
     keys of earlier edits are remembered; see also `ClosedForm`.
     """
 
-    def layers_for(self, model: LabModel) -> tuple[int, ...]:
-        """The layers that will be edited."""
-        layers = preset(model, "pmet").layers if self.layers is None else self.layers
-        return tuple(model.layer(layer) for layer in layers)
-
-    def metric(self) -> Callable[[SecondMoment], Metric] | None:
-        """`weight C`."""
-        return partial(Occurring, weight=self.weight)
+    PRESET = "pmet"
 
     def write(
         self,
@@ -67,12 +56,5 @@ class PMET(Spreading):
         step_done: StepDone | None,
     ) -> Written:
         """Write what the FFN's output at the last layer lacks."""
-        return spread(
-            model,
-            groups,
-            Plan.of(self, layers, prepared, after),
-            share="sqrt",
-            compared="ffn_value",
-            sites=("ffn_value", "attn_out"),
-            step_done=step_done,
-        )
+        plan = Plan(self, model, groups, layers, prepared, after, step_done)
+        return spread(plan, share="sqrt", compared="ffn_value", sites=("ffn_value", "attn_out"))

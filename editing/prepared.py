@@ -45,7 +45,7 @@ class Prepared:
         search: ValueSearch,
     ) -> list[tuple[Bystander, ...]]:
         """The bystanders that a search for the values of some groups is to hold."""
-        if self.pool is None or not search.bystanders:
+        if self.pool is None:
             return []
         return self.pool.near(groups, layer, self.metrics[layer], k_star, search.bystanders)
 

@@ -54,6 +54,11 @@ def grouped(requests: Sequence[Request]) -> list[Group]:
     return [Group(subject, tuple(members)) for subject, members in groups.items()]
 
 
+def requests_of(groups: Sequence[Group]) -> list[Request]:
+    """The requests of some groups, a group's own in a row."""
+    return [request for group in groups for request in group.requests]
+
+
 def one_rewrite(requests: Sequence[Request]) -> Request:
     """The only request of a list of one.
 

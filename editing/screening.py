@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.keys import key_star, place
+from editing.keys import key_star
 from editing.prepared import moments
+from editing.states import place
 from labkit import stats
 from labkit.activations import capture
 from labkit.corpus import Progress

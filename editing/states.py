@@ -1,74 +1,111 @@
-"""States at the subjects' last tokens, at any site, in every context: what a spread compares."""
+"""States at the last token of a text or of a subject, at any site, in every context.
+
+Keys, and what a spread compares, are such states. Only the text up to that token is run, and
+only the blocks up to the highest layer that is asked for.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.keys import place
-from editing.requests import Group
+from editing.requests import Request
 from labkit.activations import capture, patched
 from labkit.execute import MEMORY, Execution, rows_within
+from labkit.facts import fill
 from labkit.models import LabModel, Site
+
+Spot = tuple[Site, int]
+"""A site and a layer."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A prompt in some context, as ids, with the column of the subject's last token."""
+
+    ids: list[int]
+    subject_last: int
+
+
+def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
+    """A filled template behind a context, with the subject's place known by offset."""
+    before = f"{context} " if context else ""
+    prompt = before + fill(template, subject)
+    span = model.span(prompt, subject, at=len(before) + template.index("{}"))
+    return Placed(model.ids(prompt), span.last)
 
 
 @torch.no_grad()
-def subject_states(
+def last_states(
     model: LabModel,
-    groups: Sequence[Group],
-    wanted: Sequence[tuple[Site, int]],
-    contexts: Sequence[str],
+    rows: Sequence[Sequence[int]],
+    spots: Sequence[Spot],
     *,
-    push: tuple[int, Float[Tensor, "group d_model"]] | None = None,
+    push: tuple[int, Float[Tensor, "row d_model"]] | None = None,
     memory: int = MEMORY,
-) -> dict[tuple[Site, int], Tensor]:
-    """States at the subjects' last tokens, for every request and context.
-
-    Only the text up to the subject is run, and only the blocks up to the highest layer.
+) -> dict[Spot, Float[Tensor, "row width"]]:
+    """States at the last token of every row.
 
     Args:
         model: The model, in whatever state it is now.
-        groups: The groups.
-        wanted: Sites and layers.
-        contexts: What stands in front of a prompt.
-        push: A layer and what is added to its FFN's answer there, by group.
+        rows: Ids. A row that is given twice is run once, unless something is pushed.
+        spots: Which states.
+        push: A layer and what is added to its FFN's answer at the last token, by row.
         memory: Bound on the activations of one run, in bytes.
-
-    Returns:
-        By site and layer, `[request context width]`, float64, a group's requests in a row.
     """
-    rows: list[tuple[int, tuple[int, ...]]] = []
-    for number, group in enumerate(groups):
-        for request in group.requests:
-            for context in contexts:
-                placed = place(model, context, request.template, request.subject)
-                rows.append((number, tuple(placed.ids[: placed.subject_last + 1])))
-    unique = sorted(set(rows), key=lambda row: (len(row[1]), row))
+    numbered = [(0 if push is None else number, tuple(row)) for number, row in enumerate(rows)]
+    unique = sorted(set(numbered), key=lambda row: (len(row[1]), row))
     at_once = rows_within(model, len(unique[-1][1]), memory)
-    stop = max(layer for _, layer in wanted) + 1
-    found: dict[tuple[Site, int], list[Tensor]] = {spot: [] for spot in wanted}
+    stop = max(layer for _, layer in spots) + 1
+    found: dict[Spot, list[Tensor]] = {spot: [] for spot in spots}
     for first in range(0, len(unique), at_once):
         chunk = unique[first : first + at_once]
         members = torch.tensor([number for number, _ in chunk])
         with (
             patched(model, {} if push is None else _pushes(push, members)),
-            capture(model, {site for site, _ in wanted}, {layer for _, layer in wanted}) as seen,
+            capture(model, {site for site, _ in spots}, {layer for _, layer in spots}) as seen,
         ):
-            Execution(model, model.pad([ids for _, ids in chunk])).forward(stop=stop)
-        for spot in wanted:
-            found[spot].append(seen[spot][:, -1].double())
+            Execution(model, model.pad([list(ids) for _, ids in chunk])).forward(stop=stop)
+        for spot in spots:
+            found[spot].append(seen[spot][:, -1])
     index = {row: number for number, row in enumerate(unique)}
-    order = torch.tensor([index[row] for row in rows])
-    return {
-        spot: torch.cat(parts)[order].unflatten(0, (-1, len(contexts)))
-        for spot, parts in found.items()
-    }
+    order = torch.tensor([index[row] for row in numbered])
+    return {spot: torch.cat(parts)[order] for spot, parts in found.items()}
 
 
-def _pushes(
-    push: tuple[int, Tensor], members: Tensor
-) -> dict[tuple[Site, int], Callable[[Tensor], Tensor]]:
+def subject_states(
+    model: LabModel,
+    requests: Sequence[Request],
+    spots: Sequence[Spot],
+    contexts: Sequence[str],
+    *,
+    push: tuple[int, Float[Tensor, "request d_model"]] | None = None,
+    memory: int = MEMORY,
+) -> dict[Spot, Float[Tensor, "request context width"]]:
+    """States at the subject's last token, for every request and context.
+
+    Args:
+        model: The model, in whatever state it is now.
+        requests: The requests.
+        spots: Which states.
+        contexts: What stands in front of a prompt.
+        push: A layer and what is added to its FFN's answer there, by request.
+        memory: Bound on the activations of one run, in bytes.
+
+    Raises:
+        SubjectNotFound: If a subject's tokens cannot be told apart in its prompt.
+    """
+    placed = [place(model, c, r.template, r.subject) for r in requests for c in contexts]
+    rows = [one.ids[: one.subject_last + 1] for one in placed]
+    if push is not None:
+        push = (push[0], push[1].repeat_interleave(len(contexts), dim=0))
+    found = last_states(model, rows, spots, push=push, memory=memory)
+    return {spot: states.unflatten(0, (-1, len(contexts))) for spot, states in found.items()}
+
+
+def _pushes(push: tuple[int, Tensor], members: Tensor) -> dict[Spot, Callable[[Tensor], Tensor]]:
     """What adds to the FFN's answer at every row's last position."""
     layer, change = push
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from editing.bystanders import Bystander
-from editing.keys import Placed, place
 from editing.requests import Group
+from editing.states import Placed, place
 from labkit.activations import capture
 from labkit.execute import Execution, freeze
 from labkit.facts import Deletion

@@ -9,7 +9,7 @@ import torch
 from editing.delta import WeightDelta, applied
 from editing.keys import group_keys
 from editing.memit import MEMIT
-from editing.requests import grouped
+from editing.requests import grouped, requests_of
 from editing.rome import ROME
 from editing.states import subject_states
 from editing.values import ValueSearch, value_stars
@@ -101,7 +101,8 @@ def test_the_normal_equations_hold_in_every_layer(model, rewrites, corpus):
 
 def averaged_streams(model, groups, contexts):
     """The stream leaving block 1, averaged as keys are."""
-    states = subject_states(model, groups, [("resid_post", 1)], contexts)["resid_post", 1]
+    spot = ("resid_post", 1)
+    states = subject_states(model, requests_of(groups), [spot], contexts)[spot].double()
     weight = METHOD.bare_weight
     mixed = weight * states[:, 0] + (1 - weight) * states.mean(dim=1)
     sizes = [len(group.requests) for group in groups]
