@@ -17,20 +17,16 @@ from labkit.errors import (
     LayerOutOfRange,
     NonFiniteLoss,
 )
-from labkit.facts import Deletion, Rewrite
+from labkit.facts import Deletion
 from tests.reference import full_logits
 
 LAYER = 1
 
 
 @pytest.fixture
-def rewrites(rewrite):
-    """Prompts and targets of different lengths, so that padding is in play."""
-    return [
-        rewrite,
-        Rewrite(subject="old king", template="in the end the {} is on a", target_new="ship"),
-        Rewrite(subject="ship", template="the {} is in", target_new="a garden"),
-    ]
+def rewrites(rewrites):
+    """Three of them: prompts and targets of different lengths, so that padding is in play."""
+    return rewrites[:2] + rewrites[3:]
 
 
 class Descent(torch.optim.SGD):
