@@ -63,12 +63,16 @@ class Step:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What each of its cases keeps of it: seconds an edit, failure, numbers of the edit."""
-        provenance = {} if self.increment is None else self.increment.provenance
+        """What each of its cases keeps of it: seconds an edit, failure, numbers of the edit.
+
+        A method that reports a list, a number a subject, is quoted where there is one subject.
+        """
+        said = {} if self.increment is None else self.increment.provenance
+        each = {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in said.items()}
         return {
             "seconds": self.seconds / len(self.cases),
             "failed": self.failed,
-            "edit": {k: v for k, v in provenance.items() if isinstance(v, int | float)},
+            "edit": {k: v for k, v in each.items() if isinstance(v, int | float)},
         }
 
 

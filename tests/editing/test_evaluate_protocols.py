@@ -6,15 +6,17 @@ import json
 import pytest
 import torch
 
+from editing import METHODS
 from editing.collapse import CollapseCurve, Thresholds, checkpoints, growth
 from editing.delta import LowRank, WeightDelta, applied
 from editing.evaluate import evaluate
 from editing.evaluation_result import Evaluation
-from editing.protocols import PROTOCOLS
+from editing.protocols import PROTOCOLS, Step
 from editing.readings import read
 from labkit.errors import InputError, NonFiniteLoss
 from labkit.facts import Rewrite
 from labkit.results import RunDirectory
+from tests.editing.conftest import FAST
 from tests.reference import full_logits
 
 TEXTS = ("the cat is in the house of the king", "in the sea")
@@ -147,6 +149,30 @@ def test_a_chunk_is_edited_in_one_call(tiny, cases):
     ]
     assert [p["edits"] for p in found.collapse.points] == [2, 5]
     assert found.records[0]["seconds"] == found.records[1]["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reported"),
+    [
+        ("emmet", {"search_steps", "lowest_target_probability_in_search", "distance_in_norms"}),
+        ("ft", {"steps", "loss", "probability"}),
+    ],
+)
+def test_a_record_keeps_the_numbers_of_its_edit(tiny, cases, corpus, name, reported):
+    model, method = tiny("llama"), METHODS[name](**FAST[name])
+    prepared = method.prepare(model, corpus=corpus)
+    delta = method(model, [cases[0].rewrite], prepared=prepared)
+    numbers = Step(0, tuple(cases[:1]), delta, delta, 1.0, None).record["edit"]
+    assert set(numbers) == reported
+    assert all(delta.provenance[key] in (value, [value]) for key, value in numbers.items())
+
+
+def test_a_record_of_many_keeps_the_numbers_of_the_call(tiny, cases):
+    found = (
+        evaluate(tiny("llama"), Editing(), cases, protocol=p, held_out_texts=TEXTS, n_tokens=0)
+        for p in PROTOCOLS
+    )
+    assert [each.records[1]["edit"] for each in found] == [{"n": 1}, {"n": 5}, {"n": 1}]
 
 
 # --- failures -----------------------------------------------------------------------------
