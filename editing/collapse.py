@@ -143,6 +143,13 @@ class CollapseCurve(Result):
         columns = ["quantity", "threshold", "crossed_at", "fell_at", "early"]
         return pd.DataFrame(rows, columns=columns, dtype=object)
 
+    def metrics(self) -> dict[str, Any]:
+        """The points and the signs, JSON-ready."""
+        return {
+            "points": self.to_frame().to_dict(orient="records"),
+            "warnings": self.warnings().to_dict(orient="records"),
+        }
+
     def _first(self, quantity: str, crossed: Any) -> int | None:
         frame = self.to_frame()
         rows = frame[frame["quantity"] == quantity]
@@ -168,17 +175,15 @@ def checkpoints(n: int) -> list[int]:
     return [*(step for step in steps if step < n), n]
 
 
-def point(
-    model: LabModel, edit: Edit | None, rewrites: Sequence[Rewrite], unedited: Unedited
-) -> dict[str, Any]:
-    """One point of a curve; see `CollapseCurve.points`.
+def point(edit: Edit | None, rewrites: Sequence[Rewrite], unedited: Unedited) -> dict[str, Any]:
+    """One point of a curve; see `CollapseCurve.points`. Nothing is in effect yet.
 
     Args:
-        model: The model; nothing is in effect.
         edit: Everything that has been edited so far.
         rewrites: What was asked for so far.
         unedited: The unedited model's readings.
     """
+    model = unedited.model
     with in_effect(model, edit) as wording:
         wanted = [(wording(r.prompt), r.target_new) for r in rewrites]
         rivals = [(wording(r.prompt), r.target_true) for r in rewrites if r.target_true is not None]

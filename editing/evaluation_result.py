@@ -194,10 +194,7 @@ class Evaluation(Comparison):
         if self.side_effects is not None:
             summary["side_effects"] = self.side_effects.to_frame().to_dict(orient="records")
         if self.collapse is not None:
-            summary["collapse"] = {
-                "points": self.collapse.to_frame().to_dict(orient="records"),
-                "warnings": self.collapse.warnings().to_dict(orient="records"),
-            }
+            summary["collapse"] = self.collapse.metrics()
         return summary
 
 

@@ -64,7 +64,7 @@ def all_made(
         so_far += [case.rewrite for case in some]
         due = any(before < mark <= len(so_far) for mark in marks)
         if due and len(so_far) not in points:
-            points[len(so_far)] = point(unedited.model, total, so_far, unedited)
+            points[len(so_far)] = point(total, so_far, unedited)
             if run is not None:
                 run.write_text(CURVE, dumps(list(points.values())) + "\n")
     return Made(total, notes, tuple(points.values()))

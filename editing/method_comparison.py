@@ -104,13 +104,7 @@ class MethodComparison(Result):
             "failed": self.failed,
             "table": self.table.to_dict(orient="records"),
             "tests": self.tests.to_dict(orient="records"),
-            "collapse": {
-                name: {
-                    "points": curve.to_frame().to_dict(orient="records"),
-                    "warnings": curve.warnings().to_dict(orient="records"),
-                }
-                for name, curve in self.collapse.items()
-            },
+            "collapse": {name: curve.metrics() for name, curve in self.collapse.items()},
             "side_effects": {
                 name: effects.to_frame().to_dict(orient="records")
                 for name, effects in self.side_effects.items()
