@@ -13,7 +13,7 @@ A killed comparison goes on where it was.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from editing.evaluation_result import Evaluation
 from editing.method_comparison import UNEDITED, MethodComparison
 from editing.method_report import report
 from editing.method_table import compared
-from editing.protocols import FAILURES, Editor, ProtocolName, require
+from editing.protocols import FAILURES, Editor, ProtocolName, fields_of, require
 from editing.readings import GENERATED_TOKENS
 from editing.side_effects import SideEffects
 from editing.unedited import Unedited
@@ -158,9 +158,7 @@ def check(methods: Mapping[str, Editor], cases: Sequence[Case], protocol: str, c
 
 def describe(method: Editor) -> dict[str, Any]:
     """A method's class and fields."""
-    if is_dataclass(method) and not isinstance(method, type):
-        return {"method": type(method).__name__, **asdict(method)}
-    return {"method": type(method).__name__}
+    return {"method": type(method).__name__, **fields_of(method)}
 
 
 def _run(

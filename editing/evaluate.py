@@ -11,7 +11,6 @@ but for the seconds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from editing.collapse import CollapseCurve, checkpoints
 from editing.evaluation_result import Evaluation
 from editing.final_state import all_made, case_records, final_side_effects, on_final_state
 from editing.portability import require as require_askable
-from editing.protocols import Editor, ProtocolName, Step, calls, edits, require
+from editing.protocols import Editor, ProtocolName, Step, calls, edits, fields_of, require
 from editing.readings import GENERATED_TOKENS, questions
 from editing.side_effects import SideEffects
 from editing.unedited import Unedited
@@ -136,7 +135,7 @@ def evaluate(
         chunk=chunk,
         nll_before=unedited.text.nll.double().numpy(),
         method=name,
-        config=asdict(method) if is_dataclass(method) and not isinstance(method, type) else {},
+        config=fields_of(method),
         model=model.name,
         fingerprint=model.fingerprint,
         seed=seed,
@@ -172,7 +171,6 @@ def _each_alone(
         told(f"case {number + 1} of {len(cases)}: {case.rewrite.subject}", number / len(cases))
         record = done.get(case.case_id)
         if record is None:
-            unedited.records([case])
             step = next(steps)
             nll, kl = unedited.read_text(step.increment)
             (record,) = case_records([case], step.increment, unedited)

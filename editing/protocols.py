@@ -15,7 +15,7 @@ An increment is on disk before the next one is made, so that a killed run makes 
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,11 @@ that a user is left with, and is counted among the failures.
 
 Editor = Callable[..., Any]
 """A method: `method(model, rewrites, ...)` returns an edit and leaves the model alone."""
+
+
+def fields_of(method: Editor) -> dict[str, Any]:
+    """A method's fields; none if it is no dataclass."""
+    return asdict(method) if is_dataclass(method) and not isinstance(method, type) else {}
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class Unedited:
 
     def read(self, cases: Sequence[Case], edit: Edit | None) -> list[Reading]:
         """All readings of some cases under an edit, their drift from this model among them."""
-        before = self._essence(cases)
+        before = essence(self.model, cases)
         with in_effect(self.model, edit) as wording:
             found = read(self.model, cases, n_tokens=self.n_tokens, wording=wording)
             after = essence(self.model, cases, wording=wording)
@@ -129,6 +129,3 @@ class Unedited:
             after = read_text(self.model, self.texts, wording=wording)
         # In 64 bits, so that no change is a change of exactly 0, of means as well.
         return after.nll.double(), before.kl_to(after)
-
-    def _essence(self, cases: Sequence[Case]) -> Float[Tensor, "case vocab"]:
-        return essence(self.model, cases)
