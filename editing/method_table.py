@@ -1,6 +1,7 @@
 """Evaluations of several methods as one table, with the paired tests between them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -37,9 +38,15 @@ def compared(
         table=pd.DataFrame(table),
         tests=_tests(evaluations, seed),
         failed=failed | {name: {"*": error} for name, error in (ended or {}).items()},
-        collapse={name: e.collapse for name, e in evaluations.items() if e.collapse is not None},
+        collapse={
+            name: replace(found.collapse, method=name)
+            for name, found in evaluations.items()
+            if found.collapse is not None
+        },
         side_effects={
-            name: e.side_effects for name, e in evaluations.items() if e.side_effects is not None
+            name: replace(found.side_effects, method=name)
+            for name, found in evaluations.items()
+            if found.side_effects is not None
         },
         configs={name: {"method": e.method, **e.config} for name, e in evaluations.items()},
         protocol=first.protocol,

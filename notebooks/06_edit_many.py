@@ -127,11 +127,11 @@ for metric in ("efficacy", "paraphrase", "neighbourhood"):
     print("   one by one   ", sequence.estimate("MEMIT", "success", metric))
 
 # %% [markdown]
-# **Conclusion.** Read it off the tables: whether the shortcut really costs more (its neighbours and its
-# perplexity, at once and in order), whether remembering keys keeps earlier edits, and whether the
-# norm had grown before efficacy fell. On a small model with few facts the shortcut can come out no
-# worse: keys that share little need no metric to be told apart. How far any of it carries is a
-# question of numbers: raise `N` at the top, or run
+# **Conclusion.** Read it off the tables: whether the shortcut really costs more (its neighbours and
+# its perplexity, at once and in order), whether remembering keys keeps earlier edits, and whether
+# the norm had grown before efficacy fell. On a small model with few facts the shortcut can come
+# out no worse: keys that share little need no metric to be told apart. How far any of it carries
+# is a question of numbers: raise `N` at the top, or run
 # `labkit evaluate --protocol sequential --methods memit,emmet,alphaedit,ft` on a file of cases.
 
 # %%

@@ -110,6 +110,9 @@ def test_the_table_says_what_each_evaluation_says(tiny, cases, protocol):
     assert found.estimate("small", "text", "KL, nats per token").mean < (
         found.estimate("large", "text", "KL, nats per token").mean
     )
+    assert {name: curve.method for name, curve in found.collapse.items()} == (
+        {name: name for name in methods} if protocol != "single" else {}
+    )
     assert found.estimate("small", "no such reading", "efficacy") is None
     assert set(found.wide().index) == {UNEDITED, *methods}
     assert found.table["unit"].str.len().min() > 0
