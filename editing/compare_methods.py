@@ -87,8 +87,8 @@ def compare_methods(
         "seed": seed,
         "tokens": n_tokens,
         "cases": [case.case_id for case in cases],
-        "cases_digest": _digest([to_record(case) for case in cases]),
-        "texts_digest": _digest(list(texts)),
+        "cases_digest": digest([to_record(case) for case in cases]),
+        "texts_digest": digest(list(texts)),
         "side_effects": None if side_effects is None else asdict(side_effects),
         "portability": chains is not None,
     }
@@ -169,5 +169,6 @@ def _run(
     )
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """sha256 of what a run depends on, as JSON."""
     return hashlib.sha256(dumps(value).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -357,6 +358,18 @@ def test_evaluate_writes_the_promised_summary(labkit, files):
     assert summary["seconds_per_edit"]["median"] > 0
     assert len(summary["fingerprint"]) == 64
     assert (files / "run" / "metrics.json").is_file()
+
+
+def test_a_run_of_other_cases_under_the_same_ids_is_not_gone_on_with(labkit, files):
+    asked = evaluate("--out", "run")
+    assert labkit(*asked)[0] == 0
+    cases = files / asked[asked.index("--cases") + 1]
+    before = cases.read_text(encoding="utf-8")
+    changed = re.sub(r'"paraphrases": \["[^"]+"', '"paraphrases": ["Elsewhere"', before, count=1)
+    assert changed != before
+    cases.write_text(changed, encoding="utf-8")
+    status, _, err = labkit(*asked)
+    assert status == 1 and "OutputError" in err
 
 
 def test_several_methods_leave_a_table_and_a_report(labkit, files):

@@ -98,11 +98,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """Audit one editor or several, read three ways beside the unedited model."""
-    from editing.compare_methods import check, compare_methods
+    from editing.compare_methods import check, compare_methods, digest
     from editing.evaluate import evaluate as evaluate_
     from editing.side_effects import SideEffects
     from labkit.chains import chains_of
-    from labkit.records import read_cases
+    from labkit.records import read_cases, to_record
     from labkit.results import RunDirectory
 
     names = [options.method] if methods is None else [n for n in methods.split(",") if n.strip()]
@@ -135,6 +135,7 @@ def evaluate(
             "method": options.method,
             "editor": asdict(editors[options.method]),
             "cases": [case.case_id for case in asked],
+            "cases_digest": digest([to_record(case) for case in asked]),
             "tokens": tokens,
             "protocol": protocol,
             "chunk": chunk,
