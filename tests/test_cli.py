@@ -198,7 +198,7 @@ def test_interrupting_an_edit_leaves_nothing(labkit, files, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("editing.rome.value_stars", interrupt)
+    monkeypatch.setattr("editing.closed_form.value_stars", interrupt)
     status, out, err = labkit(*edit())
     assert (status, out) == (130, "")
     assert "interrupted" in err
