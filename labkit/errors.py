@@ -91,6 +91,26 @@ class MissingFile(InputError):
     """A file or folder that was named does not exist or cannot be read."""
 
 
+class OneClass(InputError):
+    """Labels that are all alike: there is nothing for a probe to tell apart."""
+
+
+class ClassTooSmall(InputError):
+    """A class with too few examples to be learned and scored."""
+
+
+class EmptySplit(InputError):
+    """A side of a split, or a whole task, without examples."""
+
+
+class LeakingSplit(InputError):
+    """A group (a subject, a sentence) that stands on both sides of a split."""
+
+
+class NotAligned(InputError):
+    """Words that no tokens of a model's own can be told to belong to."""
+
+
 class OutputError(LabkitError):
     """The output could not be written; nothing was left half-written."""
 
