@@ -25,6 +25,7 @@ from labkit.plots.methods import method_intervals, reach_and_spare
 from labkit.plots.neurons import neuron_test_bars, neurons_by_layer
 from labkit.plots.output import to_html, to_png, use_in_notebooks
 from labkit.plots.patching import pair_heatmap
+from labkit.plots.probes import probe_curves, probe_map_heatmap, removal_bars
 from labkit.plots.side_effects import change_intervals, phenomena_bars
 from labkit.plots.tracing import trace_curves, trace_heatmap, trace_panels
 
@@ -53,8 +54,11 @@ __all__ = [
     "patterns_curves",
     "phenomena_bars",
     "predictions_bar",
+    "probe_curves",
+    "probe_map_heatmap",
     "profile_curves",
     "reach_and_spare",
+    "removal_bars",
     "role_curves",
     "role_heatmap",
     "severed_curves",

@@ -1,0 +1,98 @@
+"""A probe that may look at a few neurons only, by transformer_lens' k-sparse probe.
+
+The k coordinates whose class means differ most on the training side are kept, and a logistic
+regression is fitted to them. That a few neurons suffice says that the distinction lies along
+axes of the state, not that each of them means one thing.
+
+References:
+    Gurnee et al. (2023), Finding Neurons in a Haystack: Case Studies with Sparse Probing,
+    section 3.2 (maximum mean difference).
+
+Differs from the paper:
+    The features are standardised beforehand where the probe stands in a pipeline.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+HELD_BACK = 1e-9
+"""Share that transformer_lens holds out for a score of its own: one example a class."""
+
+
+class SparseProbe(ClassifierMixin, BaseEstimator):
+    """Two classes told apart by `k` coordinates.
+
+    transformer_lens splits by itself and holds back one example of each class; which, is
+    drawn from `seed`. Everything else is fitted to.
+
+    Args:
+        k: Number of coordinates; all where there are fewer.
+        l2: Penalty on the squared coefficients.
+        seed: Which example of a class is held back.
+
+    Attributes:
+        classes_: The two classes, sorted.
+        selected_features_: The coordinates, the most different first.
+        coef_: `[1, feature]`, zero where a coordinate was not selected.
+        intercept_: `[1]`.
+    """
+
+    def __init__(self, k: int = 8, l2: float = 1e-2, seed: int = 0) -> None:
+        self.k = k
+        self.l2 = l2
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any) -> "SparseProbe":
+        """Select the coordinates and fit their coefficients.
+
+        Raises:
+            ValueError: If there are not two classes of at least two examples.
+        """
+        from transformer_lens.tools.analysis.sparse_probing import fit_sparse_probe
+
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) != 2:
+            n, noun = len(self.classes_), "class" if len(self.classes_) == 1 else "classes"
+            raise ValueError(f"Only binary classification is supported: {n} {noun} here")
+        found = fit_sparse_probe(
+            torch.tensor(X),
+            torch.tensor(numbers),
+            k=min(self.k, X.shape[1]),
+            test_fraction=HELD_BACK,
+            l2_strength=self.l2,
+            seed=self.seed,
+        )
+        self.selected_features_ = found.selected_features.numpy()
+        self.coef_ = np.zeros((1, X.shape[1]))
+        self.coef_[0, self.selected_features_] = found.coefficients.numpy()
+        self.intercept_ = found.intercept.numpy().reshape(1)
+        return self
+
+    def decision_function(self, X: Any) -> Float[np.ndarray, " example"]:
+        """The logit of the second class."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False)
+        return X @ self.coef_[0] + self.intercept_[0]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The more probable class."""
+        positive = self.decision_function(X) > 0
+        return self.classes_[positive.astype(int)]
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "example 2"]:
+        """Probabilities of the two classes."""
+        second = 1 / (1 + np.exp(-self.decision_function(X)))
+        return np.stack([1 - second, second], axis=1)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
