@@ -75,7 +75,7 @@ def evaluate(
         InputError: If there are no cases, or the protocol is none.
         LabkitError: Whatever a malformed case or a method's `require` raises; all cases are
             looked at first. A failure of one edit (`editing.protocols.FAILURES`) is recorded
-            instead, except in the batch protocol, where there is but one.
+            instead, except in the batch protocol where it leaves nothing to be made.
     """
     require(method, cases, protocol, chunk)
     for case in cases:
@@ -174,7 +174,7 @@ def _each_alone(
             step = next(steps)
             nll, kl = unedited.read_text(step.increment)
             (record,) = case_records([case], step.increment, unedited)
-            record |= {"nll_after": float(nll.mean()), "kl": float(kl.mean()), **step.record}
+            record |= {"nll_after": float(nll.mean()), "kl": float(kl.mean()), **step.record(case)}
             side = unedited.side_readings(step.increment)
             if side is not None and unedited.material is not None:
                 means = {"before": unedited.material.before.means(), "after": side.means()}

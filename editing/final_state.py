@@ -59,7 +59,7 @@ def all_made(
         told(f"edit {len(so_far) + 1} of {n_cases}", 0.5 * len(so_far) / n_cases)
         step = next(steps)
         total = step.total
-        notes |= {case.case_id: step.record for case in step.cases}
+        notes |= {case.case_id: step.record(case) for case in step.cases}
         before = len(so_far)
         so_far += [case.rewrite for case in some]
         due = any(before < mark <= len(so_far) for mark in marks)

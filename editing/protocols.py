@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from editing.delta import WeightDelta
 from editing.effect import Edit, in_effect
-from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss, SubjectOnSink
+from labkit.errors import CannotEdit, InputError, NonFiniteLoss
 from labkit.facts import Case
 from labkit.models import LabModel
 from labkit.results import RunDirectory
@@ -29,11 +29,12 @@ from labkit.results import RunDirectory
 ProtocolName = Literal["single", "batch", "sequential"]
 PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
 
-FAILURES = (NonFiniteLoss, AlreadyTrue, SubjectOnSink)
+FAILURES = (NonFiniteLoss, CannotEdit)
 """What stops one edit and not the evaluation.
 
 The model then stays as it was, and is read as it is: a failed edit counts with the readings
-that a user is left with, and is counted among the failures.
+that a user is left with, and is counted among the failures. Rewrites that cannot be made
+(`CannotEdit`) are left out of a call of several, and the others are made.
 """
 
 
@@ -56,7 +57,7 @@ class Step:
         increment: What it returned; None if it failed.
         total: Everything that is in effect after it; None while there is nothing.
         seconds: How long the call took.
-        failed: The error that ended it, in words; None if it did not fail.
+        failed: By case, the error that kept its edit from being made, in words.
     """
 
     first: int
@@ -64,11 +65,10 @@ class Step:
     increment: Any
     total: Any
     seconds: float
-    failed: str | None
+    failed: Mapping[str, str]
 
-    @property
-    def record(self) -> dict[str, Any]:
-        """What each of its cases keeps of it: seconds an edit, failure, numbers of the edit.
+    def record(self, case: Case) -> dict[str, Any]:
+        """What a case keeps of it: seconds an edit, failure, numbers of the edit.
 
         A method that reports a list, a number a subject, is quoted where there is one subject.
         """
@@ -76,7 +76,7 @@ class Step:
         each = {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in said.items()}
         return {
             "seconds": self.seconds / len(self.cases),
-            "failed": self.failed,
+            "failed": self.failed.get(case.case_id),
             "edit": {k: v for k, v in each.items() if isinstance(v, int | float)},
         }
 
@@ -137,7 +137,8 @@ def edits(
         skip: Cases of the single protocol that need no edit any more.
 
     Raises:
-        LabkitError: What ends the method's only call of the batch protocol, failures included.
+        LabkitError: What ends the method's only call of the batch protocol: a failure, if it
+            leaves no rewrite to be made.
     """
     total: Any = None
     first = 0
@@ -166,24 +167,41 @@ def _step(
     may_fail: bool,
 ) -> Step:
     """One call, or what an earlier run kept of it."""
-    increment, seconds, failed = None, 0.0, None
     if place is not None and (place / "delta.json").is_file():
-        kept = WeightDelta.load(place)
-        note = {name: value for name, value in kept.provenance.items() if name != "seconds"}
-        increment, seconds = dataclasses.replace(kept, provenance=note), kept.provenance["seconds"]
+        increment = WeightDelta.load(place)
+        note = dict(increment.provenance)
+        seconds, failed = note.pop("seconds"), note.pop("failed")
+        increment = dataclasses.replace(increment, provenance=note)
     else:
         start = time.perf_counter()
-        try:
-            increment = _call(model, method, cases, shared, before)
-        except FAILURES as error:
-            if not may_fail:
-                raise
-            failed = f"{type(error).__name__}: {error}"
+        increment, failed = _made(model, method, cases, shared, before, may_fail)
         seconds = time.perf_counter() - start
         if place is not None and isinstance(increment, WeightDelta):
-            note = {**increment.provenance, "seconds": seconds}
+            note = {**increment.provenance, "seconds": seconds, "failed": failed}
             dataclasses.replace(increment, provenance=note).save(place)
     return Step(first, cases, increment, _joined(before, increment), seconds, failed)
+
+
+def _made(
+    model: LabModel,
+    method: Editor,
+    cases: Sequence[Case],
+    shared: Mapping[str, Any],
+    before: Edit | None,
+    may_fail: bool,
+) -> tuple[Any, dict[str, str]]:
+    """What a method makes of the cases that it can edit, and by case why not of the others."""
+    failed: dict[str, str] = {}
+    while left := [case for case in cases if case.case_id not in failed]:
+        try:
+            return _call(model, method, left, shared, before), failed
+        except FAILURES as error:
+            refused = getattr(error, "prompts", ())
+            out = [case for case in left if case.rewrite.prompt in refused] or left
+            if not may_fail and len(out) == len(left):
+                raise
+            failed |= {case.case_id: f"{type(error).__name__}: {error}" for case in out}
+    return None, failed
 
 
 def _joined(before: Any, increment: Any) -> Any:

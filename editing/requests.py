@@ -85,16 +85,20 @@ def check(model: LabModel, requests: Sequence[Request]) -> None:
         SubjectNotFound: If a subject's tokens cannot be told apart in its prompt.
         SubjectOnSink: If a subject is the prompt's first token and no more.
     """
+    on_sink: list[Request] = []
     for request in requests:
         target = request.target_true if isinstance(request, Deletion) else request.target_new
         target_ids(model.tokenizer, request.prompt, target)
-        span = model.span(request.prompt, request.subject, at=request.subject_start)
-        if span.last == 0:
-            raise SubjectOnSink(
-                f"{request.subject!r} is the first token of {request.prompt!r} and nothing more: "
-                "the first token of every text shares one state there (an attention sink), and "
-                "an edit would hit them all; put words in front of the subject"
-            )
+        if model.span(request.prompt, request.subject, at=request.subject_start).last == 0:
+            on_sink.append(request)
+    if on_sink:
+        first = on_sink[0]
+        raise SubjectOnSink(
+            f"{first.subject!r} is the first token of {first.prompt!r} and nothing more: "
+            "the first token of every text shares one state there (an attention sink), and "
+            "an edit would hit them all; put words in front of the subject",
+            [request.prompt for request in on_sink],
+        )
 
 
 def _wanted(request: Request) -> str:

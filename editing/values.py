@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from editing.bystanders import ALIKE, Bystander
-from editing.requests import Group
+from editing.requests import Group, requests_of
 from editing.value_rows import Batch, Reads, batches, rows_of
 from labkit.activations import patched
 from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
@@ -161,11 +161,13 @@ def refuse_already_true(groups: Sequence[Group], found: Values) -> None:
     Raises:
         AlreadyTrue: If there are such groups.
     """
-    done = [group.subject for group, n in zip(groups, found.steps.tolist(), strict=True) if not n]
+    done = [group for group, n in zip(groups, found.steps.tolist(), strict=True) if not n]
     if done:
+        subjects = ", ".join(group.subject for group in done)
         raise AlreadyTrue(
-            f"the model says what is asked for already, in every context: {', '.join(done)}; "
-            "leave these rewrites out"
+            f"the model says what is asked for already, in every context: {subjects}; "
+            "leave these rewrites out",
+            [request.prompt for request in requests_of(done)],
         )
 
 

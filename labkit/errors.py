@@ -6,6 +6,8 @@ command line turns a `LabkitError` into one line and a non-zero exit; anything e
 bug and keeps its traceback.
 """
 
+from collections.abc import Iterable
+
 
 class LabkitError(Exception):
     """Base class of every error that a user of the lab can cause and mend."""
@@ -75,11 +77,23 @@ class ContradictoryRewrites(InputError):
     """One prompt is asked to have two different answers."""
 
 
-class AlreadyTrue(InputError):
+class CannotEdit(InputError):
+    """Some of several rewrites cannot be made; the others could be without them.
+
+    Attributes:
+        prompts: The prompts of those that cannot be made.
+    """
+
+    def __init__(self, message: str, prompts: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.prompts = tuple(prompts)
+
+
+class AlreadyTrue(CannotEdit):
     """A rewrite asks for what the model says already: there is nothing to edit."""
 
 
-class SubjectOnSink(InputError):
+class SubjectOnSink(CannotEdit):
     """A subject that is nothing but a text's first token, whose state all texts share."""
 
 

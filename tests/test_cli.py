@@ -141,6 +141,9 @@ BAD = {
     ),
     "no cases": (["evaluate", "--cases", "gone.json"], "MissingFile", "gone.json"),
     "unknown method among several": (evaluate("--methods", "rome,rune"), "InputError", "rune"),
+    "a field that a method has not": (evaluate("--methods", "rome:layr=3"), "InputError", "layr"),
+    "a value that is none": (evaluate("--methods", "rome:layer=x"), "InputError", "integer"),
+    "a field without a value": (evaluate("--methods", "rome:layer"), "InputError", "field=value"),
     "no method at all": (evaluate("--methods", ","), "InputError", "no method"),
     "unknown protocol": (evaluate("--protocol", "batched"), "InputError", "sequential"),
     "a batch for a method that takes one": (
@@ -387,6 +390,16 @@ def test_several_methods_leave_a_table_and_a_report(labkit, files):
     status, again, _ = labkit(*asked, "--protocol", "sequential", "--json")
     assert status == 0 and json.loads(again) == summary, "nothing was run again"
     assert labkit(*asked, "--protocol", "single")[0] == 1, "another run"
+
+
+def test_a_method_takes_fields_of_its_own(labkit, files):
+    methods = "rome,rome:covariance=false:search.steps=2,memit:layers=[0, 1]"
+    status, out, _ = labkit(*evaluate("--methods", methods), "--json")
+    assert status == 0
+    config = json.loads(out)["methods"]
+    _, shortcut, spread = methods.split(",", 2)
+    assert config["rome"]["covariance"] and not config[shortcut]["covariance"]
+    assert config[shortcut]["search"]["steps"] == 2 and config[spread]["layers"] == [0, 1]
 
 
 def test_several_rewrites_are_one_edit(labkit, files):

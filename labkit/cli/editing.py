@@ -1,8 +1,9 @@
 """Editing: a weight change, a method's audit over many cases, an edited checkpoint."""
 
-from dataclasses import asdict, dataclass, fields, replace
+import re
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.table import Table
@@ -25,17 +26,19 @@ app = typer.Typer()
 class EditorOptions(ModelOptions):
     """What every command takes that edits a model."""
 
-    method: Annotated[str, typer.Option(help="Name of the editor.")] = "rome"
+    method: Annotated[
+        str, typer.Option(help="Name of the editor, fields behind it: rome:search.steps=40.")
+    ] = "rome"
     layer: Annotated[
         int | None, typer.Option(help="By default the model's preset; for methods of one layer.")
     ] = None
     seed: Seed = 0
 
     def editor(self, name: str | None = None) -> Any:
-        """The editor of that name."""
+        """The editor of that name, with the fields that stand behind it: `rome:layer=5`."""
         from editing import METHODS
 
-        name = self.method if name is None else name
+        name, *settings = (self.method if name is None else name).split(":")
         if name not in METHODS:
             raise InputError(f"method {name!r}: one of {', '.join(METHODS)}")
         make: Any = METHODS[name]
@@ -46,7 +49,40 @@ class EditorOptions(ModelOptions):
             if not own & {"layer", "layers"}:
                 raise InputError(f"--layer: {name} has no layer to choose")
             given |= {"layer": self.layer} if "layer" in own else {"layers": (self.layer,)}
-        return replace(made, **given)
+        made = replace(made, **given)
+        for setting in settings:
+            path, equals, value = setting.partition("=")
+            if not equals:
+                raise InputError(f"{setting!r} behind {name}: write field=value")
+            made = _with(made, path.strip(), value.strip())
+        return made
+
+
+def _with(config: Any, path: str, value: str) -> Any:
+    """A configuration with one field changed; `search.steps` is a field of a field.
+
+    Raises:
+        InputError: If there is no such field, or the value is none for it.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    name, _, rest = path.partition(".")
+    hints = get_type_hints(type(config))
+    known = [field.name for field in fields(config)]
+    if name not in known:
+        raise InputError(f"{type(config).__name__} has no field {name!r}: {', '.join(known)}")
+    if rest:
+        inner = getattr(config, name)
+        if not is_dataclass(inner):
+            raise InputError(f"{type(config).__name__}.{name} has no fields, so no {rest!r}")
+        return replace(config, **{name: _with(inner, rest, value)})
+    kind: TypeAdapter[Any] = TypeAdapter(hints[name])
+    try:
+        made = kind.validate_strings(value) if value[:1] not in "[{" else kind.validate_json(value)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise InputError(f"{name}={value}: {problem}") from None
+    return replace(config, **{name: made})
 
 
 @command(app)
@@ -79,7 +115,8 @@ def evaluate(
     options: EditorOptions,
     cases: Annotated[Path, typer.Option(help="JSONL of cases, or CounterFact JSON.")],
     methods: Annotated[
-        str | None, typer.Option(help="Several editors, to be compared: rome,memit,...")
+        str | None,
+        typer.Option(help="Several, compared: rome,rome:covariance=false,memit,..."),
     ] = None,
     protocol: Annotated[
         str, typer.Option(help="single, batch or sequential: see editing/protocols.py.")
@@ -105,7 +142,9 @@ def evaluate(
     from labkit.records import read_cases, to_record
     from labkit.results import RunDirectory
 
-    names = [options.method] if methods is None else [n for n in methods.split(",") if n.strip()]
+    # A comma inside brackets belongs to a field's value: memit:layers=[1,2].
+    names = [options.method] if methods is None else re.split(r",(?![^\[]*\])", methods)
+    names = [name for name in names if name.strip()]
     editors = {name.strip(): options.editor(name.strip()) for name in names}
     asked = read_cases(cases)[:limit]
     check(editors, asked, protocol, chunk)

@@ -13,7 +13,7 @@ from editing.evaluate import evaluate
 from editing.evaluation_result import Evaluation
 from editing.protocols import PROTOCOLS, Step
 from editing.readings import read
-from labkit.errors import InputError, NonFiniteLoss
+from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.facts import Rewrite
 from labkit.results import RunDirectory
 from tests.editing.conftest import FAST
@@ -31,14 +31,16 @@ class Editing:
             model then gave.
     """
 
-    def __init__(self, scale=0.3, fails=()):
-        self.scale, self.fails, self.asked = scale, fails, []
+    def __init__(self, scale=0.3, fails=(), refuses=()):
+        self.scale, self.fails, self.refuses, self.asked = scale, fails, refuses, []
 
     def __call__(self, model, rewrites, *, after=None):
         subjects = [rewrite.subject for rewrite in rewrites]
         self.asked.append((subjects, after, full_logits(model, model.tokens(["the cat"]))))
         if set(subjects) & set(self.fails):
             raise NonFiniteLoss("the loss is nan")
+        if refused := [r.prompt for r in rewrites if r.subject in self.refuses]:
+            raise AlreadyTrue("the model says so already", refused)
         rows, columns = model.ffn_proj(1).weight.shape
         draw = torch.Generator().manual_seed(sum(map(ord, "".join(subjects))))
         change = LowRank(
@@ -162,7 +164,7 @@ def test_a_record_keeps_the_numbers_of_its_edit(tiny, cases, corpus, name, repor
     model, method = tiny("llama"), METHODS[name](**FAST[name])
     prepared = method.prepare(model, corpus=corpus)
     delta = method(model, [cases[0].rewrite], prepared=prepared)
-    numbers = Step(0, tuple(cases[:1]), delta, delta, 1.0, None).record["edit"]
+    numbers = Step(0, tuple(cases[:1]), delta, delta, 1.0, {}).record(cases[0])["edit"]
     assert set(numbers) == reported
     assert all(delta.provenance[key] in (value, [value]) for key, value in numbers.items())
 
@@ -334,3 +336,35 @@ def test_a_curve_shows_and_saves_its_numbers(tmp_path):
     assert CollapseCurve.load(found.save(tmp_path / "curve")).to_frame().equals(frame)
     drawn = {trace.name: list(trace.y) for trace in found.figure().data if trace.name}
     assert drawn["norm growth"] == [0.1, 0.1, 0.2, 0.3]
+
+
+# --- what cannot be made --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["batch", "sequential"])
+def test_what_cannot_be_edited_is_left_out_and_the_others_are_made(tiny, cases, protocol, tmp_path):
+    model, method = tiny("llama"), Editing(refuses=["hen"])
+    common = {"protocol": protocol, "chunk": 5 if protocol == "sequential" else 1}
+    common |= {"held_out_texts": TEXTS, "n_tokens": 0}
+    run = RunDirectory.create(tmp_path / "run", {}, model)
+    found = evaluate(model, method, cases, run=run, **common)
+    assert list(found.failures) == ["hen"] and "AlreadyTrue" in found.failures["hen"]
+    assert [subjects for subjects, *_ in method.asked][-1] == ["cat", "dog", "ship", "king"]
+    others = [case for case in cases if case.case_id != "hen"]
+    alone = evaluate(model, Editing(), others, **common)
+    assert [r["after"] for r in found.records if r["case_id"] != "hen"] == [
+        record["after"] for record in alone.records
+    ]
+    (tmp_path / "run" / "cases.jsonl").unlink()  # killed while it read
+    n_calls = len(method.asked)
+    run = RunDirectory.create(tmp_path / "run", {}, model, resume=True)
+    assert without_seconds(evaluate(model, method, cases, run=run, **common)) == without_seconds(
+        found
+    )
+    assert len(method.asked) == n_calls
+
+
+def test_a_batch_of_which_nothing_is_left_is_refused(tiny, cases):
+    method = Editing(refuses=[case.rewrite.subject for case in cases])
+    with pytest.raises(AlreadyTrue):
+        evaluate(tiny("llama"), method, cases, protocol="batch", held_out_texts=TEXTS, n_tokens=0)
