@@ -9,6 +9,13 @@ from labkit.plots.attention import attention_viewer
 from labkit.plots.attribution import agreement_scatter, attribution_heatmap, node_bars
 from labkit.plots.averages import role_curves, role_heatmap, severed_curves
 from labkit.plots.cards import coloured_text, neuron_card, triggers_in_context
+from labkit.plots.cloze import (
+    cloze_depths,
+    cloze_popularity,
+    cloze_precision,
+    cloze_ranks,
+    lens_quality_curves,
+)
 from labkit.plots.collapse import collapse_curves
 from labkit.plots.contributions import contribution_bars, switch_bars
 from labkit.plots.deltas import export_bars, share_bars
@@ -36,6 +43,10 @@ __all__ = [
     "attention_viewer",
     "attribution_heatmap",
     "change_intervals",
+    "cloze_depths",
+    "cloze_popularity",
+    "cloze_precision",
+    "cloze_ranks",
     "collapse_curves",
     "coloured_text",
     "contribution_bars",
@@ -43,6 +54,7 @@ __all__ = [
     "head_grids",
     "knockout_curves",
     "lens_at_last",
+    "lens_quality_curves",
     "lens_table",
     "method_intervals",
     "metrics_bars",
