@@ -7,7 +7,9 @@ word's form, memorised it, or said the commonest class. Each has its control:
     form        the commonest class (the mean) of the same word in training; the majority for others
     bag         a probe on the words of the text up to and including the one that is asked about
     control     the probe trained on random labels, one a word type: what it can memorise
-    shuffled    the probe trained on permuted labels: at chance, or something leaks
+    shuffled    the probe trained on permuted labels: at chance, or something leaks (it is one
+                permutation: where one direction dominates the states, its score scatters around
+                chance by more than its interval over groups)
     twin        the probe on a model of the same shape with random weights: what the
                 architecture and the words alone give away
 

@@ -112,7 +112,7 @@ def _mlp(numeric: bool, strength: float, seed: int, *, hidden: int) -> BaseEstim
     return model(
         hidden_layer_sizes=(HIDDEN,) * hidden,
         alpha=1 / strength,
-        max_iter=60,
+        max_iter=200,
         tol=1e-3,
         random_state=seed,
     )

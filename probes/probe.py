@@ -13,6 +13,7 @@ portions of the online code, and to the states of the random-weight twin.
 What a probe reads, the model need not use: see `probes.use`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from labkit.corpus import Progress
-from labkit.errors import InputError
+from labkit.errors import ClassTooSmall, InputError
 from labkit.models import LabModel
 from probes.bench import Bench
 from probes.controls import no_selectivity, random_twin
@@ -79,8 +80,8 @@ def probe(
     missing = [] if depths is None else [depth for depth in depths if depth not in there]
     if missing or (depths is not None and not len(depths)):
         raise InputError(f"depths {missing} of {where}: {model.name} has 0..{len(there) - 1}")
-    task = task if n_train is None else task.limited(n_train, seed=seed)
     task.split(seed=seed)
+    task, left_out = limited(task, n_train, seed=seed)
     told = progress or (lambda what, share: None)
     read: dict[str, Any] = {"where": where, "depths": depths, "pieces": pieces}
     told(f"{task.name}: reading the states", 0.0)
@@ -97,6 +98,7 @@ def probe(
         controls=controls,
         twin=other,
         portions=portions,
+        left_out=left_out,
         seed=seed,
         progress=lambda what, share: told(what, 0.05 + 0.95 * share),
     )
@@ -105,6 +107,43 @@ def probe(
 def chosen_estimator(name: str, task: Task) -> str:
     """The probe of this name, ridge in the place of logistic where labels are numbers."""
     return "ridge" if task.numeric and name == "logistic" else name
+
+
+def limited(task: Task, n: int | None, *, seed: int = 0) -> tuple[Task, tuple[str, ...]]:
+    """At most `n` examples on either side, without the classes that are then too rare to learn.
+
+    Args:
+        task: A task whose own classes are large enough.
+        n: Examples of a side at most; None leaves the task as it is.
+        seed: Seed of the draw.
+
+    Returns:
+        The smaller task, and the classes that were left out, rarest first.
+    """
+    left_out: list[str] = []
+    while n is not None:
+        try:
+            return task.limited(n, seed=seed), tuple(left_out)
+        except ClassTooSmall:
+            counts = Counter(task.labels.tolist())
+            if len(counts) < 3:
+                raise
+            rarest = min(counts, key=lambda label: (counts[label], label))
+            left_out.append(rarest)
+            task = _without(task, rarest)
+    return task, ()
+
+
+def _without(task: Task, label: str) -> Task:
+    """A task without one of its classes."""
+    kept = [number for number, example in enumerate(task.examples) if example.label != label]
+    held_out = task.held_out
+    if held_out is not None:
+        test = set(held_out)
+        held_out = tuple(place for place, number in enumerate(kept) if number in test)
+    return replace(
+        task, examples=tuple(task.examples[number] for number in kept), held_out=held_out
+    )
 
 
 def probe_features(
@@ -116,6 +155,7 @@ def probe_features(
     controls: bool = True,
     twin: Features | None = None,
     portions: Sequence[float] = PORTIONS,
+    left_out: tuple[str, ...] = (),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ProbeResult:
@@ -129,6 +169,7 @@ def probe_features(
         controls: Whether to fit the controls.
         twin: The same states of a random-weight model; left out where it is None.
         portions: Ends of the portions of the online code.
+        left_out: Classes that `limited` left out.
         seed: Seed of every draw.
         progress: Called as depths are done.
 
@@ -163,6 +204,7 @@ def probe_features(
         n_train=len(bench.split.train),
         n_test=len(bench.split.test),
         n_classes=None if task.numeric else len(set(task.labels[bench.split.train].tolist())),
+        left_out=left_out,
         unconverged=len(bench.unconverged),
         baselines={name: bench.scorer.score(given) for name, given in bench.baselines.items()},
         no_selectivity=no_selectivity(task, bench.split),

@@ -59,6 +59,7 @@ class ProbeResult(Result):
         n_train: Examples that were learned from.
         n_test: Examples that were scored.
         n_classes: Number of classes; None for numbers.
+        left_out: Classes too rare among the examples that were drawn.
         unconverged: Fits that stopped at their number of steps.
         baselines: Scores without a look at the state: "majority", "form", "bag".
         no_selectivity: Why there is none, where there is none.
@@ -82,6 +83,7 @@ class ProbeResult(Result):
     n_train: int
     n_test: int
     n_classes: int | None
+    left_out: tuple[str, ...]
     unconverged: int
     baselines: dict[str, Estimate]
     no_selectivity: str | None

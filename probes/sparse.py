@@ -43,7 +43,8 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
         intercept_: `[1]`.
     """
 
-    def __init__(self, k: int = 8, l2: float = 1e-2, seed: int = 0) -> None:
+    # No annotations: by scikit-learn's rules nothing is looked at before `fit`.
+    def __init__(self, k=8, l2=1e-2, seed=0):
         self.k = k
         self.l2 = l2
         self.seed = seed
