@@ -50,7 +50,8 @@ from labkit.models import LabModel
 from labkit.results import RunDirectory
 from labkit.tokens import target_ids
 from probes.cloze_result import READINGS, ClozeResult
-from probes.translators import TranslatorFit, Translators, depths, lens_logits
+from probes.translator_fit import TranslatorFit
+from probes.translators import Translators, depths, lens_logits
 
 Lens = Literal["logit", "translated"]
 

@@ -17,7 +17,7 @@ from labkit.readout import logit_lens
 from labkit.results import RunDirectory
 from probes.cloze import Cloze, question_facts
 from probes.cloze_result import READINGS, ClozeResult
-from probes.translators import TranslatorFit
+from probes.translator_fit import TranslatorFit
 from tests.reference import full_logits
 
 DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -8,8 +8,9 @@ from labkit.corpus import Corpus
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.execute import Execution, next_token_logits
 from labkit.metrics import kl_divergence
-from probes import translators as module
-from probes.translators import TranslatorFit, Translators, depths, lens_logits
+from probes import translator_fit as module
+from probes.translator_fit import TranslatorFit
+from probes.translators import Translators, depths, lens_logits
 from tests.reference import full_run, random_batch
 
 QUICK = TranslatorFit(tokens=600, held_out=60)
