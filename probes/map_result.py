@@ -64,7 +64,8 @@ class ProbeMap(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: task, family, the columns of `ProbeResult.to_frame`, baseline, gain.
 
-        `gain` is the score above the strongest baseline; `p_bh` is the p-value corrected over
+        `gain` is the score above the strongest baseline, `share` the score above the majority as
+        a share of what the majority leaves open (at most 1); `p_bh` is the p-value corrected over
         all cells of the map (Benjamini and Hochberg 1995: bounds the share of false ones).
         """
         frames = []
@@ -75,6 +76,8 @@ class ProbeMap(Result):
             frame.insert(1, "family", found.family)
             frame["baseline"], frame["baseline_is"] = baseline.mean, name
             frame["gain"] = frame["score"] - baseline.mean
+            usual = found.baselines["majority"].mean
+            frame["share"] = (frame["score"] - usual) / (1 - usual)
             frames.append(frame)
         frame = pd.concat(frames, ignore_index=True)
         return frame.assign(p_bh=false_discovery_control(frame["p"].to_numpy()))
@@ -166,6 +169,5 @@ class ProbeMap(Result):
             frame,
             self.centres(),
             title=f"What a {self.estimator} probe reads in {self.model}",
-            subtitle="score above the strongest baseline, each row by its largest; "
-            "diamond: centre of gravity",
+            subtitle="share of what the majority leaves open; diamond: centre of gravity",
         )

@@ -92,15 +92,16 @@ def probe_map_heatmap(
     title: str,
     subtitle: str | None = None,
 ) -> go.Figure:
-    """Tasks down, depths across: what the probe reads above the strongest baseline.
+    """Tasks down, depths across: how much of what the majority leaves open the probe reads.
 
-    Each row is scaled by its own largest gain, since R² and accuracies of different tasks do
-    not compare: 1 is the depth that reads the task best, 0 the baseline or below. A diamond
-    marks the centre of gravity, a bar its interval. Families are set apart by their names.
+    The colour is (score - majority) / (1 - majority), so that tasks of different numbers of
+    classes compare: 1 is perfect, 0 the majority or below. A diamond marks the centre of
+    gravity, a bar its interval. Families are set apart by their names.
 
     Args:
-        frame: Columns `task, family, depth, gain, score, low, high, baseline, selectivity,
-            compression`, one row a cell, tasks in the order in which they are drawn.
+        frame: Columns `task, family, depth, share` (the colour), `score, low, high, baseline`
+            (the strongest), `selectivity, compression`, one row a cell, tasks in the order in
+            which they are drawn.
         centres: Columns `task, mean, low, high` (depths), one row for each task that has one.
         title: Title of the figure.
         subtitle: A second line.
@@ -108,29 +109,28 @@ def probe_map_heatmap(
     Raises:
         InputError: If a column is missing or there are no rows.
     """
-    columns = ("gain", "score", "low", "high", "baseline", "selectivity", "compression")
+    columns = ("share", "score", "low", "high", "baseline", "selectivity", "compression")
     require_columns(frame, ("task", "family", "depth", *columns))
     tasks = list(dict.fromkeys(frame["task"]))
     wide = {
         column: frame.pivot(index="task", columns="depth", values=column).loc[tasks]
         for column in columns
     }
-    gain = wide["gain"].clip(lower=0.0)
-    largest = gain.max(axis=1).clip(lower=1e-9)
+    share = wide["share"].clip(lower=0.0)
     family = frame.drop_duplicates("task").set_index("task")["family"]
     labels = [f"{text(task)} <i>({text(family[task])})</i>" for task in tasks]
     hover = np.stack([wide[column].to_numpy(dtype=float) for column in columns[1:]], axis=-1)
-    depths = [int(depth) for depth in gain.columns]
+    depths = [int(depth) for depth in share.columns]
     figure = go.Figure(
         go.Heatmap(
-            z=gain.div(largest, axis=0).to_numpy(),
+            z=share.to_numpy(),
             x=depths,
             y=labels,
             customdata=hover,
             zmin=0,
             zmax=1,
             colorscale=SEQUENTIAL,
-            colorbar={"title": {"text": "gain"}},
+            colorbar={"title": {"text": "read"}},
             hovertemplate=(
                 "%{y}, depth %{x}<br>score %{customdata[0]:.3f} "
                 "[%{customdata[1]:.3f}, %{customdata[2]:.3f}], baseline %{customdata[3]:.3f}<br>"
@@ -143,13 +143,13 @@ def probe_map_heatmap(
         figure.add_scatter(
             x=centres["mean"],
             y=[labels[tasks.index(task)] for task in centres["task"]],
-            error_x=interval_bars(centres, "#ffffff", thickness=2, width=4),
+            error_x=interval_bars(centres, COLOURS[1], thickness=2.5, width=4),
             mode="markers",
             marker={
                 "symbol": "diamond",
                 "size": 11,
-                "color": "#ffffff",
-                "line": {"color": "#202020", "width": 1.5},
+                "color": COLOURS[1],
+                "line": {"color": "#ffffff", "width": 1.5},
             },
             customdata=centres[["low", "high"]].to_numpy(),
             hovertemplate=(
