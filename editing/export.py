@@ -16,9 +16,9 @@ from torch import Tensor
 from editing.card import model_card
 from editing.change import Change, added
 from editing.delta import WeightDelta
-from editing.record import dtype_name, dtype_of, new_record, require_change, write_record
+from editing.record import dtype_name, new_record, require_change, write_record
 from editing.reopen import STATES, check_export
-from labkit.models import LabModel
+from labkit.models import LabModel, dtype_of
 from labkit.results import atomic_folder, atomic_write
 from labkit.wheels import Progress
 
@@ -59,7 +59,7 @@ def export_hf(
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
     require_change(model, delta)
-    target = dtype_of(dtype, model.dtype)
+    target = model.dtype if dtype is None else dtype_of(dtype)
     told = progress or (lambda what, share: None)
     with atomic_folder(out) as folder:
         told("writing the checkpoint", None)

@@ -11,14 +11,12 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-import torch
+from itertools import islice
 
 from editing.effect import Wording, as_it_is
-from labkit import stats
 from labkit.errors import InputError
 from labkit.facts import Deletion, Fact, Rewrite
-from labkit.known import PROMPTS_AT_ONCE, facts_of, known_facts
+from labkit.known import asked_in_turn, facts_of, known_facts
 from labkit.models import LabModel
 
 
@@ -50,19 +48,8 @@ def unrelated_facts(
         if fact.relation not in relations
         and named.isdisjoint(_folded(name) for name in (fact.subject, *fact.answers))
     ]
-    draw = stats.generator(seed, "unrelated facts")
-    turns: dict[str | None, int] = {}
-    placed = []
-    for number in torch.randperm(len(far), generator=draw).tolist():
-        turn = turns[far[number].relation] = turns.get(far[number].relation, 0) + 1
-        placed.append((turn, number))
-    order = [far[number] for _, number in sorted(placed)]
-    found: list[Fact] = []
-    for start in range(0, len(order), PROMPTS_AT_ONCE):
-        found += known_facts(model, order[start : start + PROMPTS_AT_ONCE]).facts
-        if len(found) >= n:
-            break
-    return tuple(found[:n])
+    asked = asked_in_turn(model, far, seed=seed, purpose="unrelated facts")
+    return tuple(islice((row.fact for row in asked if row.rank == 1), n))
 
 
 def recall(

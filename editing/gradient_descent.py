@@ -15,8 +15,8 @@ from torch import Tensor
 
 import labkit
 from editing.delta import Change, Dense, LowRank, WeightDelta
-from editing.requests import Request
-from editing.training import Training, descend, rewrites_only
+from editing.requests import Request, rewrites_only
+from editing.training import Training, descend
 from labkit.corpus import Corpus, Progress
 from labkit.models import LabModel
 
@@ -60,7 +60,7 @@ class GradientDescent:
         """Refuse rewrites that this method cannot make, before a model is opened.
 
         Raises:
-            InputError, ContradictoryRewrites: See `editing.training.rewrites_only`.
+            InputError, ContradictoryRewrites: See `editing.requests.rewrites_only`.
         """
         rewrites_only(rewrites, self.NAME)
 

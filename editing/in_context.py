@@ -28,8 +28,7 @@ import torch
 
 import labkit
 from editing.delta import WeightDelta
-from editing.requests import Request
-from editing.training import rewrites_only
+from editing.requests import Request, rewrites_only
 from labkit import stats
 from labkit.corpus import Corpus, Progress
 from labkit.errors import FingerprintMismatch, InputError
@@ -169,7 +168,7 @@ class InContext:
         """Refuse rewrites that this method cannot make, before a model is opened.
 
         Raises:
-            InputError, ContradictoryRewrites: See `editing.training.rewrites_only`.
+            InputError, ContradictoryRewrites: See `editing.requests.rewrites_only`.
         """
         rewrites_only(rewrites, "in-context editing")
 

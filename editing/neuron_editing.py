@@ -28,8 +28,7 @@ from editing.delta import Change, LowRank, WeightDelta
 from editing.gradient_descent import as_stored
 from editing.keys import contexts
 from editing.readings import score
-from editing.requests import Request
-from editing.training import rewrites_only
+from editing.requests import Request, rewrites_only
 from labkit import stats
 from labkit.activations import capture
 from labkit.corpus import Corpus, Progress, corpus_of
@@ -101,7 +100,7 @@ class KnowledgeNeuronEditing:
         """Refuse rewrites that this method cannot make, before a model is opened.
 
         Raises:
-            InputError, ContradictoryRewrites: See `editing.training.rewrites_only`.
+            InputError, ContradictoryRewrites: See `editing.requests.rewrites_only`.
         """
         rewrites_only(rewrites, "knowledge-neuron editing")
 

@@ -131,16 +131,3 @@ def stored_dtype(kind: str, change: Change, dtype: torch.dtype) -> torch.dtype:
 def dtype_name(dtype: torch.dtype) -> str:
     """`torch.bfloat16` as `bfloat16`."""
     return str(dtype).removeprefix("torch.")
-
-
-def dtype_of(name: str | None, default: torch.dtype) -> torch.dtype:
-    """A number format by name.
-
-    Raises:
-        InputError: If there is no such format.
-    """
-    if name is None:
-        return default
-    if name not in DTYPES:
-        raise InputError(f"unknown dtype {name!r}; one of {', '.join(DTYPES)}")
-    return DTYPES[name]

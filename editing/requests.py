@@ -77,6 +77,23 @@ def one_rewrite(requests: Sequence[Request]) -> Request:
     raise InputError(f"ROME takes exactly one rewrite at a time, not {len(requests)}")
 
 
+def rewrites_only(requests: Sequence[Request], method: str) -> list[Rewrite]:
+    """The requests, all of which name a new object.
+
+    Raises:
+        InputError: If there is none, one is made twice, or one is a deletion.
+        ContradictoryRewrites: If one prompt is asked to have two answers.
+    """
+    grouped(requests)
+    rewrites = [request for request in requests if isinstance(request, Rewrite)]
+    if len(rewrites) < len(requests):
+        raise InputError(
+            f"{method} teaches a new answer and cannot delete one: ROME, EMMET, MEMIT, PMET and "
+            "AlphaEdit can"
+        )
+    return rewrites
+
+
 def check(model: LabModel, requests: Sequence[Request]) -> None:
     """Refuse requests that this model cannot be asked for, before any work.
 

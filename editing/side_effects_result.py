@@ -93,7 +93,10 @@ class SideReadings(Result):
     def estimate(self, metric: str) -> Estimate | None:
         """A metric with its interval over units; None where it was not taken."""
         values = self.values(metric)
-        return stats.bootstrap(values) if values.size else None
+        if not values.size:
+            return None
+        share = METRICS[metric][1] == "share"
+        return stats.bootstrap(values) if share else stats.average(values)
 
     def pairs_by_phenomenon(self) -> pd.DataFrame:
         """One row a phenomenon, and one for all: share, low, high, n (pairs)."""
@@ -114,8 +117,9 @@ class SideReadings(Result):
         rows = []
         for metric in self._taken():
             _, measure, unit = METRICS[metric]
-            values = stats.bootstrap(self.values(metric)).to_dict()
-            rows.append({"metric": metric, "measure": measure, **values, "unit": unit})
+            found = self.estimate(metric)
+            assert found is not None
+            rows.append({"metric": metric, "measure": measure, **found.to_dict(), "unit": unit})
         return pd.DataFrame(rows)
 
     def figure(self) -> Any:

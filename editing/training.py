@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from editing.requests import Request, grouped
 from labkit import stats
 from labkit.activations import capture, patched
 from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
@@ -75,23 +74,6 @@ class Trained:
     steps: int
     loss: float
     probability: float
-
-
-def rewrites_only(requests: Sequence[Request], method: str) -> list[Rewrite]:
-    """The requests, all of which name a new object.
-
-    Raises:
-        InputError: If there is none, one is made twice, or one is a deletion.
-        ContradictoryRewrites: If one prompt is asked to have two answers.
-    """
-    grouped(requests)
-    rewrites = [request for request in requests if isinstance(request, Rewrite)]
-    if len(rewrites) < len(requests):
-        raise InputError(
-            f"{method} teaches a new answer and cannot delete one: ROME, EMMET, MEMIT, PMET and "
-            "AlphaEdit can"
-        )
-    return rewrites
 
 
 class Lessons:

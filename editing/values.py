@@ -105,6 +105,7 @@ class Values:
         return self.v_star - self.v
 
 
+@torch.enable_grad()
 def value_stars(
     model: LabModel,
     groups: Sequence[Group],

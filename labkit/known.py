@@ -190,25 +190,38 @@ def known_sample(
     if n < 1:
         raise InputError(f"{n} known facts: ask for at least one")
     facts = facts_of(model)
-    draw = stats.generator(seed, "known sample")
+    asked: list[KnownFact] = []
+    n_known = 0
+    for row in asked_in_turn(model, facts, seed=seed, purpose="known sample"):
+        asked.append(row)
+        n_known += row.rank == 1
+        if n_known == n:
+            return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
+        if progress is not None and len(asked) % PROMPTS_AT_ONCE == 0:
+            progress(f"{n_known} of {n} known facts found", n_known / n)
+    raise InputError(f"{model.name} knows {n_known} of {len(facts)} facts, {n} are asked for")
+
+
+def asked_in_turn(
+    model: LabModel, facts: Sequence[Fact], *, seed: int, purpose: str
+) -> Iterator[KnownFact]:
+    """Facts, asked as they are called for: relations take turns, each in a drawn order.
+
+    Args:
+        model: The model.
+        facts: The facts.
+        seed: Seed of the draw.
+        purpose: What they are drawn for: two purposes see two orders.
+    """
+    draw = stats.generator(seed, purpose)
     turns: dict[str | None, int] = {}
     placed = []
     for number in torch.randperm(len(facts), generator=draw).tolist():
-        turn = turns.get(facts[number].relation, 0)
-        turns[facts[number].relation] = turn + 1
+        turn = turns[facts[number].relation] = turns.get(facts[number].relation, 0) + 1
         placed.append((turn, number))
     order = [facts[number] for _, number in sorted(placed)]
-    asked: list[KnownFact] = []
-    n_known = 0
     for start in range(0, len(order), PROMPTS_AT_ONCE):
-        for row in known_facts(model, order[start : start + PROMPTS_AT_ONCE]).asked:
-            asked.append(row)
-            n_known += row.rank == 1
-            if n_known == n:
-                return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
-        if progress is not None:
-            progress(f"{n_known} of {n} known facts found", n_known / n)
-    raise InputError(f"{model.name} knows {n_known} of {len(facts)} facts, {n} are asked for")
+        yield from known_facts(model, order[start : start + PROMPTS_AT_ONCE]).asked
 
 
 def _prompt(fact: Fact, template: int) -> str:

@@ -348,11 +348,22 @@ def load(
         InputError: If the dtype or device is unknown.
         SelfCheckFailed: If a law that the lab's numbers rest on does not hold.
     """
-    if isinstance(dtype, str) and dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
-    weight_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
+    weight_dtype = dtype_of(dtype)
     hf, tokenizer = _open(name, weight_dtype, _device(device))
     return wrap(hf, tokenizer, name=name, prepend_bos=prepend_bos, check=check)
+
+
+def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
+    """A number format, by name or as it is.
+
+    Raises:
+        InputError: If there is no such format.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
 
 
 def wrap(

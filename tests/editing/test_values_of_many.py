@@ -113,6 +113,14 @@ def test_contradictions_and_repetitions_are_refused(rewrite):
         grouped([])
 
 
+def test_a_search_minds_no_callers_no_grad(tiny, several, before):
+    search, groups = dataclasses.replace(SEARCH, steps=2), grouped(several)
+    with torch.no_grad():
+        found = value_stars(tiny("llama"), groups, LAYER, before, search)
+    wanted = value_stars(tiny("llama"), groups, LAYER, before, search)
+    assert torch.equal(found.v_star, wanted.v_star)
+
+
 # --- bad requests -------------------------------------------------------------------------
 
 
