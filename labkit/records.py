@@ -11,12 +11,12 @@ References:
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labkit.facts import Case, Fact, Neighbour, Rewrite
+from labkit.facts import Case, Deletion, Fact, Neighbour, Rewrite
 from labkit.fields import Record, records_of
 from labkit.files import atomic_write
 
@@ -41,14 +41,20 @@ def read_facts(path: str | os.PathLike[str]) -> list[Fact]:
     return [record.make(_fact) for record in records_of(path)]
 
 
-def read_rewrites(path: str | os.PathLike[str]) -> list[Rewrite]:
+def read_rewrites(path: str | os.PathLike[str]) -> list[Rewrite | Deletion]:
     """Rewrites of any file that `read_cases` reads; what else a record has is left out.
+
+    A record of the project's format whose `target_new` is null asks for `target_true` to be
+    forgotten: a deletion.
 
     Raises:
         MissingFile: If the file cannot be read.
         MalformedRecord: If a record does not fit; with its line and field.
     """
-    return [case.rewrite for case in read_cases(path)]
+    return [
+        item.rewrite if isinstance(item, Case) else item
+        for item in _of_different_ids(records_of(path), deletions=True)
+    ]
 
 
 def read_cases(path: str | os.PathLike[str]) -> list[Case]:
@@ -75,13 +81,23 @@ def read_cases(path: str | os.PathLike[str]) -> list[Case]:
         MissingFile: If the file cannot be read.
         MalformedRecord: If a record does not fit, or two have one id; with line and field.
     """
-    cases: dict[str, Case] = {}
-    for index, record in enumerate(records_of(path)):
-        case = record.make(partial(_case, index=index))
-        if case.case_id in cases:
-            raise record.malformed(f"field 'case_id': {case.case_id!r} is taken by another record")
-        cases[case.case_id] = case
-    return list(cases.values())
+    return [c for c in _of_different_ids(records_of(path)) if isinstance(c, Case)]
+
+
+def _of_different_ids(
+    records: Iterable[Record], *, deletions: bool = False
+) -> Iterator[Case | Deletion]:
+    """What records ask for; no two of one id."""
+    seen: set[str] = set()
+    for index, record in enumerate(records):
+        deletes = deletions and "target_new" in record.fields and not record.has("target_new")
+        name = _case_id(record, index)
+        build: Callable[[Record], Case | Deletion] = partial(_case, index=index)
+        asked = record.make(_deletion if deletes else build)
+        if name in seen:
+            raise record.malformed(f"field 'case_id': {name!r} is taken by another record")
+        seen.add(name)
+        yield asked
 
 
 def write_jsonl(path: str | os.PathLike[str], items: Iterable[Fact | Rewrite | Case]) -> None:
@@ -147,6 +163,18 @@ def _case(record: Record, index: int) -> Case:
         neighbours=tuple(part.make(_neighbour) for part in neighbours),
         attributes=_optional_texts(record, "attributes"),
         generation=_optional_texts(record, "generation"),
+    )
+
+
+def _deletion(record: Record) -> Deletion:
+    """What a record of the project's format asks to be forgotten."""
+    record.only(CASE_FIELDS)
+    subject, template = _question(record)
+    return Deletion(
+        subject=subject,
+        template=template,
+        target_true=record.get("target_true", str),
+        relation=_optional(record, "relation"),
     )
 
 

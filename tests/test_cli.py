@@ -15,7 +15,7 @@ import typer
 from labkit import cli
 from labkit.facts import Rewrite
 from labkit.pocket import demo_case, facts
-from labkit.records import write_jsonl
+from labkit.records import to_record, write_jsonl
 from labkit.results import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -407,6 +407,19 @@ def test_several_rewrites_are_one_edit(labkit, files):
     status, out, err = labkit(*asked)
     assert status == 0, err
     assert len(json.loads(out)["provenance"]["rewrites"]) == 2
+
+
+def test_a_fact_can_be_deleted_by_methods_that_can(labkit, files):
+    case = demo_case()
+    record = {**to_record(case.rewrite), "target_new": None}
+    (files / "forget.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    asked = edit("--rewrites", "forget.jsonl", "--json", "-")
+    status, out, err = labkit(*asked)
+    assert status == 0, err
+    (made,) = json.loads(out)["provenance"]["rewrites"]
+    assert made["target_true"] == case.rewrite.target_true and "target_new" not in made
+    status, _, err = labkit(*edit("--rewrites", "forget.jsonl", "--method", "ft"))
+    assert status == 1 and "cannot delete" in err
 
 
 def test_the_demo_leaves_the_whole_run_directory(labkit, files):

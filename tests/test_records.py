@@ -9,7 +9,7 @@ import pytest
 from labkit.cases import demo_case, make_case
 from labkit.datasets import read_known, read_multihop, read_questions, read_relations
 from labkit.errors import MalformedRecord, MissingFile, OutputError
-from labkit.facts import Rewrite, bundled_facts
+from labkit.facts import Deletion, Rewrite, bundled_facts
 from labkit.records import read_cases, read_facts, read_rewrites, write_jsonl
 
 DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -78,6 +78,19 @@ def write(tmp_path):
 
 def lines(*records):
     return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def test_a_rewrite_to_nothing_is_a_deletion_and_no_case(tmp_path):
+    path = tmp_path / "asked.jsonl"
+    fields = {"subject": "Paris", "template": "{} is in", "target_new": None}
+    path.write_text(json.dumps({**fields, "target_true": "France"}), encoding="utf-8")
+    deletion = Deletion(subject="Paris", template="{} is in", target_true="France")
+    assert read_rewrites(path) == [deletion]
+    with pytest.raises(MalformedRecord, match="target_new"):
+        read_cases(path)
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    with pytest.raises(MalformedRecord, match="target_true"):
+        read_rewrites(path)
 
 
 def test_what_is_written_is_read_back(tmp_path):
