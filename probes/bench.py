@@ -1,7 +1,7 @@
 """The bench of a task: what is the same at all depths, and what is done at each.
 
-Hyperparameters are chosen once, at the middle of the depths, on the training side; every probe
-and every control of the task then has the same.
+Hyperparameters are chosen once, on the training side, by their mean score at three depths (a
+quarter, half and three quarters up); every probe and every control of the task then has the same.
 """
 
 import warnings
@@ -66,12 +66,13 @@ class Bench:
         """Prepare a task."""
         split = task.split(seed=seed)
         labels, groups = task.labels, task.groups
-        middle = features.at(features.depths[len(features.depths) // 2])[split.train]
+        n = len(features.depths)
+        some = {features.depths[place] for place in (n // 4, n // 2, 3 * n // 4)}
         unconverged: list[str] = []
         with _counted(unconverged):
             strength = choose_strength(
                 estimator,
-                middle,
+                [features.at(depth)[split.train] for depth in sorted(some)],
                 labels[split.train],
                 groups[split.train],
                 numeric=task.numeric,

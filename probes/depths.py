@@ -180,7 +180,7 @@ def order_test(
 def _centre(gains: np.ndarray, depths: np.ndarray) -> np.ndarray:
     """Mean depth, weighted by gains; NaN where there are none."""
     total = gains.sum(axis=-1)
-    return (gains @ depths) / np.where(total > 0, total, np.nan)
+    return np.asarray((gains @ depths) / np.where(total > 0, total, np.nan))
 
 
 def _difference(means: np.ndarray, lower: Sequence[int]) -> float:

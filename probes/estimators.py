@@ -12,12 +12,12 @@ A deeper probe that scores higher shows what *can* be computed from a state, not
 read it beside its selectivity (`probes.controls`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GroupKFold
 from sklearn.multiclass import OneVsRestClassifier
@@ -153,7 +153,7 @@ probe, 1 / alpha of ridge and the MLPs; the rest have none.
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "logistic": (0.0003, 0.003, 0.03, 0.3),
-    "ridge": (0.0001, 0.001, 0.01, 0.1),
+    "ridge": (0.0003, 0.003, 0.03, 0.3, 3.0),
 }
 """What `choose_strength` chooses from; of the others the default is taken."""
 
@@ -172,7 +172,7 @@ def make(name: str, *, numeric: bool = False, strength: float | None = None, see
 
 def choose_strength(
     name: str,
-    states: Float[np.ndarray, "example width"],
+    states: Sequence[Float[np.ndarray, "example width"]],
     labels: np.ndarray,
     groups: np.ndarray,
     *,
@@ -184,7 +184,7 @@ def choose_strength(
 
     Args:
         name: The probe.
-        states: Of the training side.
+        states: Of the training side, at one depth or several: scores are averaged over them.
         labels: Theirs.
         groups: Theirs.
         numeric: Whether labels are numbers.
@@ -199,17 +199,13 @@ def choose_strength(
     if name not in STRENGTHS or folds < 2:
         return None
     scores = np.zeros(len(STRENGTHS[name]))
-    for train, test in GroupKFold(n_splits=folds).split(states, labels, groups):
+    for train, test in GroupKFold(n_splits=folds).split(labels, labels, groups):
         if not numeric and len(set(labels[train].tolist())) < 2:
             continue
-        scaler = StandardScaler().fit(states[train])
-        inside, outside = scaler.transform(states[train]), scaler.transform(states[test])
-        for place, strength in enumerate(STRENGTHS[name]):
-            head = make(name, numeric=numeric, strength=strength, seed=seed)[-1]
-            scores[place] += head.fit(inside, labels[train]).score(outside, labels[test])
+        for at in states:
+            scaler = StandardScaler().fit(at[train])
+            inside, outside = scaler.transform(at[train]), scaler.transform(at[test])
+            for place, strength in enumerate(STRENGTHS[name]):
+                head = make(name, numeric=numeric, strength=strength, seed=seed)[-1]
+                scores[place] += head.fit(inside, labels[train]).score(outside, labels[test])
     return STRENGTHS[name][int(scores.argmax())]
-
-
-def head_of(pipeline: Pipeline) -> BaseEstimator:
-    """A fresh copy of what stands behind the scaler, for states that are scaled already."""
-    return clone(pipeline[-1])

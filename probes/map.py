@@ -20,7 +20,6 @@ from labkit.models import LabModel
 from labkit.runs import RunDirectory
 from probes.controls import random_twin
 from probes.description_length import FEW_PORTIONS
-from probes.estimators import make
 from probes.features import Pieces, Where
 from probes.map_result import FAMILIES, ProbeMap
 from probes.probe import chosen_estimator, probe
@@ -74,7 +73,7 @@ def probe_map(
     """
     asked = named(tasks)
     for task in asked:
-        make(chosen_estimator(estimator, task), numeric=task.numeric)
+        chosen_estimator(estimator, task)
         task.split(seed=seed)
     finished = {} if run is None else {case["case_id"]: case["result"] for case in run.cases()}
     twin = None

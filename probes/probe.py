@@ -6,7 +6,7 @@
 
 What is the same for all depths is done once: the split, the control labels, the baselines, the
 states of all depths in one pass, and the strength of the probe, which grouped cross-validation on
-the training side chooses at the middle depth. At each depth the states are scaled once; then
+the training side chooses at three depths together. At each depth the states are scaled once; then
 the same probe is fitted to the labels, to the control labels, to shuffled labels, to the
 portions of the online code, and to the states of the random-weight twin.
 
@@ -75,7 +75,6 @@ def probe(
         NotAligned: If a word has no tokens of its own.
     """
     estimator = chosen_estimator(estimator, task)
-    make(estimator, numeric=task.numeric)
     there = range(n_rows(model, where))
     missing = [] if depths is None else [depth for depth in depths if depth not in there]
     if missing or (depths is not None and not len(depths)):
@@ -105,8 +104,19 @@ def probe(
 
 
 def chosen_estimator(name: str, task: Task) -> str:
-    """The probe of this name, ridge in the place of logistic where labels are numbers."""
-    return "ridge" if task.numeric and name == "logistic" else name
+    """The probe of this name, ridge in the place of logistic where labels are numbers.
+
+    Raises:
+        InputError: If there is no such probe, or it cannot learn the task.
+    """
+    name = "ridge" if task.numeric and name == "logistic" else name
+    make(name, numeric=task.numeric)
+    if name == "mean_difference" and (n_classes := len(set(task.labels.tolist()))) > 2:
+        raise InputError(
+            f"a mean difference tells two classes apart, {task.name!r} has {n_classes}: "
+            "take centroid"
+        )
+    return name
 
 
 def limited(task: Task, n: int | None, *, seed: int = 0) -> tuple[Task, tuple[str, ...]]:

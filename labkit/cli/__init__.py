@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from labkit.cli import demo, editing, lab, locate, memories, models, sweep, weights
+from labkit.cli import demo, editing, lab, locate, memories, models, probes, sweep, weights
 from labkit.cli.command import err_console
 from labkit.errors import LabkitError
 
@@ -29,6 +29,7 @@ for family in (  # in the order of the help
     models,
     locate,
     memories,
+    probes,
     sweep,
     editing,
     weights,

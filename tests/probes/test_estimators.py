@@ -96,10 +96,10 @@ def test_the_strength_is_the_one_of_a_grid_search_over_grouped_folds():
         make("logistic"), {"logisticregression__C": strengths}, cv=GroupKFold(n_splits=3)
     ).fit(states, labels, groups=groups)
     scores = dict(zip(strengths, search.cv_results_["mean_test_score"], strict=True))
-    chosen = choose_strength("logistic", states, labels, groups)
+    chosen = choose_strength("logistic", [states], labels, groups)
     assert len(set(scores.values())) > 1 and scores[chosen] == max(scores.values())
-    assert choose_strength("centroid", states, labels, groups) is None
-    assert choose_strength("logistic", states, labels, np.zeros(200)) is None
+    assert choose_strength("centroid", [states], labels, groups) is None
+    assert choose_strength("logistic", [states], labels, np.zeros(200)) is None
 
 
 CHAIN, STAR = [-1, 0, 1, 2], [-1, 0, 0, 0]

@@ -46,7 +46,7 @@ def planted(seed=0, n=N_GROUPS * A_GROUP, classes=3, width=WIDTH, strength=2.0):
     """Labels that say nothing of the items, and states that hold the labels at depth 1 only."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(classes, size=n)
-    items = draw.integers(10, size=n)
+    items = draw.integers(60, size=n)
     means = strength * draw.normal(size=(classes, width))
     noise = draw.normal(size=(3, n, width))
     states = noise.copy()
