@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from labkit.cli import demo, editing, lab, locate, memories, models, probes, sweep, weights
+from labkit.cli import cloze, demo, editing, lab, locate, memories, models, probes, sweep, weights
 from labkit.cli.command import err_console
 from labkit.errors import LabkitError
 
@@ -30,6 +30,7 @@ for family in (  # in the order of the help
     locate,
     memories,
     probes,
+    cloze,
     sweep,
     editing,
     weights,

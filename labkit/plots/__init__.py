@@ -33,6 +33,7 @@ from labkit.plots.neurons import neuron_test_bars, neurons_by_layer
 from labkit.plots.output import to_html, to_png, use_in_notebooks
 from labkit.plots.patching import pair_heatmap
 from labkit.plots.probes import probe_curves, probe_map_heatmap, removal_bars
+from labkit.plots.relations import operator_selection, relation_intervals
 from labkit.plots.side_effects import change_intervals, phenomena_bars
 from labkit.plots.tracing import trace_curves, trace_heatmap, trace_panels
 
@@ -62,6 +63,7 @@ __all__ = [
     "neuron_test_bars",
     "neurons_by_layer",
     "node_bars",
+    "operator_selection",
     "pair_heatmap",
     "patterns_curves",
     "phenomena_bars",
@@ -70,6 +72,7 @@ __all__ = [
     "probe_map_heatmap",
     "profile_curves",
     "reach_and_spare",
+    "relation_intervals",
     "removal_bars",
     "role_curves",
     "role_heatmap",

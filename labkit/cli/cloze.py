@@ -1,0 +1,110 @@
+"""Cloze probing: at which depth facts can be read, and at which they are the answer."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
+from labkit.errors import InputError
+from labkit.files import require_free
+
+app = typer.Typer()
+
+
+@command(app)
+def cloze(
+    options: ModelOptions,
+    facts: Annotated[Path | None, typer.Option(help="Your facts, JSONL.")] = None,
+    relations: Annotated[
+        Path | None, typer.Option(help="Relations in LRE's format: a file, or a folder of them.")
+    ] = None,
+    lens: Annotated[str, typer.Option(help="logit, or translated.")] = "logit",
+    limit: Annotated[int, typer.Option(help="Read at most N facts.", min=1)] = 200,
+    every: Annotated[
+        bool, typer.Option("--all", help="Read unknown facts too, not only those it knows.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder, or one of the same run to resume.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Find the depth where facts become readable, and where they become the answer."""
+    from labkit.report import Report
+    from labkit.results import RunDirectory
+    from probes.cloze import Cloze
+
+    if facts is not None and relations is not None:
+        raise InputError("facts come from --facts or from --relations, not from both")
+    method = Cloze(lens=lens, seed=seed)  # type: ignore[arg-type]
+    if out is not None and not (out / "config.json").is_file():
+        require_free(out)
+    asked = _read(facts, relations)
+    lab = options.load()
+    chosen = _chosen(lab, asked, limit, seed, every=every)
+    run = None
+    if out is not None:
+        config = {
+            "command": "cloze",
+            "lens": lens,
+            "seed": seed,
+            "facts": [[fact.relation, fact.prompt, list(fact.answers)] for fact in chosen],
+        }
+        run = RunDirectory.create(out, config, lab, resume=True)
+    with progress() as told:
+        result = method(lab, chosen, run=run, progress=told)
+    table = result.depths_frame()
+    summary: dict[str, Any] = {
+        "title": result.title,
+        "precision": result.to_frame().to_dict("records"),
+        "depths": table.to_dict("records"),
+    }
+    if run is not None:
+        run.write_metrics(summary)
+        page = Report(result.title).figure(result.figure()).figure(result.figure_ranks())
+        if table["reach"].any():
+            page.figure(result.figure_relations())
+        run.write_text("report.html", page.table(table, caption="By relation").html())
+        summary["out"] = str(out)
+    if options.write_json(summary):
+        return
+    out_console.print(result.title, markup=False, highlight=False)
+    shown = Table("stays among", "facts", "from depth", title=f"of {lab.n_layers} blocks")
+    for row in table[table["relation"] == "all"].itertuples():
+        where = "never"
+        if row.reach:
+            where = f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]"
+        shown.add_row(f"the top {row.k}", f"{row.reach} of {row.facts}", where)
+    out_console.print(shown)
+    if table[table["relation"] == "all"]["reach"].min():
+        gap, _ = result.readable_before_said(result.ks[-2])
+        out_console.print(f"readable before said: {short(gap, digits=1)} blocks", markup=False)
+    if out is not None:
+        out_console.print(f"{out}/report.html", soft_wrap=True)
+
+
+def _read(facts: Path | None, relations: Path | None) -> Any:
+    """The facts of a file or folder; None where neither is named."""
+    from labkit.datasets import read_relations
+    from labkit.records import read_facts
+
+    if facts is not None:
+        return read_facts(facts)
+    if relations is not None:
+        return [fact for _, some in read_relations(relations) for fact in some]
+    return None
+
+
+def _chosen(lab: Any, asked: Any, limit: int, seed: int, *, every: bool) -> Any:
+    """The facts to read: relations take turns; known to the model unless told otherwise."""
+    from itertools import islice
+
+    from labkit.known import asked_in_turn, facts_of
+
+    asked = facts_of(lab) if asked is None else asked
+    rows = asked_in_turn(lab, asked, seed=seed, purpose="cloze")
+    chosen = [row.fact for row in islice((r for r in rows if every or r.rank == 1), limit)]
+    if not chosen:
+        raise InputError(f"{lab.name} knows none of the {len(asked)} facts: read them with --all")
+    return chosen
