@@ -19,7 +19,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from conllu.exceptions import ParseException
-from conllu.parser import parse_dict_value, parse_id_value, parse_int_value, parse_line
+from conllu.parser import (
+    parse_dict_value,
+    parse_id_value,
+    parse_int_value,
+    parse_line,
+    parse_nullable_value,
+)
 
 from labkit.errors import MalformedRecord, MissingFile
 
@@ -27,6 +33,7 @@ COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 
 _PARSERS = {
     "id": lambda line, place: parse_id_value(line[place]),
+    "xpos": lambda line, place: parse_nullable_value(line[place]),
     "feats": lambda line, place: parse_dict_value(line[place]) or {},
     "head": lambda line, place: parse_int_value(line[place]),
 }
