@@ -80,7 +80,7 @@ def probe(
     of_data = _treebank_tasks(data, test, [task])
     named = _range(depths)
     lab = options.load()
-    chosen = _one(_own_tasks(lab) if of_data is None else of_data, task)
+    chosen = (_own_tasks(lab, [task]) if of_data is None else of_data)[task]
     with progress() as told:
         found = run_probe(
             lab,
@@ -147,8 +147,7 @@ def map(
     }
     of_data = _treebank_tasks(data, test, names)
     lab = options.load()
-    there = _own_tasks(lab) if of_data is None else of_data
-    chosen = there if names is None else {name: _one(there, name) for name in names}
+    chosen = _own_tasks(lab, names) if of_data is None else of_data
     run = RunDirectory.create(out, map_config(chosen, **asked), lab, resume=True)
     with progress() as told:
         found = probe_map(lab, chosen, run=run, progress=told, **asked)
@@ -196,18 +195,11 @@ def _treebank_tasks(
     return linguistic_tasks(sentences, held_out, names=names, source=data.name)
 
 
-def _own_tasks(lab: Any) -> dict[str, Any]:
+def _own_tasks(lab: Any, names: list[str] | None) -> dict[str, Any]:
     """The tasks that take no data."""
     from probes.default_tasks import default_tasks
 
-    return default_tasks(lab)
-
-
-def _one(tasks: dict[str, Any], name: str) -> Any:
-    """A task by name."""
-    if name not in tasks:
-        raise InputError(f"no task is called {name!r}; there are {', '.join(tasks)}")
-    return tasks[name]
+    return default_tasks(lab, names=names)
 
 
 def _range(depths: str | None) -> list[int] | None:
