@@ -1,13 +1,17 @@
 """At which depth a score comes about, and whether one kind of task comes about lower.
 
-Two summaries of a curve of scores s_0, ..., s_L over depths:
+Three summaries of a curve of scores s_0, ..., s_L over depths:
 
     centre of gravity   sum_l l max(0, s_l - s_0) / sum_l max(0, s_l - s_0)
-    expected depth      sum_l l (m_l - m_{l-1}) / sum_l (m_l - m_{l-1}),  m_l = max(s_0 .. s_l)
+    expected depth      sum_{l>0} l (m_l - m_{l-1}) / sum_{l>0} (m_l - m_{l-1})
+    arrival             sum_{l>=0} l (m_l - m_{l-1}) / sum_{l>=0} (m_l - m_{l-1})
 
-The centre says where what goes beyond the embedding can be read; a plateau that lasts to the top
-pulls it up. The expected depth says where it is gained. Neither exists for a task that no depth
-reads better than the embedding.
+with m_l the best of s_0 .. s_l and, in the arrival, m_{-1} the score of the majority. The centre
+says where what goes beyond the embedding can be read; a plateau that lasts to the top pulls it
+up. The expected depth says where it is gained. Neither exists for a task that no depth reads
+better than the embedding. The arrival counts what the embedding itself tells, at depth 0: it
+exists for every task that some depth reads better than the majority, so families are best
+compared by it.
 
 References:
     Tenney, Das and Pavlick (2019), BERT Rediscovers the Classical NLP Pipeline, section 3
@@ -16,9 +20,9 @@ References:
 Differs from the paper:
     Its centre is that of learned scalar mixing weights; ours is that of the gains in score of
     separate probes. Its expected layer compares cumulative probes, which mix layers 0..l; ours
-    takes the best of the separate probes of depths 0..l in their place. The maximum of noisy
-    scores creeps upwards, which moves the expected depth of a flat curve up a little, for all
-    kinds of tasks alike. Intervals are the cluster bootstrap's.
+    takes the best of the separate probes of depths 0..l in their place. The arrival is ours. The
+    maximum of noisy scores creeps upwards, which moves the expected depth of a flat curve up a
+    little, for all kinds of tasks alike. Intervals are the cluster bootstrap's.
 """
 
 import itertools
@@ -44,10 +48,12 @@ class Reach:
     Attributes:
         gravity: Centre of gravity of the gains over the embedding; None where there are none.
         expected: Expected depth of the gain; None likewise.
+        arrival: Mean depth of the gain over the majority; None where there is none.
     """
 
     gravity: Estimate | None
     expected: Estimate | None
+    arrival: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +61,10 @@ class OrderTest:
     """Whether tasks of some families come about lower than those of others.
 
     Attributes:
-        measure: "gravity" or "expected".
+        measure: "gravity", "expected" or "arrival".
         lower: Names of the tasks that should lie lower.
         upper: Names of the others.
-        left_out: Tasks of either kind that no depth reads better than the embedding.
+        left_out: Tasks of either kind for which the measure does not exist.
         difference: Mean depth of the upper less that of the lower tasks, in depths; its
             interval resamples tasks, and the groups of each.
         p: One-sided p-value over regroupings of the tasks: the difference is not above 0.
@@ -73,21 +79,28 @@ class OrderTest:
 
 
 def gravity(
-    scores: Float[np.ndarray, "*draw depth"], depths: Float[np.ndarray, " depth"]
+    scores: Float[np.ndarray, "*draw depth"], depths: Float[np.ndarray, " depth"], floor: float
 ) -> Float[np.ndarray, "*draw"]:
     """Centre of gravity of the gains over the first depth; NaN where there are none."""
     return _centre(np.maximum(scores - scores[..., :1], 0.0), depths)
 
 
 def expected(
-    scores: Float[np.ndarray, "*draw depth"], depths: Float[np.ndarray, " depth"]
+    scores: Float[np.ndarray, "*draw depth"], depths: Float[np.ndarray, " depth"], floor: float
 ) -> Float[np.ndarray, "*draw"]:
     """Expected depth at which the best score so far is gained; NaN where none is."""
-    best = np.maximum.accumulate(scores, axis=-1)
-    return _centre(np.diff(best, axis=-1), depths[1:])
+    return _centre(np.diff(np.maximum.accumulate(scores, axis=-1), axis=-1), depths[1:])
 
 
-MEASURES = {"gravity": gravity, "expected": expected}
+def arrival(
+    scores: Float[np.ndarray, "*draw depth"], depths: Float[np.ndarray, " depth"], floor: float
+) -> Float[np.ndarray, "*draw"]:
+    """Mean depth of the gains over the majority; NaN where there are none."""
+    best = np.maximum.accumulate(np.maximum(scores, floor), axis=-1)
+    return _centre(np.diff(best, axis=-1, prepend=floor), depths)
+
+
+MEASURES = {"gravity": gravity, "expected": expected, "arrival": arrival}
 
 
 def reach_draws(
@@ -96,6 +109,7 @@ def reach_draws(
     depths: Sequence[int],
     measure: str,
     *,
+    floor: float,
     seed: int = 0,
 ) -> tuple[float, Float[np.ndarray, " resample"]]:
     """A measure of a curve, and of its resamples over groups, all depths together."""
@@ -105,7 +119,8 @@ def reach_draws(
     total = times @ weight
     draws = (times @ credit.T) / np.where(total > 0, total, np.nan)[:, None]
     at_all = (credit.sum(axis=1) / weight.sum()).astype(float)
-    return float(MEASURES[measure](at_all, numbers)), MEASURES[measure](draws, numbers)
+    summarise = MEASURES[measure]
+    return float(summarise(at_all, numbers, floor)), summarise(draws, numbers, floor)
 
 
 def reach(
@@ -113,19 +128,21 @@ def reach(
     weight: Float[np.ndarray, " group"],
     depths: Sequence[int],
     *,
+    floor: float,
     seed: int = 0,
 ) -> Reach:
-    """Both measures of a curve, with intervals over groups.
+    """All measures of a curve, with intervals over groups.
 
     Args:
         credit: What the answers are worth, by depth and group.
         weight: What perfect answers are worth.
         depths: Number of each row of `credit`, rising.
+        floor: Score of the majority.
         seed: Seed of the resampling.
     """
     found: dict[str, Estimate | None] = {}
     for measure in MEASURES:
-        mean, draws = reach_draws(credit, weight, depths, measure, seed=seed)
+        mean, draws = reach_draws(credit, weight, depths, measure, floor=floor, seed=seed)
         found[measure] = None
         if math.isfinite(mean):
             low, high = percentiles(draws)
@@ -151,14 +168,14 @@ def order_test(
         seed: Seed of the resampling, and of the regroupings where they are drawn.
 
     Raises:
-        InputError: If fewer than two tasks of either kind have a depth at all.
+        InputError: If fewer than two tasks of either kind have the measure at all.
     """
     there = {name for name in (*lower, *upper) if math.isfinite(measured[name][0])}
     kept = [[name for name in names if name in there] for names in (lower, upper)]
     if min(map(len, kept)) < 2:
         raise InputError(
-            f"an order of families takes two tasks of each kind that some depth reads better "
-            f"than the embedding, not {len(kept[0])} and {len(kept[1])}"
+            f"an order of families takes two tasks of each kind with a gain to place "
+            f"({measure}), not {len(kept[0])} and {len(kept[1])}"
         )
     means = np.asarray([measured[name][0] for names in kept for name in names])
     n_lower = len(kept[0])

@@ -2,7 +2,7 @@
 
     found = probe_map(model, default_tasks(model), run=RunDirectory.create(...))
     found.figure()
-    found.order("gravity")         # do linguistic tasks come about lower than factual ones?
+    found.order()                  # do linguistic tasks come about lower than factual ones?
 
 One random-weight twin serves all tasks. With a run directory every finished task is on disk at
 once, and the same call on the same directory goes on with the next.

@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 
 from labkit.errors import InputError
 from labkit.results import Result
-from probes.depths import OrderTest, order_test, reach_draws
+from probes.depths import MEASURES, OrderTest, order_test, reach_draws
 from probes.probe_result import ProbeResult
 
 LINGUISTIC = ("lexical", "syntactic")
@@ -83,10 +83,10 @@ class ProbeMap(Result):
         return frame.assign(p_bh=false_discovery_control(frame["p"].to_numpy()))
 
     def centres(self, measure: str = "gravity") -> pd.DataFrame:
-        """One row for each task whose score is somewhere above the embedding's.
+        """One row for each task that has the measure.
 
         Args:
-            measure: "gravity" or "expected".
+            measure: "gravity", "expected" or "arrival".
 
         Returns:
             Columns `task, family, mean, low, high, n` (depths; n groups).
@@ -119,6 +119,7 @@ class ProbeMap(Result):
                     "compression": best.compression,
                     "gravity": reach.gravity,
                     "expected depth": reach.expected,
+                    "arrival": reach.arrival,
                     "n": found.n_test,
                 }
             )
@@ -126,7 +127,7 @@ class ProbeMap(Result):
 
     def order(
         self,
-        measure: str = "gravity",
+        measure: str = "arrival",
         *,
         lower: Sequence[str] = LINGUISTIC,
         upper: Sequence[str] = FACTUAL,
@@ -134,22 +135,23 @@ class ProbeMap(Result):
         """Test whether tasks of some families come about lower than those of others.
 
         Args:
-            measure: "gravity" or "expected"; see `probes.depths`.
+            measure: "arrival", "gravity" or "expected"; see `probes.depths`.
             lower: Families that should lie lower.
             upper: Families that should lie higher.
 
         Raises:
             InputError: If there is no such measure, or fewer than two tasks of either kind
-                that a depth reads better than the embedding.
+                have it.
         """
-        if measure not in ("gravity", "expected"):
-            raise InputError(f"unknown measure {measure!r}: gravity or expected")
+        if measure not in MEASURES:
+            raise InputError(f"unknown measure {measure!r}; one of {', '.join(MEASURES)}")
         measured = {
             found.task: reach_draws(
                 found.credits,
                 np.asarray(found.weight),
                 [at.depth for at in found.depths],
                 measure,
+                floor=found.baselines["majority"].mean,
                 seed=found.seed,
             )
             for found in self.probes

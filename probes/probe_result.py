@@ -115,9 +115,10 @@ class ProbeResult(Result):
 
     @property
     def reach(self) -> Reach:
-        """Where the score comes from: centre of gravity and expected depth, with intervals."""
+        """Where the score comes from: `probes.depths` with intervals."""
         numbers = [at.depth for at in self.depths]
-        return reach(self.credits, np.asarray(self.weight), numbers, seed=self.seed)
+        floor = self.baselines["majority"].mean
+        return reach(self.credits, np.asarray(self.weight), numbers, floor=floor, seed=self.seed)
 
     @property
     def credits(self) -> Float[np.ndarray, "depth group"]:

@@ -151,7 +151,7 @@ def map(
     run = RunDirectory.create(out, map_config(chosen, **asked), lab, resume=True)
     with progress() as told:
         found = probe_map(lab, chosen, run=run, progress=told, **asked)
-    orders = {measure: _order(found, measure) for measure in ("gravity", "expected")}
+    orders = {measure: _order(found, measure) for measure in ("arrival", "gravity", "expected")}
     summary = {
         "title": found.title,
         "tasks": found.summary().to_dict("records"),
@@ -168,9 +168,9 @@ def map(
         page.heading(each.task, level=3).figure(each.figure())
     run.write_text("report.html", page.html())
     if not options.write_json(summary):
-        table = Table("task", "family", "best depth", "score", "baseline", "gravity", "expected")
+        table = Table("task", "family", "best depth", "score", "baseline", "arrival", "gravity")
         for row in found.summary().to_dict("records"):
-            estimates = (row["score"], row["baseline"], row["gravity"], row["expected depth"])
+            estimates = (row["score"], row["baseline"], row["arrival"], row["gravity"])
             shown = ("" if one is None else short(one) for one in estimates)
             table.add_row(row["task"], row["family"], str(row["best depth"]), *shown)
         out_console.print(table)

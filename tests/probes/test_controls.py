@@ -14,7 +14,7 @@ from probes.controls import (
     recurring,
     shuffled_labels,
 )
-from probes.depths import expected, gravity, order_test, reach
+from probes.depths import arrival, expected, gravity, order_test, reach
 from probes.probe import probe_features
 from probes.scores import Scorer, holm, ratio, sign_flips
 from probes.tasks import Example, Task
@@ -146,18 +146,21 @@ def test_p_values_are_uniform_where_nothing_is_and_small_where_something_is():
 
 
 def test_centres_by_hand():
-    depths = np.arange(4.0)
-    assert gravity(np.array([0.5, 0.5, 0.75, 0.75]), depths) == 2.5
-    assert expected(np.array([0.5, 0.5, 0.75, 0.75]), depths) == 2.0
-    assert expected(np.array([0.5, 0.7, 0.6, 0.9]), depths) == pytest.approx(
-        2.0
-    )  # .2 at 1, .2 at 3
-    assert np.isnan(gravity(np.array([0.5, 0.4, 0.3, 0.2]), depths))
-    nothing = reach(np.array([[4.0, 4.0], [3.0, 3.0]]), np.array([5.0, 5.0]), (0, 1))
-    assert nothing.gravity is None and nothing.expected is None
+    depths, curve = np.arange(4.0), np.array([0.5, 0.5, 0.75, 0.75])
+    assert gravity(curve, depths, 0.25) == 2.5
+    assert expected(curve, depths, 0.25) == 2.0
+    assert arrival(curve, depths, 0.25) == 1.0  # half of the gain over the majority at depth 0
+    # 0.2 are gained at depth 1, 0.2 at depth 3; the dip between them is no loss of anything.
+    assert expected(np.array([0.5, 0.7, 0.6, 0.9]), depths, 0.25) == pytest.approx(2.0)
+    falling = np.array([0.5, 0.4, 0.3, 0.2])
+    assert np.isnan(gravity(falling, depths, 0.25)) and np.isnan(expected(falling, depths, 0.25))
+    assert arrival(falling, depths, 0.25) == 0.0 and np.isnan(arrival(falling, depths, 0.5))
+    nothing = reach(np.array([[4.0, 4.0], [3.0, 3.0]]), np.array([5.0, 5.0]), (0, 1), floor=0.9)
+    assert nothing.gravity is nothing.expected is nothing.arrival is None
     credit = np.tile([[0.0], [0.0], [1.0], [1.0]], (1, 30))
-    found = reach(credit, np.ones(30), (0, 4, 8, 12))
-    assert found.expected == Estimate(8.0, 8.0, 8.0, 30) and found.gravity.mean == 10.0
+    found = reach(credit, np.ones(30), (0, 4, 8, 12), floor=0.0)
+    assert found.expected == found.arrival == Estimate(8.0, 8.0, 8.0, 30)
+    assert found.gravity is not None and found.gravity.mean == 10.0
 
 
 def test_the_order_of_families():
