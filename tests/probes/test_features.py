@@ -191,10 +191,17 @@ def test_the_cache_is_used_and_every_field_is_in_its_key(tiny, task, tmp_path, m
     llama, gpt2 = tiny("llama"), tiny("gpt2")
     moved = dataclasses.replace(task, texts=(TEXTS[0].upper(), *TEXTS[1:]))
     fewer = dataclasses.replace(task, examples=task.examples[:-1])
+    swapped = dataclasses.replace(
+        task, examples=tuple(dataclasses.replace(e, span=task.examples[0].span)
+                             if e.text == 3 else e for e in task.examples)[::-1]
+    )  # fmt: skip
+    ahead = dataclasses.replace(
+        task, examples=(dataclasses.replace(task.examples[0], span=(0, 3)), *task.examples[1:])
+    )
     asked = [
         (model, data, {"where": where, "depths": depths, "pieces": pieces, "dtype": dtype})
         for model, data, where, depths, pieces, dtype in itertools.product(
-            (llama, gpt2), (task, moved, fewer), ("resid", "attn_out"),
+            (llama, gpt2), (task, moved, fewer, swapped, ahead), ("resid", "attn_out"),
             ([0], [0, 1]), ("first", "last"), ("float32", "float16"),
         )
     ]  # fmt: skip

@@ -67,8 +67,17 @@ def test_a_word_alone_gives_half_of_its_senses_and_phrases_do_not_leak():
         by_word[example.item][example.label] += 1
     assert all(len(c) == 2 and len(set(c.values())) == 1 for c in by_word.values())
     split = task.split()
-    phrases = [{task.examples[n].group for n in side} for side in (split.train, split.test)]
-    assert not phrases[0] & phrases[1] and len(phrases[1]) * 2 == len(phrases[0])
+    several = {phrase for senses in SENSES.values() for own in senses.values() for phrase in own}
+    sides = [
+        {
+            phrase
+            for phrase in several
+            if any(f" {phrase} " in task.texts[task.examples[n].text] for n in side)
+        }
+        for side in (split.train, split.test)
+    ]
+    assert not sides[0] & sides[1] and len(sides[1]) * 2 == len(sides[0])
+    assert set(task.groups.tolist()) == several
     for word, senses in SENSES.items():
         assert len(senses) == 2
         for several in senses.values():
