@@ -84,7 +84,11 @@ def test_true_statements_are_facts_and_false_ones_are_not():
 
 
 def test_other_answers_of_a_subject_are_no_false_statements():
-    facts = [fact("a", "x"), fact("a", "y"), *(fact(s, o) for s, o in zip("bcdefg", "xyzxyz", strict=True))]
+    facts = [
+        fact("a", "x"),
+        fact("a", "y"),
+        *(fact(s, o) for s, o in zip("bcdefg", "xyzxyz", strict=True)),
+    ]
     for seed in range(10):
         task = truth(facts, seed=seed)
         false = {(e.group, e.item) for e in task.examples if e.label == "false"}
