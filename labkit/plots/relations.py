@@ -6,6 +6,7 @@ from plotly import graph_objects as go
 from labkit.plots.theme import (
     COLOURS,
     HEIGHT,
+    INK,
     SEQUENTIAL,
     interval_bars,
     layer_axis,
@@ -40,7 +41,7 @@ def relation_intervals(
     for index, method in enumerate(methods):
         own = rows[rows["method"] == method]
         shift = 0.8 * (index - (len(methods) - 1) / 2) / len(methods)
-        colour = COLOURS[index % len(COLOURS)]
+        colour = (*COLOURS, INK)[index % (len(COLOURS) + 1)]
         figure.add_scatter(
             x=own["mean"],
             y=[relations.index(name) + shift for name in own["relation"]],
