@@ -44,8 +44,12 @@ def test_numbers_are_scored_by_r2(found):
     assert found.no_code is None
 
 
-def test_the_order_of_the_test_side_changes_nothing():
+@pytest.mark.parametrize("numeric", [False, True])
+def test_the_order_of_the_test_side_changes_nothing(numeric):
     toy, states = planted()
+    if numeric:
+        numbers = states.at(0).sum(axis=1).astype(float)
+        toy = task(numbers, toy.items, numeric=True)
     n_train = 200
     forwards = replace(toy, held_out=tuple(range(n_train, len(toy))))
     order = np.r_[np.arange(n_train), np.arange(n_train, len(toy))[::-1]]
