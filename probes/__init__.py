@@ -1,10 +1,12 @@
 """What can be read out of a model's states, and whether the model uses it.
 
-    tasks          words in texts with labels, split so that nothing leaks
-    features       the states of those words, every depth in one pass
-    probe          one task at every depth, with the controls that make a score worth reading
-    map            many tasks, and whether one kind of knowledge lies lower than another
-    use            take a probe's directions away, or move a state along them
+    probes.tasks       words in texts with labels, split so that nothing leaks
+    probes.features    the states of those words, every depth in one pass
+    probes.probe       one task at every depth, with the controls that make a score readable
+    probes.map         many tasks, and whether one kind of knowledge lies lower than another
+    probes.use         take a probe's directions away, or move a state along them
+
+The functions of a module's own name are imported from there: `from probes.probe import probe`.
 """
 
 import importlib
