@@ -119,7 +119,8 @@ def test_reported_quality_is_a_mean_over_the_tokens_of_each_text(tiny, corpus, m
             np.testing.assert_allclose(found.agreement[place, row], same)
 
 
-def test_they_are_cached_by_everything_they_depend_on(tiny, corpus, own_cache, monkeypatch):
+def test_they_are_cached_by_everything_they_depend_on(tiny, corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
     model = tiny("gpt2")
     first = QUICK(model, corpus)
     monkeypatch.setattr(TranslatorFit, "_fitted", None)  # whoever fits now fails
@@ -130,7 +131,7 @@ def test_they_are_cached_by_everything_they_depend_on(tiny, corpus, own_cache, m
     for fit, text in ((TranslatorFit(tokens=500, held_out=60), corpus), (QUICK, other)):
         with pytest.raises(TypeError):
             fit(model, text)
-    (file,) = (own_cache / "translators").glob("*.safetensors")
+    (file,) = (tmp_path / "translators").glob("*.safetensors")
     file.write_bytes(b"half a file")
     with pytest.raises(TypeError):
         QUICK(model, corpus)
