@@ -175,3 +175,21 @@ def paired_difference(
         rng=numpy_generator(seed, "permutation", a.size),
     )
     return estimate, float(test.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number by Holm's step-down method, in the order given.
+
+    p~_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)), with p_(1) <= ... <= p_(m): rejecting
+    where p~ <= alpha keeps the chance of any false rejection within alpha, whatever the
+    dependence among the tests.
+
+    References:
+        Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for place, number in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[number]))
+        corrected[number] = largest
+    return corrected

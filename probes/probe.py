@@ -23,13 +23,13 @@ import numpy as np
 from labkit.corpus import Progress
 from labkit.errors import ClassTooSmall, InputError
 from labkit.models import LabModel
+from labkit.stats import holm
 from probes.bench import Bench
 from probes.controls import no_selectivity, random_twin
 from probes.description_length import PORTIONS, DescriptionLength
 from probes.estimators import make
-from probes.features import Features, Pieces, Where, features_of, n_rows
+from probes.features import Features, Pieces, Where, features_of, n_rows, readable
 from probes.probe_result import ProbeResult
-from probes.scores import holm
 from probes.tasks import Task
 
 N_TRAIN = 2000
@@ -72,7 +72,8 @@ def probe(
     Raises:
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task is not one to learn from.
         InputError: If there is no such probe, site or depth, or the probe does not fit.
-        NotAligned: If a word has no tokens of its own.
+        NotAligned: If the tokenizer does not tell where its tokens stand. Words without a token
+            of their own are left out, and counted in the result's source.
     """
     estimator = chosen_estimator(estimator, task)
     there = range(n_rows(model, where))
@@ -80,7 +81,7 @@ def probe(
     if missing or (depths is not None and not len(depths)):
         raise InputError(f"depths {missing} of {where}: {model.name} has 0..{len(there) - 1}")
     task.split(seed=seed)
-    task, left_out = limited(task, n_train, seed=seed)
+    task, left_out = limited(readable(model, task), n_train, seed=seed)
     told = progress or (lambda what, share: None)
     read: dict[str, Any] = {"where": where, "depths": depths, "pieces": pieces}
     told(f"{task.name}: reading the states", 0.0)

@@ -11,7 +11,6 @@ score is the accuracy, 0..1. For numbers its weight is (y - m)^2, with m the mea
 side, and its credit (y - m)^2 - (y - answer)^2: the score is R^2, at most 1, 0 for the mean.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,20 +187,6 @@ def sign_flips(difference: Float[np.ndarray, " group"], *, seed: int = 0) -> flo
     # A hair's breadth: sums that are equal but for rounding count as equal.
     slack = 1e-9 * max(float(np.abs(difference).sum()), 1e-300)
     return float(1 + (signs @ difference >= difference.sum() - slack).sum()) / RESAMPLES
-
-
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number, so that the chance of any false one is bounded.
-
-    References:
-        Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
-    """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(steps, 1.0)
-    return corrected
 
 
 def _divided(credit: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -27,8 +27,9 @@ from labkit.errors import InputError
 from labkit.models import LabModel
 from labkit.stats import generator
 from probes.directions import nullspace
-from probes.features import features_of
+from probes.features import features_of, readable
 from probes.next_token import Reads
+from probes.probe import limited
 from probes.tasks import Task
 from probes.use_result import Effect, UseResult
 
@@ -146,7 +147,7 @@ def _ready(model: LabModel, task: Task, depth: int, n_train: int, seed: int) -> 
     if not 0 <= depth <= model.n_layers:
         raise InputError(f"depth {depth} of {model.name}: choose one of 0..{model.n_layers}")
     task.split(seed=seed)
-    return task.limited(n_train, seed=seed)
+    return limited(readable(model, task), n_train, seed=seed)[0]
 
 
 def _same_norm(

@@ -26,6 +26,7 @@ DOORS = {
     "transformer_lens": lambda path: (
         path in {f"labkit/{name}.py" for name in ("models", "activations", "readout")}
         or path.startswith("labkit/locate/")  # which wraps its analysis tools
+        or path == "probes/sparse.py"  # likewise
     ),
 }
 

@@ -76,7 +76,7 @@ def probe(
     from probes.estimators import make
     from probes.probe import probe as run_probe
 
-    make(estimator if estimator != "logistic" else "ridge")
+    make(estimator)
     of_data = _treebank_tasks(data, test, [task])
     named = _range(depths)
     lab = options.load()
@@ -133,7 +133,7 @@ def map(
     from probes.estimators import make
     from probes.map import map_config, probe_map
 
-    make(estimator if estimator != "logistic" else "ridge")
+    make(estimator)
     names = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
     if names is not None and not names:
         raise InputError("no task is named by --tasks")
@@ -206,10 +206,7 @@ def _range(depths: str | None) -> list[int] | None:
     """Depths such as 0-12 or 2,4,6-9; None for all."""
     from labkit.cli.sweep import layer_range
 
-    try:
-        return None if depths is None else layer_range(depths)
-    except InputError as error:  # it names the option of the sweep
-        raise InputError(str(error).replace("--layers", "--depths")) from error
+    return None if depths is None else layer_range(depths, "--depths")
 
 
 def _summary(found: Any) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def sweep(
             out_console.print(f"preset written to {written}", soft_wrap=True)
 
 
-def layer_range(text: str) -> list[int]:
-    """The layers of `0-12` or `2,4,6-9`.
+def layer_range(text: str, option: str = "--layers") -> list[int]:
+    """The layers of `0-12` or `2,4,6-9`, as an option gives them.
 
     Raises:
         InputError: If it is neither.
@@ -83,11 +83,11 @@ def layer_range(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if match is None:
-            raise InputError(f"--layers {text!r}: write it as 0-12, or as 2,4,6-9")
+            raise InputError(f"{option} {text!r}: write it as 0-12, or as 2,4,6-9")
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first:
-            raise InputError(f"--layers {text!r}: {part.strip()} ends before it begins")
+            raise InputError(f"{option} {text!r}: {part.strip()} ends before it begins")
         layers += range(first, last + 1)
     return layers
 

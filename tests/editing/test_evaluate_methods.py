@@ -13,7 +13,7 @@ from editing.compare_methods import compare_methods
 from editing.delta import LowRank, WeightDelta
 from editing.evaluate import evaluate
 from editing.method_comparison import UNEDITED, MethodComparison
-from editing.paired_tests import holm, paired_tests
+from editing.paired_tests import paired_tests
 from editing.portability_result import portability
 from editing.readings import read
 from editing.side_effects import SideEffects
@@ -21,7 +21,7 @@ from labkit.chains import chains_of
 from labkit.errors import InputError, NonFiniteLoss, OutputError
 from labkit.facts import Rewrite
 from labkit.pocket import demo_case
-from labkit.stats import paired_difference
+from labkit.stats import holm, paired_difference
 
 TEXTS = ("the cat is in the house of the king", "in the sea")
 FEW = SideEffects(n_facts=0, n_pairs=0, n_openings=1, n_tokens=2)

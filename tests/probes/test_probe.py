@@ -10,6 +10,7 @@ from labkit.errors import ClassTooSmall, EmptySplit, InputError, LeakingSplit, O
 from probes.features import features_of
 from probes.probe import limited, probe, probe_features
 from probes.probe_result import ProbeResult
+from probes.tasks import Example, Task
 from tests.probes.toys import features, planted, task
 
 
@@ -70,6 +71,24 @@ def test_a_result_comes_back_from_disk(found, tmp_path):
     assert curve["bits"].sum() == pytest.approx(found.best.bits.mean)
     assert curve["score"].iloc[-1] == pytest.approx(found.best.score.mean, abs=0.03)
     assert "toy" in found.title and "majority" in found.title
+
+
+def test_words_without_a_token_are_left_out_and_counted(tiny):
+    """The last word of one text begins inside a token: a treebank has such words."""
+    model = tiny("gpt2")
+    texts = ("the cat", "a dog", "the dog", "a cat", "the hen", "a hen", "the ship", "a ship")
+    examples = [
+        Example(text=n, span=(0, text.index(" ")), label=text[0], group=str(n), item=text[0])
+        for n, text in enumerate(texts)
+    ]
+    inside = Example(text=0, span=(1, 3), label="t", group="0", item="he")
+    toy = Task(
+        name="t", family="lexical", texts=texts, examples=(*examples, inside), source="by hand",
+        held_out=(4, 5, 6, 7),
+    )  # fmt: skip
+    found = probe(model, toy, depths=[0], controls=False, cache=False)
+    assert (found.n_train, found.n_test) == (4, 4) and "1 words without a token" in found.source
+    assert found.best.score.mean == 1.0
 
 
 BAD = {
