@@ -2,6 +2,8 @@
 
 Hyperparameters are chosen once, on the training side, by their mean score at three depths (a
 quarter, half and three quarters up); every probe and every control of the task then has the same.
+A strength is the width of a prior and no weight per example, so that of a large training side is
+chosen on `CHOICE` of its examples.
 """
 
 import warnings
@@ -29,6 +31,9 @@ from probes.features import Features
 from probes.probe_result import ProbedDepth
 from probes.scores import Scorer
 from probes.tasks import Split, Task
+
+CHOICE = 5000
+"""Training examples that the strength of a probe is chosen on, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +73,14 @@ class Bench:
         labels, groups = task.labels, task.groups
         n = len(features.depths)
         some = {features.depths[place] for place in (n // 4, n // 2, 3 * n // 4)}
+        few = task.drawn(split.train, CHOICE, seed=seed)
         unconverged: list[str] = []
         with _counted(unconverged):
             strength = choose_strength(
                 estimator,
-                [features.at(depth)[split.train] for depth in sorted(some)],
-                labels[split.train],
-                groups[split.train],
+                [features.at(depth)[few] for depth in sorted(some)],
+                labels[few],
+                groups[few],
                 numeric=task.numeric,
                 seed=seed,
             )

@@ -176,7 +176,7 @@ class Task:
         if n < 2:
             raise InputError(f"{n} examples are too few for a probe")
         sides = self.split(seed=seed)
-        kept = [self._drawn(side, n, seed) for side in (sides.train, sides.test)]
+        kept = [self.drawn(side, n, seed=seed) for side in (sides.train, sides.test)]
         chosen = np.sort(np.concatenate(kept))
         test = set(kept[1].tolist())
         return Task(
@@ -189,8 +189,8 @@ class Task:
             held_out=tuple(place for place, number in enumerate(chosen) if number in test),
         )
 
-    def _drawn(self, side: np.ndarray, n: int, seed: int) -> np.ndarray:
-        """At most `n` examples of a side, whole groups in a random order."""
+    def drawn(self, side: np.ndarray, n: int, *, seed: int = 0) -> np.ndarray:
+        """At most `n` examples of a side, groups in a random order, the last one cut short."""
         by_group: dict[str, list[int]] = {}
         for number in side.tolist():
             by_group.setdefault(self.examples[number].group, []).append(number)
