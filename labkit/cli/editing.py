@@ -223,7 +223,9 @@ def _show(compared: Any, out: Path | None) -> None:
         "perplexity": ("text", "perplexity"),
         "s per edit": ("cost", "seconds per edit"),
     }
-    table = Table("method", *shown, title=compared.title)
+    table = Table(title=compared.title)
+    for header in ("method", *shown):
+        table.add_column(header, overflow="fold")  # nothing is cut off in a narrow terminal
     for method in ("unedited", *compared.methods):
         found = (compared.estimate(method, reading, metric) for reading, metric in shown.values())
         table.add_row(method, *("" if one is None else short(one) for one in found))
