@@ -125,6 +125,18 @@ class NotAligned(InputError):
     """Words that no tokens of a model's own can be told to belong to."""
 
 
+class PoolTooSmall(InputError):
+    """More demonstrations or queries than a task has items."""
+
+
+class ContextTooShort(InputError):
+    """A prompt of more tokens than the model was made to read."""
+
+
+class AmbiguousLabels(InputError):
+    """Two labels that a score cannot tell apart: their tokens, or those scored, are the same."""
+
+
 class OutputError(LabkitError):
     """The output could not be written; nothing was left half-written."""
 

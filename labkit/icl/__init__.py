@@ -1,0 +1,31 @@
+"""Learning in context: what demonstrations do, and what it is about them that matters.
+
+tasks            inputs, labels, and how both are written down
+readers          tasks from published files
+prompts          prompts with the tokens of every part known
+scoring          log-probability of every label, shared beginnings run once
+conditions       what is done to demonstrations: labels permuted, inputs foreign, ...
+result           accuracy against the number of demonstrations, by condition
+"""
+
+from labkit.icl.prompts import Prompt, Shot, ShotSpans, render, write
+from labkit.icl.scoring import label_ids, prompt_ids, score_labels, told_apart
+from labkit.icl.tasks import Item, Task, Template, pairs_task, task, task_names
+
+__all__ = [
+    "Item",
+    "Prompt",
+    "Shot",
+    "ShotSpans",
+    "Task",
+    "Template",
+    "label_ids",
+    "pairs_task",
+    "prompt_ids",
+    "render",
+    "score_labels",
+    "task",
+    "task_names",
+    "told_apart",
+    "write",
+]
