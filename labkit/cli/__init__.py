@@ -13,7 +13,19 @@ import sys
 
 import typer
 
-from labkit.cli import cloze, demo, editing, lab, locate, memories, models, probes, sweep, weights
+from labkit.cli import (
+    cloze,
+    demo,
+    editing,
+    icl,
+    lab,
+    locate,
+    memories,
+    models,
+    probes,
+    sweep,
+    weights,
+)
 from labkit.cli.command import err_console
 from labkit.errors import LabkitError
 
@@ -31,6 +43,7 @@ for family in (  # in the order of the help
     memories,
     probes,
     cloze,
+    icl,
     sweep,
     editing,
     weights,

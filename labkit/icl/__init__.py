@@ -1,18 +1,27 @@
 """Learning in context: what demonstrations do, and what it is about them that matters.
 
-tasks            inputs, labels, and how both are written down
-readers          tasks from published files
-prompts          prompts with the tokens of every part known
-scoring          log-probability of every label, shared beginnings run once
-conditions       what is done to demonstrations: labels permuted, inputs foreign, ...
-result           accuracy against the number of demonstrations, by condition
+No weight changes, and still a model does a task after a few examples. Here is the bench:
+
+    tasks            inputs, labels, and how both are written down
+    readers          tasks from published files
+    prompts          prompts with the tokens of every part known
+    scoring          log-probability of every label, shared beginnings run once
+    conditions       what is done to demonstrations: labels permuted, inputs foreign, ...
+    demonstrations   accuracy against the number of demonstrations, by condition
+    result           what that found
 """
 
+from labkit.icl.conditions import CONDITIONS
+from labkit.icl.demonstrations import Demonstrations
 from labkit.icl.prompts import Prompt, Shot, ShotSpans, render, write
+from labkit.icl.result import DemonstrationsResult
 from labkit.icl.scoring import label_ids, prompt_ids, score_labels, told_apart
 from labkit.icl.tasks import Item, Task, Template, pairs_task, task, task_names
 
 __all__ = [
+    "CONDITIONS",
+    "Demonstrations",
+    "DemonstrationsResult",
     "Item",
     "Prompt",
     "Shot",

@@ -21,6 +21,7 @@ from labkit.plots.contributions import contribution_bars, switch_bars
 from labkit.plots.deltas import export_bars, share_bars
 from labkit.plots.evaluation import metrics_bars, predictions_bar
 from labkit.plots.heads import head_grids, knockout_curves
+from labkit.plots.icl import measure_by_k
 from labkit.plots.lens import lens_at_last, lens_table
 from labkit.plots.memories import (
     agreement_curve,
@@ -58,6 +59,7 @@ __all__ = [
     "lens_quality_curves",
     "lens_table",
     "method_intervals",
+    "measure_by_k",
     "metrics_bars",
     "neuron_card",
     "neuron_test_bars",

@@ -49,25 +49,23 @@ def test_in_single_precision_too(model):
 
 
 def test_no_position_is_run_twice(tiny):
-    """Positions that go through the blocks: the longest demonstrations, and what is new."""
+    """Positions that go through the blocks: the longest demonstrations, and the questions."""
     model = tiny("llama")
-    run = []
-    handle = (
-        model.blocks[0]
-        .get_submodule(model.anatomy.ffn)
-        .register_forward_hook(
-            lambda module, args, out: run.append(args[0].shape[0] * args[0].shape[1])
-        )
-    )
+    ffn = model.blocks[0].get_submodule(model.anatomy.ffn)
+    template, run = Template(), []
+    nested = [
+        prompt_ids(model, [write(template, (SHOTS * 4)[:k], query) for query in QUERIES])
+        for k in (0, 2, 4, 8, 12)
+    ]
+    handle = ffn.register_forward_hook(lambda _, args, out: run.append(args[0].shape[:2].numel()))
     try:
-        nested = groups_of(model)[:4]
         score_labels(model, nested, [(40,)])
     finally:
         handle.remove()
-    from_scratch = sum(len(prompt) for prompts in nested for prompt in prompts)
-    longest = max(len(prompt) for prompt in nested[-1])
-    questions = 4 * len(QUERIES) * max(len(f"Q: {query}\nA:") for query in QUERIES)
-    assert sum(run) <= longest + questions < from_scratch
+    longest = max(map(len, nested[-1]))
+    questions = len(nested) * len(QUERIES) * max(len(f"{query}\nA:") for query in QUERIES)
+    assert sum(run) <= longest + questions
+    assert 2 * sum(run) < sum(len(prompt) for prompts in nested for prompt in prompts)
 
 
 def test_labels_are_those_behind_the_query(model):

@@ -1,0 +1,173 @@
+"""Accuracy against the number of demonstrations, under conditions that change them.
+
+    task = labkit.icl.task("sentiment")
+    result = Demonstrations(conditions=("gold", "random"), ks=(0, 2, 8))(model, task)
+    result.accuracy("gold", 8), result.comparisons(), result.figure()
+
+Some items are set aside as queries; demonstrations are drawn from the others, several times
+(`draws`). Every query is asked behind every set of demonstrations, so conditions and numbers of
+demonstrations are compared query by query.
+
+Content-free queries ("N/A", "[MASK]", none at all) are asked too: what the model prefers to say
+about nothing is divided out in the calibrated accuracy.
+
+References:
+    Min et al. (2022), Rethinking the Role of Demonstrations, section 4. Yoo et al. (2022),
+    Ground-Truth Labels Matter, section 3. Zhao et al. (2021), Calibrate Before Use, section 5.
+
+Differs from the paper:
+    The direct model only (no channel model), on small tasks of the lab's own; labels are scored
+    by all their tokens unless told otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from labkit.corpus import Progress
+from labkit.errors import InputError, PoolTooSmall
+from labkit.icl.conditions import SHOWN, Surroundings, require_conditions, shots_of
+from labkit.icl.prompts import Shot, write
+from labkit.icl.result import DemonstrationsResult
+from labkit.icl.scoring import Tokens, label_ids, prompt_ids, require_context, score_labels
+from labkit.icl.tasks import Item, Task
+from labkit.models import LabModel
+from labkit.stats import numpy_generator
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""Inputs that say nothing, as in Zhao et al."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrations:
+    """Scores of every label, by condition and number of demonstrations.
+
+    Attributes:
+        conditions: What is done to the demonstrations; see `labkit.icl.conditions`.
+        ks: Numbers of demonstrations, ascending; 0 is no demonstration.
+        draws: How many sets of demonstrations are drawn; Min et al. use 5.
+        queries: How many items are asked about; all that the pool can spare if there are fewer.
+        tokens: Whether all tokens of a label are scored, or its first alone.
+        seed: Seed of every draw.
+
+    Raises:
+        InputError: If a field is out of its range.
+    """
+
+    conditions: tuple[str, ...] = ("gold", "random")
+    ks: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
+    draws: int = 4
+    queries: int = 50
+    tokens: Tokens = "all"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        require_conditions(self.conditions)
+        if not self.ks or min(self.ks) < 0 or list(self.ks) != sorted(set(self.ks)):
+            raise InputError(f"numbers of demonstrations from 0 on, ascending, not {list(self.ks)}")
+        if self.draws < 1 or self.queries < 1:
+            raise InputError(
+                f"{self.draws} draws of demonstrations for {self.queries} queries: at least one "
+                "of each"
+            )
+        if self.tokens not in ("all", "first"):
+            raise InputError(f"tokens are 'all' or 'first', not {self.tokens!r}")
+
+    def __call__(
+        self, model: LabModel, task: Task, *, progress: Progress | None = None
+    ) -> DemonstrationsResult:
+        """Score the queries of a task behind every set of demonstrations.
+
+        Args:
+            model: The model.
+            task: The task.
+            progress: Called as prompts are scored.
+
+        Raises:
+            PoolTooSmall: If there are fewer items than the most demonstrations and one query.
+            EmptyTarget: If a label tokenises to nothing.
+            AmbiguousLabels: If two labels cannot be told apart by the tokens scored.
+            ContextTooShort: If the most demonstrations with a query are too long.
+        """
+        queries, pool = self.split(task)
+        labels = label_ids(model, task.template, task.labels, tokens=self.tokens)
+        sets = self.sets(model, task, pool)
+        free = [
+            text for text in CONTENT_FREE if task.template.query.replace("{input}", text).strip()
+        ]
+        asked = [*(item.input for item in queries), *free]
+        fronts = {front: number for number, front in enumerate(dict.fromkeys(sets.values()))}
+        groups = [
+            prompt_ids(model, [write(task.template, shots, text, shown=shown) for text in asked])
+            for shots, shown in fronts
+        ]
+        for prompts in groups:
+            require_context(model, prompts, labels)
+        scored = score_labels(model, groups, labels, progress=progress)
+        tables = torch.stack(scored).numpy()
+        shape = (len(self.conditions), len(self.ks), self.draws)
+        cells = [
+            fronts[sets[condition, k, draw]]
+            for condition in self.conditions
+            for k in self.ks
+            for draw in range(self.draws)
+        ]
+        log_probs = tables[cells].reshape(*shape, len(asked), len(task.labels))
+        return DemonstrationsResult(
+            model=model.name,
+            fingerprint=model.fingerprint,
+            task=task.name,
+            source=task.source,
+            labels=task.labels,
+            queries=tuple(item.input for item in queries),
+            gold=tuple(item.label for item in queries),
+            conditions=self.conditions,
+            ks=self.ks,
+            tokens=self.tokens,
+            seed=self.seed,
+            log_probs=log_probs[..., : len(queries), :].astype(np.float32),
+            content_free=log_probs[..., len(queries) :, :].astype(np.float32),
+        )
+
+    def split(self, task: Task) -> tuple[list[Item], list[Item]]:
+        """The queries, and the pool that demonstrations are drawn from.
+
+        Raises:
+            PoolTooSmall: If the pool is smaller than the most demonstrations.
+        """
+        spare = len(task) - max(self.ks)
+        if spare < 1:
+            raise PoolTooSmall(
+                f"{max(self.ks)} demonstrations and a query of {task.name!r}, which has "
+                f"{len(task)} items: ask for fewer"
+            )
+        order = self._draw(task, "queries").permutation(len(task))
+        n_queries = min(self.queries, spare)
+        items = [task.items[number] for number in order]
+        return items[:n_queries], items[n_queries:]
+
+    def sets(
+        self, model: LabModel, task: Task, pool: list[Item]
+    ) -> dict[tuple[str, int, int], tuple[tuple[Shot, ...], str | None]]:
+        """By condition, number and draw: the demonstrations, and how they are written."""
+        surroundings = Surroundings.of(model)
+        sets: dict[tuple[str, int, int], Any] = {}
+        for draw in range(self.draws):
+            order = self._draw(task, "pool", draw).permutation(len(pool))[: max(self.ks)]
+            items = [pool[number] for number in order]
+            for condition in self.conditions:
+                own: Callable = partial(self._draw, task, condition, draw)
+                for k in self.ks:
+                    shots = shots_of(condition, task, items, k, surroundings=surroundings, draw=own)
+                    # Without demonstrations all conditions are one.
+                    sets[condition, k, draw] = (shots, SHOWN.get(condition) if k else None)
+        return sets
+
+    def _draw(self, task: Task, *content: object) -> np.random.Generator:
+        """The generator for some content of this run."""
+        return numpy_generator(self.seed, "icl", task.name, *content)
