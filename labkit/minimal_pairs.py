@@ -36,7 +36,7 @@ from labkit.grammar import PHENOMENA
 from labkit.metrics import log_prob
 from labkit.models import LabModel
 from labkit.stats import numpy_generator
-from labkit.tokens import pad_id, text_ids
+from labkit.tokens import front_id, pad_id, text_ids
 
 POSITIONS_AT_ONCE = 512
 """Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
@@ -121,8 +121,7 @@ def sentence_log_probs(
     Raises:
         EmptyPrompt: If a sentence has no token.
     """
-    bos, eos = model.tokenizer.bos_token_id, model.tokenizer.eos_token_id
-    front = [int(bos if bos is not None else eos if eos is not None else pad_id(model.tokenizer))]
+    front = [front_id(model.tokenizer)]
     if in_front.strip():
         front += text_ids(model.tokenizer, in_front, prepend_bos=False)
     ids = [text_ids(model.tokenizer, text, prepend_bos=False) for text in sentences]

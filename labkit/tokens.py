@@ -121,6 +121,18 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
+def front_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What may stand in front of a text that is no prompt: BOS, or end of text, or padding.
+
+    A text's first token is an attention sink in most models: its state says little about
+    itself. With this in front, no word of the text is that token.
+    """
+    for candidate in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return pad_id(tokenizer)
+
+
 def subject_span(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str,

@@ -5,6 +5,9 @@ every token has one word at most, and no two words share one. Where a tokenizer 
 of two words (").", "cannot" where a treebank has "can" and "not"), the joint token is the first
 word's; a second word with no token of its own has no state that is about it alone, and is
 refused with `NotAligned`.
+
+Every text is read behind a BOS (or an end of text), whatever the model's setting: a first token is
+an attention sink, and a word that stood there would have a state that is not about it.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from dataclasses import dataclass
 
 from labkit.errors import EmptyPrompt, InputError, NotAligned
 from labkit.models import LabModel
+from labkit.tokens import front_id
 
 Span = tuple[int, int, int]
 """A word: the number of its text, and its characters there, start and end."""
@@ -25,7 +29,7 @@ class Encoded:
         text: The text.
         ids: Its tokens, a BOS in front if that is the model's setting.
         begins: The character at which each token begins, white space passed over; -1 for a
-            token that stands for none (a BOS, mere space).
+            token that stands for none (what stands in front, mere space).
     """
 
     text: str
@@ -52,7 +56,7 @@ def encoded(model: LabModel, texts: Sequence[str]) -> list[Encoded]:
     """Texts as the model reads them, each token with the character at which it begins.
 
     Args:
-        model: Whose tokenizer and BOS setting to use.
+        model: Whose tokenizer to use.
         texts: The texts.
 
     Raises:
@@ -65,19 +69,19 @@ def encoded(model: LabModel, texts: Sequence[str]) -> list[Encoded]:
     if not texts:
         return []
     found = model.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-    front = [model.tokenizer.bos_token_id] if model.prepend_bos else []
+    front = front_id(model.tokenizer)
     several = []
     for number, text in enumerate(texts):
         ids = found["input_ids"][number]
         if not text.strip() or not ids:
             raise EmptyPrompt(f"text {number} ({text!r}) is empty: give it at least one word")
-        if model.n_ctx is not None and len(front) + len(ids) > model.n_ctx:
+        if model.n_ctx is not None and 1 + len(ids) > model.n_ctx:
             raise InputError(
-                f"text {number} has {len(front) + len(ids)} tokens: {model.name} reads "
+                f"text {number} has {1 + len(ids)} tokens: {model.name} reads "
                 f"{model.n_ctx} at most; shorten it"
             )
         begins = [_begin(text, *offsets) for offsets in found["offset_mapping"][number]]
-        several.append(Encoded(text, (*front, *ids), (*[-1] * len(front), *begins)))
+        several.append(Encoded(text, (front, *ids), (-1, *begins)))
     return several
 
 

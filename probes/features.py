@@ -49,7 +49,7 @@ Precision = Literal["float32", "float16"]
 IN_MEMORY = 1 << 30
 """Bytes of features that are kept in memory at most; more are mapped from a file."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +205,6 @@ def extract(
         "format": FORMAT,
         "model": model.fingerprint,
         "dtype": str(model.dtype),
-        "prepend_bos": model.prepend_bos,
         "where": where,
         "depths": depths,
         "pieces": pieces,

@@ -16,7 +16,8 @@ from labkit.execute import Execution, read_logits, rows_within
 from labkit.metrics import is_argmax, kl_divergence, log_prob
 from labkit.models import LabModel
 from labkit.stats import Estimate, average, bootstrap
-from labkit.tokens import subject_span, target_ids
+from labkit.tokens import target_ids
+from probes.alignment import encoded
 from probes.tasks import Task
 from probes.use_result import Effect, UseResult
 
@@ -47,17 +48,14 @@ class Reads:
     @torch.no_grad()
     def of(cls, model: LabModel, task: Task, numbers: np.ndarray, depth: int) -> "Reads":
         """Read the states of some of a task's examples."""
-        ids, texts, following = [], [], []
-        for number in numbers:
-            example = task.examples[number]
-            text, (start, stop) = task.texts[example.text], example.span
-            span = subject_span(
-                model.tokenizer, text, text[start:stop], prepend_bos=model.prepend_bos, at=start
-            )
-            whole = model.ids(text)
-            ids.append(tuple(whole[: span.stop]))
-            texts.append(text[:stop])
-            following.append(whole[span.stop] if span.stop < len(whole) else None)
+        examples = [task.examples[number] for number in numbers]
+        whole = encoded(model, [task.texts[example.text] for example in examples])
+        ids, following = [], []
+        for example, text in zip(examples, whole, strict=True):
+            stop = text.positions(*example.span).stop
+            ids.append(text.ids[:stop])
+            following.append(text.ids[stop] if stop < len(text.ids) else None)
+        texts = [task.texts[example.text][: example.span[1]] for example in examples]
         reads = cls(
             model, task.name, depth, tuple(ids), tuple(texts), tuple(following), torch.empty(0, 0)
         )

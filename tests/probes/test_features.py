@@ -26,18 +26,25 @@ WORDS = [(0, 4, 9), (2, 9, 14), (0, 20, 26), (1, 0, 2), (2, 22, 23), (3, 4, 9), 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
+def ids_of(model, text):
+    """A text's tokens, with what stands in front."""
+    tokenizer = model.tokenizer
+    front = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return [front, *tokenizer(text, add_special_tokens=False).input_ids]
+
+
 @torch.no_grad()
 def by_hand(model, text):
     """Every depth of one text, run alone by the plain model: `[depth, pos, d_model]`."""
     with outputs_of(model.blocks[-1]) as last:
-        out = model.hf(torch.tensor([model.ids(text)]), output_hidden_states=True)
+        out = model.hf(torch.tensor([ids_of(model, text)]), output_hidden_states=True)
     return torch.stack([*out.hidden_states[:-1], last[0]])[:, 0].numpy()
 
 
 def tokens_of(model, text, start, stop):
     """Positions whose texts, put one behind the other, begin inside the characters."""
-    ends = [len(model.tokenizer.decode(model.ids(text)[: n + 1], skip_special_tokens=True))
-            for n in range(len(model.ids(text)))]  # fmt: skip
+    ends = [len(model.tokenizer.decode(ids_of(model, text)[: n + 1], skip_special_tokens=True))
+            for n in range(len(ids_of(model, text)))]  # fmt: skip
     begins = [0, *ends[:-1]]
     begins = [
         b + len(text[b:e]) - len(text[b:e].lstrip()) for b, e in zip(begins, ends, strict=True)
@@ -73,7 +80,7 @@ def test_other_sites_are_what_their_modules_give(model, where):
     else:
         handle = module.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
     try:
-        model.hf(torch.tensor([model.ids(TEXTS[0])]))
+        model.hf(torch.tensor([ids_of(model, TEXTS[0])]))
     finally:
         handle.remove()
     out = seen[0][0] if isinstance(seen[0], tuple) else seen[0]

@@ -89,7 +89,10 @@ def test_the_next_token_is_that_of_a_full_run_with_a_hook(model, depth):
             return resid
 
         site = ("resid_post", depth - 1) if depth else ("resid_pre", 0)
-        batch = model.tokens([text])
+        tokenizer = model.tokenizer
+        bos = tokenizer.bos_token_id
+        front = tokenizer.eos_token_id if bos is None else bos
+        batch = model.pad([[front, *tokenizer(text, add_special_tokens=False).input_ids]])
         with torch.no_grad():
             run = Execution(model, batch)
             expected = [read_logits(model, run.forward())[0, pos]]
