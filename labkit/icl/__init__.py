@@ -9,10 +9,15 @@ No weight changes, and still a model does a task after a few examples. Here is t
     conditions       what is done to demonstrations: labels permuted, inputs foreign, ...
     demonstrations   accuracy against the number of demonstrations, by condition
     result           what that found
+    choice           drawn at random, or the nearest to each query
+    ordering         the same demonstrations in other orders
 """
 
+from labkit.icl.choice import Choice
 from labkit.icl.conditions import CONDITIONS
 from labkit.icl.demonstrations import Demonstrations
+from labkit.icl.order_result import OrdersResult
+from labkit.icl.ordering import Orders
 from labkit.icl.prompts import Prompt, Shot, ShotSpans, render, write
 from labkit.icl.result import DemonstrationsResult
 from labkit.icl.scoring import label_ids, prompt_ids, score_labels, told_apart
@@ -20,9 +25,12 @@ from labkit.icl.tasks import Item, Task, Template, pairs_task, task, task_names
 
 __all__ = [
     "CONDITIONS",
+    "Choice",
     "Demonstrations",
     "DemonstrationsResult",
     "Item",
+    "Orders",
+    "OrdersResult",
     "Prompt",
     "Shot",
     "ShotSpans",

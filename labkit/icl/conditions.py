@@ -111,9 +111,9 @@ def require_conditions(names: Sequence[str]) -> None:
 
 
 def words_of(condition: str) -> str:
-    """What a condition is called in a figure."""
+    """What a condition is called in a figure: its own name where it has no other."""
     share = _share(condition)
-    return CONDITIONS[condition] if share is None else f"{share:.0%} own labels"
+    return CONDITIONS.get(condition, condition) if share is None else f"{share:.0%} own labels"
 
 
 def shots_of(

@@ -15,7 +15,7 @@ the mass that the labels have together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -24,7 +24,18 @@ from torch import Tensor
 
 from labkit.corpus import Progress
 from labkit.errors import AmbiguousLabels, ContextTooShort, EmptyPrompt, InputError
-from labkit.execute import MEMORY, Execution, Prefix, freeze, read_logits, rows_within
+from labkit.execute import MEMORY, Execution, Prefix, read_logits
+from labkit.icl.shared import (
+    Ids,
+    Row,
+    batches_of,
+    chunks_of,
+    freeze_together,
+    hosts_of,
+    length_of,
+    shared_ids,
+    side_by_side,
+)
 from labkit.icl.tasks import Task, Template
 from labkit.models import LabModel
 from labkit.tokens import TokenBatch, pad_id, target_ids
@@ -32,13 +43,8 @@ from labkit.tokens import TokenBatch, pad_id, target_ids
 Tokens = Literal["all", "first"]
 """How much of a label is scored."""
 
-Ids = tuple[int, ...]
-
 READ_AT_ONCE = 512
 """Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
-
-ALONE = 4
-"""Rows from which on a set of demonstrations is run by itself, its keys copied for none."""
 
 
 def label_ids(
@@ -154,23 +160,23 @@ def score_labels(
         require_context(model, prompts, labels)
     tree = _LabelTree.of(labels)
     tables = [torch.zeros(len(prompts), len(labels), dtype=torch.float64) for prompts in groups]
-    shared = [_shared(prompts) for prompts in groups]
+    shared = [shared_ids(prompts) for prompts in groups]
     done, total = 0, sum(map(len, groups))
-    for hosts in _batches(model, _hosts(shared), memory):
-        prefixes = _freeze(model, list(hosts))
+    for hosts in batches_of(model, hosts_of(shared), memory):
+        prefixes = freeze_together(model, list(hosts))
         members = [number for host in hosts for number in hosts[host]]
         frozen = {
-            number: prefix.head(len(shared[number])) if shared[number] else None
+            number: None if prefix is None else prefix.head(len(shared[number]))
             for host, prefix in zip(hosts, prefixes, strict=True)
             for number in hosts[host]
         }
         rows = [
-            _Row(number, place, prompt[len(shared[number]) :], leaf)
+            Row(number, place, prompt[len(shared[number]) :], leaf)
             for number in members
             for place, prompt in enumerate(groups[number])
             for leaf in tree.leaves
         ]
-        for chunk in _chunks(model, rows, frozen, memory):
+        for chunk in chunks_of(model, rows, frozen, memory):
             _read(model, chunk, frozen, tree, tables)
         done += sum(len(groups[number]) for number in members)
         if progress is not None:
@@ -207,20 +213,6 @@ class _LabelTree:
         return cls(reads, leaves, hosted)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """What is run of one prompt behind its frozen beginning: the rest, and a label's tokens."""
-
-    group: int
-    place: int
-    rest: Ids
-    leaf: Ids
-
-    @property
-    def ids(self) -> Ids:
-        return (*self.rest, *self.leaf)
-
-
 def _clashes(labels: Sequence[Ids]) -> list[tuple[int, int]]:
     """Pairs of labels, the first of which is the other or its beginning; neighbours in order."""
     order = sorted(range(len(labels)), key=lambda number: labels[number])
@@ -231,124 +223,16 @@ def _clashes(labels: Sequence[Ids]) -> list[tuple[int, int]]:
     ]
 
 
-def _shared(prompts: Sequence[Ids]) -> Ids:
-    """What all prompts begin with, short of the last token of each."""
-    first, last = min(prompts), max(prompts)  # what these two share, all do
-    common = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return tuple(token for token, _ in common)[: min(map(len, prompts)) - 1]
-
-
-def _hosts(shared: Sequence[Ids]) -> dict[Ids, list[int]]:
-    """The beginnings that must be run, each with the groups that it, or a part of it, serves."""
-    hosts: dict[Ids, list[int]] = {}
-    waiting: list[int] = []
-    order = sorted(range(len(shared)), key=lambda number: shared[number])
-    for place, number in enumerate(order):
-        waiting.append(number)
-        following = shared[order[place + 1]] if place + 1 < len(order) else None
-        if following is None or following[: len(shared[number])] != shared[number]:
-            hosts[shared[number]] = waiting
-            waiting = []
-    return hosts
-
-
-def _batches(model: LabModel, hosts: dict[Ids, list[int]], memory: int):
-    """Hosts of similar length together, as many as memory allows."""
-    order = sorted(hosts, key=len)
-    a_position = 2 * model.n_layers * model.n_heads * model.d_head * model.dtype.itemsize
-    while order:
-        longest = max(1, len(order[-1]))
-        fit = min(rows_within(model, longest, memory), max(1, memory // (longest * a_position)))
-        some, order = order[-fit:], order[:-fit]
-        yield {host: hosts[host] for host in some}
-
-
-def _freeze(model: LabModel, beginnings: Sequence[Ids]) -> list[Prefix | None]:
-    """Keys and values of some beginnings, run together; None for an empty one."""
-    full = [ids for ids in beginnings if ids]
-    if not full:
-        return [None] * len(beginnings)
-    batch = model.pad(full)
-    together = freeze(model, batch, length=batch.shape[1])
-    rows = iter(range(len(full)))
-    return [_row(together, next(rows), len(ids)) if ids else None for ids in beginnings]
-
-
-def _row(prefix: Prefix, row: int, length: int) -> Prefix:
-    """One row of a frozen batch, without its padding."""
-    first = prefix.length - length
-    return Prefix(
-        tuple(states[row : row + 1, :, first:] for states in prefix.keys),
-        tuple(states[row : row + 1, :, first:] for states in prefix.values),
-        prefix.mask[row : row + 1, first:],
-    )
-
-
-def _chunks(model: LabModel, rows: Sequence[_Row], frozen: dict[int, Prefix | None], memory: int):
-    """Rows that are run together: those of one group, or a few each of several."""
-    by_group: dict[int, list[_Row]] = {}
-    for row in rows:
-        by_group.setdefault(row.group, []).append(row)
-    pooled = [row for some in by_group.values() if len(some) < ALONE for row in some]
-    a_position = 2 * model.n_layers * model.n_heads * model.d_head * model.dtype.itemsize
-    for some in (*(some for some in by_group.values() if len(some) >= ALONE), pooled):
-        order = sorted(some, key=lambda row: (len(row.ids), _length(frozen[row.group])))
-        while order:
-            behind = max(_length(frozen[row.group]) for row in order)
-            fit = rows_within(model, behind + len(order[-1].ids), memory)
-            if some is pooled:  # here every row gets a copy of its keys and values
-                fit = min(fit, max(1, memory // max(1, behind * a_position)))
-            yield order[-fit:]
-            order = order[:-fit]
-
-
-def _length(prefix: Prefix | None) -> int:
-    """Positions of a prefix that may be none."""
-    return 0 if prefix is None else prefix.length
-
-
-def _side_by_side(prefixes: Sequence[Prefix | None]) -> Prefix | None:
-    """Prefixes of single rows as one, padded on the left; one for all where they are the same."""
-    longest = max(map(_length, prefixes))
-    if longest == 0:
-        return None
-    some = next(prefix for prefix in prefixes if prefix is not None)
-    if all(prefix is some for prefix in prefixes):
-        return some
-
-    def stacked(states: Sequence[Tensor | None], like: Tensor) -> Tensor:
-        out = like.new_zeros((len(states), like.shape[1], longest, like.shape[3]))
-        for row, own in enumerate(states):
-            if own is not None:
-                out[row, :, longest - own.shape[2] :] = own[0]
-        return out
-
-    layers = range(len(some.keys))
-    mask = torch.zeros(len(prefixes), longest, dtype=torch.bool, device=some.mask.device)
-    for row, prefix in enumerate(prefixes):
-        mask[row, longest - _length(prefix) :] = True
-    return Prefix(
-        tuple(
-            stacked([p and p.keys[layer] for p in prefixes], some.keys[layer]) for layer in layers
-        ),
-        tuple(
-            stacked([p and p.values[layer] for p in prefixes], some.values[layer])
-            for layer in layers
-        ),
-        mask,
-    )
-
-
 def _read(
     model: LabModel,
-    rows: Sequence[_Row],
+    rows: Sequence[Row],
     frozen: dict[int, Prefix | None],
     tree: _LabelTree,
     tables: list[Tensor],
 ) -> None:
     """Run some rows, and add what they say to the tables."""
-    prefix = _side_by_side([frozen[row.group] for row in rows])
-    first, width = _length(prefix), max(len(row.ids) for row in rows)
+    prefix = side_by_side([frozen[row.group] for row in rows])
+    first, width = length_of(prefix), max(len(row.ids) for row in rows)
     # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
     ids = torch.full((len(rows), first + width), pad_id(model.tokenizer), dtype=torch.long)
     mask = torch.ones(len(rows), first + width, dtype=torch.bool)

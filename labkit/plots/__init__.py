@@ -21,7 +21,7 @@ from labkit.plots.contributions import contribution_bars, switch_bars
 from labkit.plots.deltas import export_bars, share_bars
 from labkit.plots.evaluation import metrics_bars, predictions_bar
 from labkit.plots.heads import head_grids, knockout_curves
-from labkit.plots.icl import measure_by_k
+from labkit.plots.icl import measure_by_k, order_strip
 from labkit.plots.lens import lens_at_last, lens_table
 from labkit.plots.memories import (
     agreement_curve,
@@ -58,14 +58,15 @@ __all__ = [
     "lens_at_last",
     "lens_quality_curves",
     "lens_table",
-    "method_intervals",
     "measure_by_k",
+    "method_intervals",
     "metrics_bars",
     "neuron_card",
     "neuron_test_bars",
     "neurons_by_layer",
     "node_bars",
     "operator_selection",
+    "order_strip",
     "pair_heatmap",
     "patterns_curves",
     "phenomena_bars",

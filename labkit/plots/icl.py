@@ -4,11 +4,12 @@ import pandas as pd
 from plotly import graph_objects as go
 
 from labkit.plots.theme import COLOURS, HEIGHT, INK, interval_bars, require_columns, text, themed
+from labkit.stats import numpy_generator
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 DASHES = ("solid", "dot", "dash")
-SPREAD = 0.3
-"""Width, in steps of the axis, over which the conditions of one number stand side by side."""
+SPREAD, APART = 0.3, 0.06
+"""Side by side, in steps of the axis: the width of all conditions, the distance of two at most."""
 
 
 def measure_by_k(
@@ -50,7 +51,8 @@ def measure_by_k(
     for number, condition in enumerate(conditions):
         rows = frame[frame["condition"] == condition].sort_values("k")
         colour = COLOURS[number % len(COLOURS)]
-        shift = SPREAD * (number / max(1, len(conditions) - 1) - 0.5) if conditions[1:] else 0.0
+        apart = min(APART, SPREAD / max(1, len(conditions) - 1))
+        shift = apart * (number - (len(conditions) - 1) / 2)
         figure.add_scatter(
             x=[ks.index(k) + shift for k in rows["k"]],
             y=rows["mean"],
@@ -81,3 +83,63 @@ def measure_by_k(
     lines = -(-(len(conditions) + len(levels or {})) // 4)  # of the legend
     figure = themed(figure, title, subtitle, height=HEIGHT + 40 + 20 * lines, legend=True)
     return figure.update_layout(margin={"t": figure.layout.margin.t + 20 * (lines - 1)})
+
+
+def order_strip(
+    frame: pd.DataFrame, *, title: str, subtitle: str | None = None, seed: int = 0
+) -> go.Figure:
+    """Accuracy of every order of the same demonstrations, one column of points a set.
+
+    Orders that an entropy criterion prefers are filled; the bar is the mean over orders.
+
+    Args:
+        frame: Columns `set, order, mean, low, high` (accuracy, 0..1), `preferred`, one row a point.
+        title: Title of the figure.
+        subtitle: A second line.
+        seed: Seed of the sideways scatter, which means nothing.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    require_columns(frame, ("set", "order", "mean", "low", "high", "preferred"))
+    sets = sorted(frame["set"].unique())
+    aside = numpy_generator(seed, "strip").uniform(-0.25, 0.25, size=len(frame))
+    placed = frame.assign(x=[sets.index(number) for number in frame["set"]] + aside)
+    figure = go.Figure()
+    for preferred, name, symbol in (
+        (False, "an order", "circle-open"),
+        (True, "preferred by entropy", "circle"),
+    ):
+        rows = placed[placed["preferred"] == preferred]
+        figure.add_scatter(
+            x=rows["x"],
+            y=rows["mean"],
+            name=name,
+            mode="markers",
+            marker={"color": COLOURS[int(preferred)], "size": 8, "symbol": symbol},
+            customdata=rows[["order", "low", "high"]].to_numpy(),
+            hovertemplate=(
+                "order %{customdata[0]}: %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]"
+                "<extra></extra>"
+            ),
+        )
+    for place, number in enumerate(sets):
+        mean = frame.loc[frame["set"] == number, "mean"].mean()
+        figure.add_scatter(
+            x=[place - 0.32, place + 0.32],
+            y=[mean, mean],
+            name="mean over orders",
+            mode="lines",
+            line={"color": INK, "width": 2},
+            showlegend=place == 0,
+            hovertemplate="mean %{y:.3f}<extra></extra>",
+        )
+    figure.update_xaxes(
+        title_text="set of demonstrations",
+        tickvals=list(range(len(sets))),
+        ticktext=[str(number + 1) for number in sets],
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_yaxes(title_text="accuracy")
+    return themed(figure, title, subtitle, height=HEIGHT + 40, legend=True)

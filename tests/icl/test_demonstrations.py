@@ -183,7 +183,7 @@ def small(n=8, labels=("of", "in"), **fields):
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
     model = tiny("llama")
     monkeypatch.setattr("labkit.icl.scoring.Execution", None)
-    monkeypatch.setattr("labkit.icl.scoring.freeze", None)
+    monkeypatch.setattr("labkit.icl.shared.freeze", None)
     with pytest.raises(error):
         Demonstrations(**fields)(model, own)
 

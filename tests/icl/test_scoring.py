@@ -79,7 +79,7 @@ def test_labels_are_those_behind_the_query(model):
 
 def test_labels_that_scores_cannot_tell_apart(tiny, pocket):
     model = tiny("gpt2")
-    with pytest.raises(AmbiguousLabels, match="first token"):
+    with pytest.raises(AmbiguousLabels, match="same token"):
         label_ids(model, Template(), ("the cat", "the dog"), tokens="first")
     assert len(label_ids(model, Template(), ("the cat", "the dog"))) == 2
     with pytest.raises(AmbiguousLabels, match="beginning"):
@@ -96,7 +96,7 @@ def test_labels_that_scores_cannot_tell_apart(tiny, pocket):
 
 def test_too_long_is_refused_before_any_forward(tiny, monkeypatch):
     model = tiny("gpt2")
-    monkeypatch.setattr("labkit.icl.scoring.freeze", None)
+    monkeypatch.setattr("labkit.icl.shared.freeze", None)
     monkeypatch.setattr("labkit.icl.scoring.Execution", None)
     with pytest.raises(ContextTooShort, match="256"):
         score_labels(model, [[(1,) * 256, (2,) * 3]], [(3, 4)])

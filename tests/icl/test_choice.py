@@ -1,0 +1,95 @@
+"""Chosen demonstrations are those that they should be, and stand where they should."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from labkit.errors import InputError, PoolTooSmall
+from labkit.icl import Choice, Demonstrations, Item, Task, task
+from labkit.icl.choice import WORDS, bm25_scores, state_scores
+
+pytest.importorskip("bm25s")
+TOPIC = task("topic")
+
+
+def bm25_by_hand(query, texts, k1=1.5, b=0.75):
+    """Lucene's variant: idf = ln(1 + (N - df + 0.5) / (df + 0.5))."""
+    words = [text.lower().split() for text in texts]
+    mean = np.mean([len(own) for own in words])
+    scores = []
+    for own in words:
+        total = 0.0
+        for word in query.lower().split():
+            df = sum(word in other for other in words)
+            tf = own.count(word)
+            idf = np.log(1 + (len(words) - df + 0.5) / (df + 0.5))
+            total += idf * tf / (tf + k1 * (1 - b + b * len(own) / mean))
+        scores.append(total)
+    return scores
+
+
+def test_bm25_is_bm25():
+    texts = ["the old cat sat", "the dog and the cat", "rain falls", "the the the"]
+    for query in ("cat in the rain", "nothing here"):
+        got = bm25_scores([query], texts)[0]
+        assert got == pytest.approx(bm25_by_hand(query, texts), abs=1e-5)
+    assert not bm25_scores(["!"], texts).any() and not bm25_scores(["a cat"], ["!", "?"]).any()
+
+
+def test_the_nearest_state_of_an_input_is_its_own(model):
+    texts = [item.input for item in TOPIC.items[:6]]
+    scores = state_scores(model, TOPIC, texts[:3], texts)
+    assert scores[range(3), range(3)] == pytest.approx(1) and (scores < 1 + 1e-9).all()
+    assert scores.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_what_each_way_chooses(tiny):
+    method = Choice(ks=(2, 4), draws=2)
+    queries, pool = TOPIC.items[:5], TOPIC.items[5:]
+    chosen = method.chosen(tiny("llama"), TOPIC, queries, pool)
+    assert all(one == draw[0] for draw in chosen["random"] for one in draw)
+    assert chosen["random"][0] != chosen["random"][1] and chosen["bm25"][0] == chosen["bm25"][1]
+    scores = bm25_scores([q.input for q in queries], [p.input for p in pool])
+    for row, numbers in zip(scores, chosen["bm25"][0], strict=True):
+        assert row[numbers].tolist() == sorted(row, reverse=True)[:4]
+    for near, alike in zip(chosen["bm25"][0], chosen["alike"][1], strict=True):
+        assert [pool[n].label for n in near] == [pool[n].label for n in alike]
+        assert not set(near) & set(alike) and max(Counter(alike).values()) == 1
+
+
+def test_the_nearest_stands_last_and_random_is_what_demonstrations_draw(tiny, monkeypatch):
+    items = [Item(input=f"number {n}", label="in" if n % 2 else "of") for n in range(9)]
+    own = Task(name="t", items=tuple(items), source="s")
+    asked = []
+    monkeypatch.setattr(
+        "labkit.icl.choice.write",
+        lambda template, shots, query: asked.append((shots, query)) or f"{shots} {query}"[:60],
+    )
+    near = lambda queries, texts: np.tile(-np.arange(len(texts)), (len(queries), 1)) * 1.0  # noqa: E731
+    monkeypatch.setattr("labkit.icl.choice.bm25_scores", near)
+    method = Choice(ways=("bm25",), ks=(3,), draws=1, queries=2)
+    found = method(tiny("gpt2"), own)
+    queries, pool = Demonstrations(ks=(3,), queries=2).split(own)
+    assert found.queries == tuple(q.input for q in queries)
+    assert all([s.input for s in shots] == [p.input for p in pool[2::-1]] for shots, _ in asked)
+
+
+def test_it_runs_and_repeats(pocket):
+    own = task("country_continent", pocket)
+    method = Choice(ks=(1, 3), draws=2, queries=6)
+    found = method(pocket, own)
+    assert found.conditions == tuple(WORDS.values())
+    assert method(pocket, own).to_frame().equals(found.to_frame())
+    assert set(found.comparisons(against=WORDS["random"])["condition"]) == set(WORDS.values()) - {
+        WORDS["random"]
+    }
+    assert found.figure().data
+
+
+def test_bad_input(pocket):
+    for fields in ({"ways": ()}, {"ks": (0,)}, {"ks": ()}, {"draws": 0}, {"queries": 0}):
+        with pytest.raises(InputError):
+            Choice(**fields)
+    with pytest.raises(PoolTooSmall):
+        Choice(ks=(30,))(pocket, task("country_continent", pocket))
