@@ -48,12 +48,14 @@ class Thresholds:
     """From where on a reading is taken for a sign.
 
     Attributes:
-        norm_growth: Of `||D||_F / ||W||_F`, the largest of the changed weights.
+        norm_growth: Of `||D||_F / ||W||_F`, the largest of the changed weights. In SmolLM2-135M a
+            hundred edits by MEMIT reach 0.42 and hold; a hundred without `C` pass 0.5 between
+            the 20th and the 50th, while all of them are still likelier than the old answers.
         perplexity: Of held-out perplexity, relative to the unedited model's.
         success: Below this share of edits in force, efficacy has fallen.
     """
 
-    norm_growth: float = 0.25
+    norm_growth: float = 0.5
     perplexity: float = 1.1
     success: float = 0.9
 
