@@ -96,6 +96,7 @@ def test_scores_are_those_of_the_prompts(pocket, result):
     queries, pool = method.split(own)
     assert not {i.input for i in queries} & {i.input for i in pool}
     sets = method.sets(pocket, own, pool)
+    assert [sets[one, 4, 1][1] for one in method.conditions] == [None, None, "{label}"]
     for place, condition in enumerate(method.conditions):
         demonstrations, shown = sets[condition, 4, 1]
         text = write(own.template, demonstrations, queries[2].input, shown=shown)

@@ -23,8 +23,8 @@ def from_scratch(model, prompt, label):
 
 
 def groups_of(model, ks=(0, 1, 2, 3), queries=QUERIES, template=None):
-    """Nested demonstrations, and each set reversed."""
-    sets = [SHOTS[:k] for k in ks] + [SHOTS[:k][::-1] for k in ks]
+    """Nested demonstrations, and others of other lengths."""
+    sets = [SHOTS[:k] for k in ks] + [SHOTS[1:][:k][::-1] for k in ks]
     return [prompt_ids(model, [write(template or Template(), s, q) for q in queries]) for s in sets]
 
 
