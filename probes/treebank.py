@@ -13,6 +13,7 @@ References:
 
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from conllu.parser import (
     parse_nullable_value,
 )
 
-from labkit.errors import MalformedRecord, MissingFile
+from labkit.errors import InputError, MalformedRecord, MissingFile
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
@@ -74,6 +75,7 @@ class Sentence:
         id: Its name in its source.
         text: The text.
         words: The words, in order; a word's number is its place counted from 1.
+        document: Its document, where the source tells.
 
     Raises:
         MalformedRecord: If the heads make no tree with one root.
@@ -82,6 +84,7 @@ class Sentence:
     id: str
     text: str
     words: tuple[Word, ...]
+    document: str | None = None
     depths: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """Number of arcs between each word and the root; 0 for the root."""
 
@@ -112,10 +115,52 @@ def read_treebank(path: str | os.PathLike[str]) -> list[Sentence]:
         MalformedRecord: If it is not CoNLL-U; with the line and the reason.
     """
     path = Path(path)
-    sentences = [_sentence(path, block) for block in _blocks(_lines(path))]
+    document: str | None = None
+    sentences = []
+    for block in _blocks(_lines(path)):
+        begins = [line for _, line in block if re.match(r"#\s*newdoc\b", line)]
+        if begins:
+            named = begins[0].partition("=")[2].strip()
+            document = named or f"document at line {block[0][0]}"
+        sentences.append(replace(_sentence(path, block), document=document))
     if not sentences:
         raise MalformedRecord(f"{path}: the file holds no sentence")
     return sentences
+
+
+def in_context(sentences: Sequence[Sentence], n_before: int) -> list[Sentence]:
+    """Sentences in the order of their documents, each behind those that stand before it there.
+
+    A model reads a word better where it has read what came before. The words that are asked
+    about stay the same.
+
+    Args:
+        sentences: The sentences, in the order in which they stand in their documents.
+        n_before: How many sentences of the same document stand in front, at most.
+
+    Raises:
+        InputError: If the number is negative, or no sentence says which document it is of.
+    """
+    if n_before < 0:
+        raise InputError(f"{n_before} sentences in front: choose 0 or more")
+    if n_before and all(sentence.document is None for sentence in sentences):
+        raise InputError("the treebank marks no documents (# newdoc): its sentences stand alone")
+    found = []
+    for place, sentence in enumerate(sentences):
+        before = [
+            other.text
+            for other in sentences[max(0, place - n_before) : place]
+            if other.document == sentence.document is not None
+        ]
+        front = "".join(f"{text} " for text in before)
+        words = tuple(
+            word
+            if word.span is None
+            else replace(word, span=(word.span[0] + len(front), word.span[1] + len(front)))
+            for word in sentence.words
+        )
+        found.append(replace(sentence, text=front + sentence.text, words=words))
+    return found
 
 
 Line = tuple[int, str]

@@ -25,6 +25,10 @@ Data = Annotated[
     typer.Option(help="A treebank (CoNLL-U, plain or gzipped); by default the bundled tasks."),
 ]
 Test = Annotated[Path | None, typer.Option(help="A treebank to score on, with --data.")]
+Context = Annotated[
+    int,
+    typer.Option(help="With --data: sentences of the same document in front of each.", min=0),
+]
 Site = Annotated[
     str,
     typer.Option("--where", "--site", help="resid, attn_out, ffn_out, ffn_key or head_out."),
@@ -53,6 +57,7 @@ def probe(
     task: Annotated[str | None, typer.Option(help="Name of the task, such as upos.")] = None,
     data: Data = None,
     test: Test = None,
+    context: Context = 0,
     where: Site = "resid",
     estimator: Estimator = "logistic",
     depths: Depths = None,
@@ -77,7 +82,7 @@ def probe(
     from probes.probe import probe as run_probe
 
     make(estimator)
-    of_data = _treebank_tasks(data, test, [task])
+    of_data = _treebank_tasks(data, test, context, [task])
     named = _range(depths)
     lab = options.load()
     chosen = (_own_tasks(lab, [task]) if of_data is None else of_data)[task]
@@ -118,6 +123,7 @@ def map(
     ] = None,
     data: Data = None,
     test: Test = None,
+    context: Context = 0,
     where: Site = "resid",
     estimator: Estimator = "logistic",
     depths: Depths = None,
@@ -145,7 +151,7 @@ def map(
         "n_train": n_train,
         "seed": seed,
     }
-    of_data = _treebank_tasks(data, test, names)
+    of_data = _treebank_tasks(data, test, context, names)
     lab = options.load()
     chosen = _own_tasks(lab, names) if of_data is None else of_data
     run = RunDirectory.create(out, map_config(chosen, **asked), lab, resume=True)
@@ -180,19 +186,22 @@ def map(
 
 
 def _treebank_tasks(
-    data: Path | None, test: Path | None, names: list[str] | None
+    data: Path | None, test: Path | None, context: int, names: list[str] | None
 ) -> dict[str, Any] | None:
     """The tasks of a treebank; None without one."""
     if data is None:
         if test is not None:
             raise InputError("--test is a treebank to score on: it goes with --data")
+        if context:
+            raise InputError("--context is for sentences of a treebank: it goes with --data")
         return None
     from probes.linguistic_tasks import linguistic_tasks
-    from probes.treebank import read_treebank
+    from probes.treebank import in_context, read_treebank
 
-    sentences = read_treebank(data)
-    held_out = None if test is None else read_treebank(test)
-    return linguistic_tasks(sentences, held_out, names=names, source=data.name)
+    sentences = in_context(read_treebank(data), context)
+    held_out = None if test is None else in_context(read_treebank(test), context)
+    source = data.name if not context else f"{data.name}, {context} sentences in front of each"
+    return linguistic_tasks(sentences, held_out, names=names, source=source)
 
 
 def _own_tasks(lab: Any, names: list[str] | None) -> dict[str, Any]:

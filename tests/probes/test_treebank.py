@@ -1,5 +1,6 @@
 """CoNLL-U is read as it is defined, every word knows its characters, and slips are named."""
 
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.errors import MalformedRecord, MissingFile
-from probes.treebank import Sentence, Word, read_treebank
+from labkit.errors import InputError, MalformedRecord, MissingFile
+from probes.treebank import Sentence, Word, in_context, read_treebank
 
 DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -128,3 +129,23 @@ def test_ud_english_ewt_is_read_whole():
     assert len(sentences) == 2077 and len(words) == len(rows) == 25094
     assert [(w.form, w.upos, str(w.head)) for w in words] == [(r[1], r[3], r[6]) for r in rows]
     assert all(s.text[slice(*w.span)] == w.form for s in sentences for w in s.words)
+
+
+def test_a_sentence_stands_behind_those_before_it_in_its_document(tmp_path):
+    rows = "1\tIt\tit\tPRON\tPRP\t_\t2\tnsubj\t_\t_\n2\truns\trun\tVERB\tVBZ\t_\t0\troot\t_\t_\n\n"
+    marks = ["# newdoc id = a\n", "", "", "# newdoc\n", ""]
+    path = tmp_path / "documents.conllu"
+    path.write_text("".join(f"{mark}# text = It runs\n{rows}" for mark in marks), encoding="utf-8")
+    read = read_treebank(path)
+    assert [sentence.document for sentence in read][:3] == ["a"] * 3
+    found = in_context(read, 1)
+    two = "It runs It runs"
+    assert [sentence.text for sentence in found] == ["It runs", two, two, "It runs", two]
+    for sentence in (*found, *in_context(read, 5)):
+        for word in sentence.words:
+            assert sentence.text[slice(*word.span)] == word.form
+        assert sentence.words[0].span[0] == len(sentence.text) - len("It runs")
+    assert in_context(read, 0) == read
+    alone = [dataclasses.replace(sentence, document=None) for sentence in read]
+    with pytest.raises(InputError, match="newdoc"):
+        in_context(alone, 1)
