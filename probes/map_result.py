@@ -163,13 +163,13 @@ class ProbeMap(Result):
         return order_test(measured, *sides, measure=measure, seed=self.seed)
 
     def figure(self) -> Any:
-        """Heatmap of tasks by depths, with the centres of gravity."""
+        """Heatmap of tasks by depths, with what `order` compares by default: their arrivals."""
         from labkit.plots import probe_map_heatmap
 
         frame = self.to_frame().rename(columns={"score_low": "low", "score_high": "high"})
         return probe_map_heatmap(
             frame,
-            self.centres(),
+            self.centres("arrival"),
             title=f"What a {self.estimator} probe reads in {self.model}",
-            subtitle="share of what the majority leaves open; diamond: centre of gravity",
+            subtitle="share of what the majority leaves open; diamond: arrival, the mean depth of the gain",
         )

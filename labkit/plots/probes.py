@@ -95,8 +95,8 @@ def probe_map_heatmap(
     """Tasks down, depths across: how much of what the majority leaves open the probe reads.
 
     The colour is (score - majority) / (1 - majority), so that tasks of different numbers of
-    classes compare: 1 is perfect, 0 the majority or below. A diamond marks the centre of
-    gravity, a bar its interval. Families are set apart by their names.
+    classes compare: 1 is perfect, 0 the majority or below. A diamond marks each task's arrival,
+    or another centre, a bar its interval. Families are set apart by their names.
 
     Args:
         frame: Columns `task, family, depth, share` (the colour), `score, low, high, baseline`
@@ -153,7 +153,7 @@ def probe_map_heatmap(
             },
             customdata=centres[["low", "high"]].to_numpy(),
             hovertemplate=(
-                "centre of gravity %{x:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]"
+                "%{x:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]"
                 "<extra></extra>"
             ),
         )
