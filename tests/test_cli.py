@@ -418,7 +418,7 @@ def test_a_fact_can_be_deleted_by_methods_that_can(labkit, files):
     assert status == 0, err
     (made,) = json.loads(out)["provenance"]["rewrites"]
     assert made["target_true"] == case.rewrite.target_true and "target_new" not in made
-    status, _, err = labkit(*edit("--rewrites", "forget.jsonl", "--method", "ft"))
+    status, _, err = labkit(*edit("--rewrites", "forget.jsonl", "--method", "ft", "--out", "other"))
     assert status == 1 and "cannot delete" in err
 
 
