@@ -171,5 +171,6 @@ class ProbeMap(Result):
             frame,
             self.centres("arrival"),
             title=f"What a {self.estimator} probe reads in {self.model}",
-            subtitle="share of what the majority leaves open; diamond: arrival, the mean depth of the gain",
+            subtitle="share of what the majority leaves open; diamond: arrival, "
+            "the mean depth of the gain",
         )

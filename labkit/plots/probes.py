@@ -152,10 +152,7 @@ def probe_map_heatmap(
                 "line": {"color": "#ffffff", "width": 1.5},
             },
             customdata=centres[["low", "high"]].to_numpy(),
-            hovertemplate=(
-                "%{x:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]"
-                "<extra></extra>"
-            ),
+            hovertemplate=("%{x:.1f} [%{customdata[0]:.1f}, %{customdata[1]:.1f}]<extra></extra>"),
         )
     figure.update_xaxes(title_text="depth", showgrid=False, **_depth_axis(frame["depth"]))
     figure.update_yaxes(autorange="reversed", showgrid=False)
