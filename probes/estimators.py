@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GroupKFold
 from sklearn.multiclass import OneVsRestClassifier
@@ -25,10 +25,10 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from labkit.errors import InputError
+from probes.binary import TwoClasses
 from probes.sparse import SparseProbe
 
 TOLERANCE, ITERATIONS = 1e-3, 200
@@ -42,7 +42,7 @@ SPARSE_K = 8
 """Neurons that a sparse probe may look at, a class."""
 
 
-class MeanDifference(ClassifierMixin, BaseEstimator):
+class MeanDifference(TwoClasses):
     """The difference of two class means as a direction, with a threshold half way.
 
         coef = mean(x | b) - mean(x | a),   answer b where coef . x > coef . (mean_a + mean_b) / 2
@@ -62,34 +62,11 @@ class MeanDifference(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> "MeanDifference":
         """Take the means of the two classes."""
         X, y = validate_data(self, X, y)
-        check_classification_targets(y)
-        self.classes_, numbers = np.unique(y, return_inverse=True)
-        if len(self.classes_) != 2:
-            n, noun = len(self.classes_), "class" if len(self.classes_) == 1 else "classes"
-            raise ValueError(
-                f"Only binary classification is supported: {n} {noun} here; "
-                "the centroid probe takes any number"
-            )
+        numbers = self._numbered(y)
         means = np.stack([X[numbers == number].mean(axis=0) for number in (0, 1)])
         self.coef_ = means[1:] - means[:1]
         self.intercept_ = -(self.coef_ @ means.mean(axis=0))
         return self
-
-    def decision_function(self, X: Any) -> Float[np.ndarray, " example"]:
-        """Signed distance to the threshold, times the distance of the means."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
-        return X @ self.coef_[0] + self.intercept_[0]
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The class on whose side each example lies."""
-        positive = self.decision_function(X) > 0
-        return self.classes_[positive.astype(int)]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
 
 Factory = Callable[..., Pipeline]

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
+
+from probes.binary import TwoClasses
 
 HELD_BACK = 1e-9
 """Share that transformer_lens holds out for a score of its own: one example a class."""
 
 
-class SparseProbe(ClassifierMixin, BaseEstimator):
+class SparseProbe(TwoClasses):
     """Two classes told apart by `k` coordinates.
 
     transformer_lens splits by itself and holds back one example of each class; which, is
@@ -58,11 +58,7 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
         from transformer_lens.tools.analysis.sparse_probing import fit_sparse_probe
 
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
-        check_classification_targets(y)
-        self.classes_, numbers = np.unique(y, return_inverse=True)
-        if len(self.classes_) != 2:
-            n, noun = len(self.classes_), "class" if len(self.classes_) == 1 else "classes"
-            raise ValueError(f"Only binary classification is supported: {n} {noun} here")
+        numbers = self._numbered(y)
         found = fit_sparse_probe(
             torch.tensor(X),
             torch.tensor(numbers),
@@ -77,23 +73,7 @@ class SparseProbe(ClassifierMixin, BaseEstimator):
         self.intercept_ = found.intercept.numpy().reshape(1)
         return self
 
-    def decision_function(self, X: Any) -> Float[np.ndarray, " example"]:
-        """The logit of the second class."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
-        return X @ self.coef_[0] + self.intercept_[0]
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The more probable class."""
-        positive = self.decision_function(X) > 0
-        return self.classes_[positive.astype(int)]
-
     def predict_proba(self, X: Any) -> Float[np.ndarray, "example 2"]:
         """Probabilities of the two classes."""
         second = 1 / (1 + np.exp(-self.decision_function(X)))
         return np.stack([1 - second, second], axis=1)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 
 from labkit.corpus import Progress
-from labkit.errors import InputError, PoolTooSmall
+from labkit.errors import InputError
 from labkit.execute import MEMORY, Execution, rows_within
 from labkit.icl.prompts import Shot, write
 from labkit.icl.result import DemonstrationsResult
@@ -105,17 +105,8 @@ class Choice:
             AmbiguousLabels: If two labels cannot be told apart by the tokens scored.
             ContextTooShort: If the demonstrations with a query are too long.
         """
-        spare = len(task) - max(self.ks)
-        if spare < 1:
-            raise PoolTooSmall(
-                f"{max(self.ks)} demonstrations and a query of {task.name!r}, which has "
-                f"{len(task)} items: ask for fewer"
-            )
+        queries, pool = task.queries_and_pool(self.queries, max(self.ks), seed=self.seed)
         labels = label_ids(model, task.template, task.labels, tokens=self.tokens)
-        order = numpy_generator(self.seed, "icl", task.name, "queries").permutation(len(task))
-        items = [task.items[number] for number in order]
-        n_queries = min(self.queries, spare)
-        queries, pool = items[:n_queries], items[n_queries:]
         chosen = self.chosen(model, task, queries, pool)
         # Queries behind the same demonstrations are asked together.
         groups: dict[tuple[Shot, ...], dict[str, None]] = {}
@@ -138,7 +129,7 @@ class Choice:
             for (shots, texts), table in zip(groups.items(), tables, strict=True)
             for text, row in zip(texts, table.numpy(), strict=True)
         }
-        shape = (len(self.ways), len(self.ks), self.draws, n_queries, len(task.labels))
+        shape = (len(self.ways), len(self.ks), self.draws, len(queries), len(task.labels))
         log_probs = np.stack([scores[cell] for cell in cells]).reshape(shape).astype(np.float32)
         return DemonstrationsResult(
             model=model.name,

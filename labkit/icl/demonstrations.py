@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from labkit.corpus import Progress
-from labkit.errors import InputError, PoolTooSmall
+from labkit.errors import InputError
 from labkit.icl.conditions import SHOWN, Surroundings, require_conditions, shots_of
 from labkit.icl.prompts import Shot, write
 from labkit.icl.result import DemonstrationsResult
@@ -140,16 +140,7 @@ class Demonstrations:
         Raises:
             PoolTooSmall: If the pool is smaller than the most demonstrations.
         """
-        spare = len(task) - max(self.ks)
-        if spare < 1:
-            raise PoolTooSmall(
-                f"{max(self.ks)} demonstrations and a query of {task.name!r}, which has "
-                f"{len(task)} items: ask for fewer"
-            )
-        order = self._draw(task, "queries").permutation(len(task))
-        n_queries = min(self.queries, spare)
-        items = [task.items[number] for number in order]
-        return items[:n_queries], items[n_queries:]
+        return task.queries_and_pool(self.queries, max(self.ks), seed=self.seed)
 
     def sets(
         self, model: LabModel, task: Task, pool: list[Item]

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 
-from labkit.errors import EmptySplit, EmptyTarget, InputError
+from labkit.errors import EmptySplit, EmptyTarget, InputError, PoolTooSmall
 from labkit.facts import Fact, bundled_facts, bundled_relations
 from labkit.models import LabModel
 from labkit.stats import numpy_generator
@@ -172,6 +172,29 @@ class Task:
     def closed(self) -> bool:
         """Whether the label space is small: a task of classification."""
         return len(self.labels) <= CLOSED
+
+    def queries_and_pool(
+        self, n_queries: int, n_shots: int, *, seed: int
+    ) -> tuple[list[Item], list[Item]]:
+        """Items to ask about, and those that demonstrations are drawn from, in a drawn order.
+
+        Args:
+            n_queries: How many queries, at most.
+            n_shots: How many demonstrations the pool has to hold.
+            seed: Seed of the order.
+
+        Raises:
+            PoolTooSmall: If the task has no item to spare for a query.
+        """
+        spare = len(self) - n_shots
+        if spare < 1:
+            raise PoolTooSmall(
+                f"{n_shots} demonstrations and a query of {self.name!r}, which has {len(self)} "
+                "items: ask for fewer"
+            )
+        order = numpy_generator(seed, "icl", self.name, "queries").permutation(len(self))
+        items = [self.items[number] for number in order]
+        return items[: min(n_queries, spare)], items[min(n_queries, spare) :]
 
     def keeping(self, labels: Sequence[str]) -> "Task":
         """The task with some of its labels, and the items that have them.

@@ -9,15 +9,14 @@ prompts, sorted by length and padded into the same large batches, every position
 
 import statistics
 import sys
-import time
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from labkit.execute import next_token_logits
 from labkit.icl import Shot, label_ids, prompt_ids, score_labels, task, told_apart
 from labkit.icl.prompts import write
 from labkit.models import load
+from tests.benchmarks.locate import flops, timed
 
 K, QUERIES, SETS, ROUNDS = 8, 50, 1, 3
 
@@ -38,18 +37,6 @@ def from_scratch(model, groups, labels):
     flat = [prompt for prompts in groups for prompt in prompts]
     logits = next_token_logits(model, model.pad(flat)).double().log_softmax(dim=-1)
     return logits[:, [ids[0] for ids in labels]]
-
-
-def timed(job, *args):
-    start = time.perf_counter()
-    out = job(*args)
-    return out, time.perf_counter() - start
-
-
-def flops(job, *args):
-    with FlopCounterMode(display=False) as counter:
-        job(*args)
-    return counter.get_total_flops()
 
 
 def main(name="smollm2-135m", n_queries=QUERIES, rounds=ROUNDS):
