@@ -11,10 +11,10 @@ References:
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labkit.facts import Case, Deletion, Fact, Neighbour, Rewrite
 from labkit.fields import Record, records_of
@@ -51,10 +51,7 @@ def read_rewrites(path: str | os.PathLike[str]) -> list[Rewrite | Deletion]:
         MissingFile: If the file cannot be read.
         MalformedRecord: If a record does not fit; with its line and field.
     """
-    return [
-        item.rewrite if isinstance(item, Case) else item
-        for item in _of_different_ids(records_of(path), deletions=True)
-    ]
+    return _of_different_ids(path, _request)
 
 
 def read_cases(path: str | os.PathLike[str]) -> list[Case]:
@@ -81,23 +78,22 @@ def read_cases(path: str | os.PathLike[str]) -> list[Case]:
         MissingFile: If the file cannot be read.
         MalformedRecord: If a record does not fit, or two have one id; with line and field.
     """
-    return [c for c in _of_different_ids(records_of(path)) if isinstance(c, Case)]
+    return _of_different_ids(path, _case)
 
 
-def _of_different_ids(
-    records: Iterable[Record], *, deletions: bool = False
-) -> Iterator[Case | Deletion]:
-    """What records ask for; no two of one id."""
-    seen: set[str] = set()
-    for index, record in enumerate(records):
-        deletes = deletions and "target_new" in record.fields and not record.has("target_new")
+T = TypeVar("T")
+
+
+def _of_different_ids(path: str | os.PathLike[str], build: Callable[[int, Record], T]) -> list[T]:
+    """What is built of every record and its number; no two of one id."""
+    built: dict[str, T] = {}
+    for index, record in enumerate(records_of(path)):
         name = _case_id(record, index)
-        build: Callable[[Record], Case | Deletion] = partial(_case, index=index)
-        asked = record.make(_deletion if deletes else build)
-        if name in seen:
+        made = record.make(partial(build, index))
+        if name in built:
             raise record.malformed(f"field 'case_id': {name!r} is taken by another record")
-        seen.add(name)
-        yield asked
+        built[name] = made
+    return list(built.values())
 
 
 def write_jsonl(path: str | os.PathLike[str], items: Iterable[Fact | Rewrite | Case]) -> None:
@@ -141,7 +137,7 @@ def _fact(record: Record) -> Fact:
     )
 
 
-def _case(record: Record, index: int) -> Case:
+def _case(index: int, record: Record) -> Case:
     """A case of whichever format the record's fields belong to."""
     if record.has("requested_rewrite"):
         return _counterfact(record)
@@ -166,8 +162,10 @@ def _case(record: Record, index: int) -> Case:
     )
 
 
-def _deletion(record: Record) -> Deletion:
-    """What a record of the project's format asks to be forgotten."""
+def _request(index: int, record: Record) -> Rewrite | Deletion:
+    """The rewrite of a record, or what it asks to be forgotten."""
+    if "target_new" not in record.fields or record.has("target_new"):
+        return _case(index, record).rewrite
     record.only(CASE_FIELDS)
     subject, template = _question(record)
     return Deletion(

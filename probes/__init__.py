@@ -5,32 +5,42 @@
     probes.probe       one task at every depth, with the controls that make a score readable
     probes.map         many tasks, and whether one kind of knowledge lies lower than another
     probes.use         take a probe's directions away, or move a state along them
+    probes.cloze       from which depth a fact is readable, and from which it is said
+    probes.relations   a relation as one linear map
 
 The functions of a module's own name are imported from there: `from probes.probe import probe`.
 """
 
-import importlib
-from typing import Any
+from probes.cloze import Cloze
+from probes.controls import random_twin
+from probes.description_length import online_code
+from probes.estimators import ESTIMATORS
+from probes.features import features_of
+from probes.map import probe_map
+from probes.map_result import ProbeMap
+from probes.probe_result import ProbeResult
+from probes.relation_scores import ScoreRelations
+from probes.relations import LinearRelation
+from probes.structural import StructuralProbe
+from probes.tasks import Example, Task
+from probes.translator_fit import TranslatorFit
+from probes.use import forget, move
 
-_HOMES = {
-    "Task": "probes.tasks",
-    "Example": "probes.tasks",
-    "features_of": "probes.features",
-    "ESTIMATORS": "probes.estimators",
-    "StructuralProbe": "probes.structural",
-    "random_twin": "probes.controls",
-    "online_code": "probes.description_length",
-    "probe_map": "probes.map",
-    "ProbeMap": "probes.map_result",
-    "ProbeResult": "probes.probe_result",
-    "forget": "probes.use",
-    "move": "probes.use",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name where it lives, when it is first asked for."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'probes' has no attribute {name!r}")
+__all__ = [
+    "ESTIMATORS",
+    "Cloze",
+    "Example",
+    "LinearRelation",
+    "ProbeMap",
+    "ProbeResult",
+    "ScoreRelations",
+    "StructuralProbe",
+    "Task",
+    "TranslatorFit",
+    "features_of",
+    "forget",
+    "move",
+    "online_code",
+    "probe_map",
+    "random_twin",
+]
