@@ -36,7 +36,7 @@ def icl(
     seed: Seed = 0,
 ) -> None:
     """See what demonstrations do: accuracy by number and condition."""
-    from labkit.icl import Demonstrations, told_apart
+    from labkit.icl import Demonstrations
     from labkit.report import Report
 
     if out is not None:
@@ -51,9 +51,9 @@ def icl(
         own = _named(task)
     lab = options.load()
     own = _named(task, lab) if own is None else own
-    method, left_out = _fitted(lab, own, method, tokens)
-    if left_out:
-        own = told_apart(lab, own, tokens=method.tokens)
+    n_items = len(own)
+    method, own = _fitted(lab, own, method, tokens)
+    left_out = n_items - len(own)
     with progress() as told:
         result = method(lab, own, progress=told)
     compared = result.comparisons(against=names[0])
@@ -125,16 +125,17 @@ def _file(path: Path, name: str) -> Any:
     return by_name[name]
 
 
-def _fitted(lab: Any, task: Any, method: Any, tokens: str | None) -> tuple[Any, int]:
-    """The method with the tokens that suit the label space, and how many items that leaves out.
+def _fitted(lab: Any, task: Any, method: Any, tokens: str | None) -> tuple[Any, Any]:
+    """The method with the tokens that suit the label space, and the items that it can score.
 
-    Asked for by name, ambiguous labels are an error; by default the items are left out.
+    Asked for by name, ambiguous labels are an error; by default their items are left out.
     """
     from dataclasses import replace
 
     from labkit.icl import told_apart
 
     if tokens is not None:
-        return method, 0
+        return method, task
     method = replace(method, tokens="all" if task.closed else "first")
-    return method, len(task) - len(told_apart(lab, task, tokens=method.tokens))
+    kept = told_apart(lab, task, tokens=method.tokens)
+    return method, kept if len(kept) < len(task) else task
