@@ -37,6 +37,17 @@ def labkit(labkit, monkeypatch, tmp_path, own_cache):
     }
     (tmp_path / "lre").mkdir()
     (tmp_path / "lre" / "city_river.json").write_text(json.dumps(lre))
+    asked = [
+        {
+            "input": f"{fact.prompt}",
+            "output": json.dumps([fact.object]),
+            "id": number,
+            "s_pop": 10 ** (1 + number % 3),
+            "o_pop": 5,
+        }
+        for number, fact in enumerate(some[:9])
+    ]
+    (tmp_path / "questions.json").write_text(json.dumps({"dev": asked, "test": []}))
     wrong = records[0] | {"object": records[-1]["object"]}
     (tmp_path / "unknown.jsonl").write_text(json.dumps(wrong))
     (tmp_path / "full").mkdir()
@@ -75,6 +86,15 @@ def test_it_reads_relations_with_the_translated_lens(labkit):
     summary = json.loads(out)
     assert status == 0 and "5 facts through the translated lens" in summary["title"]
     assert {row["relation"] for row in summary["depths"]} == {"all", "city_river"}
+
+
+def test_questions_are_read_against_the_popularity_of_their_subjects(labkit):
+    command = ["cloze", "--model", "pocket", "--questions", "questions.json", "--all"]
+    status, out, _ = labkit(*command, "--json", "-")
+    rows = [row for row in json.loads(out)["popularity"] if row["k"] == 1]
+    assert status == 0 and [row["n"] for row in rows] == [3, 3, 3]
+    assert [row["popularity"] for row in rows] == pytest.approx([10, 100, 1000])
+    assert "1,000" in labkit(*command)[1]
 
 
 def test_unknown_facts_are_read_when_asked_for(labkit):

@@ -20,6 +20,9 @@ def cloze(
     relations: Annotated[
         Path | None, typer.Option(help="Relations in LRE's format: a file, or a folder of them.")
     ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="Questions with views of their subjects, as in PopQA.")
+    ] = None,
     lens: Annotated[str, typer.Option(help="logit, or translated.")] = "logit",
     limit: Annotated[int, typer.Option(help="Read at most N facts.", min=1)] = 200,
     every: Annotated[
@@ -35,14 +38,14 @@ def cloze(
     from labkit.results import RunDirectory
     from probes.cloze import Cloze
 
-    if facts is not None and relations is not None:
-        raise InputError("facts come from --facts or from --relations, not from both")
+    if sum(path is not None for path in (facts, relations, questions)) > 1:
+        raise InputError("facts come from one of --facts, --relations and --questions")
     method = Cloze(lens=lens, seed=seed)  # type: ignore[arg-type]
     if out is not None and not (out / "config.json").is_file():
         require_free(out)
-    asked = _read(facts, relations)
+    asked, views = _read(facts, relations, questions)
     lab = options.load()
-    chosen = _chosen(lab, asked, limit, seed, every=every)
+    chosen, views = _chosen(lab, asked, views, limit, seed, every=every)
     run = None
     if out is not None:
         config = {
@@ -53,18 +56,22 @@ def cloze(
         }
         run = RunDirectory.create(out, config, lab, resume=True)
     with progress() as told:
-        result = method(lab, chosen, run=run, progress=told)
+        result = method(lab, chosen, popularity=views, run=run, progress=told)
     table = result.depths_frame()
     summary: dict[str, Any] = {
         "title": result.title,
         "precision": result.to_frame().to_dict("records"),
         "depths": table.to_dict("records"),
     }
+    if views is not None:
+        summary["popularity"] = result.popularity_frame().to_dict("records")
     if run is not None:
         run.write_metrics(summary)
         page = Report(result.title).figure(result.figure()).figure(result.figure_ranks())
         if table["reach"].any():
             page.figure(result.figure_relations())
+        if views is not None:
+            page.figure(result.figure_popularity())
         run.write_text("report.html", page.table(table, caption="By relation").html())
         summary["out"] = str(out)
     if options.write_json(summary):
@@ -80,24 +87,45 @@ def cloze(
     if table[table["relation"] == "all"]["reach"].min():
         gap, _ = result.readable_before_said(result.ks[-2])
         out_console.print(f"readable before said: {short(gap, digits=1)} blocks", markup=False)
+    if views is not None:
+        _print_popularity(result)
     if out is not None:
         out_console.print(f"{out}/report.html", soft_wrap=True)
 
 
-def _read(facts: Path | None, relations: Path | None) -> Any:
-    """The facts of a file or folder; None where neither is named."""
-    from labkit.datasets import read_relations
+def _print_popularity(result: Any) -> None:
+    """Share of facts among the top k in the end, by popularity of the subject."""
+    frame = result.popularity_frame()
+    shown = Table("views a month", *(f"top {k}" for k in result.ks), title="after the last block")
+    for views, rows in frame.groupby("popularity"):
+        cells = (f"{r.mean:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples())
+        shown.add_row(f"{views:,.0f}", *cells)
+    out_console.print(shown)
+
+
+def _read(facts: Path | None, relations: Path | None, questions: Path | None) -> tuple[Any, Any]:
+    """The facts of a file or folder, None where none is named; and views of their subjects."""
+    from labkit.datasets import read_questions, read_relations
     from labkit.records import read_facts
 
     if facts is not None:
-        return read_facts(facts)
+        return read_facts(facts), None
     if relations is not None:
-        return [fact for _, some in read_relations(relations) for fact in some]
-    return None
+        return [fact for _, some in read_relations(relations) for fact in some], None
+    if questions is not None:
+        from probes.cloze import question_facts
+
+        return question_facts(read_questions(questions))
+    return None, None
 
 
-def _chosen(lab: Any, asked: Any, limit: int, seed: int, *, every: bool) -> Any:
-    """The facts to read: relations take turns; known to the model unless told otherwise."""
+def _chosen(
+    lab: Any, asked: Any, views: Any, limit: int, seed: int, *, every: bool
+) -> tuple[Any, Any]:
+    """The facts to read, and views of their subjects.
+
+    Relations take turns; facts are known to the model unless told otherwise.
+    """
     from itertools import islice
 
     from labkit.known import asked_in_turn, facts_of
@@ -107,4 +135,7 @@ def _chosen(lab: Any, asked: Any, limit: int, seed: int, *, every: bool) -> Any:
     chosen = [row.fact for row in islice((r for r in rows if every or r.rank == 1), limit)]
     if not chosen:
         raise InputError(f"{lab.name} knows none of the {len(asked)} facts: read them with --all")
-    return chosen
+    if views is None:
+        return chosen, None
+    of_fact = {id(fact): number for fact, number in zip(asked, views, strict=True)}
+    return chosen, [of_fact[id(fact)] for fact in chosen]
