@@ -2,7 +2,8 @@
 
 No weight changes, and still a model does a task after a few examples. Here is the bench:
 
-    tasks            inputs, labels, and how both are written down
+    tasks            inputs, labels, instructions, and how they are written down
+    own_tasks        the lab's own
     readers          tasks from published files
     prompts          prompts with the tokens of every part known
     scoring          log-probability of every label, shared beginnings run once
@@ -18,10 +19,11 @@ from labkit.icl.conditions import CONDITIONS
 from labkit.icl.demonstrations import Demonstrations
 from labkit.icl.order_result import OrdersResult
 from labkit.icl.ordering import Orders
+from labkit.icl.own_tasks import task, task_names
 from labkit.icl.prompts import Prompt, Shot, ShotSpans, render, write
 from labkit.icl.result import DemonstrationsResult
 from labkit.icl.scoring import label_ids, prompt_ids, score_labels, told_apart
-from labkit.icl.tasks import Item, Task, Template, pairs_task, task, task_names
+from labkit.icl.tasks import Item, Task, Template, pairs_task
 
 __all__ = [
     "CONDITIONS",

@@ -1,62 +1,21 @@
 """Tasks for learning in context: inputs, their labels, and how both are written down.
 
 A task is data: items (an input and its label), the space of labels that an answer is chosen
-from, and a template. The project's own (`task`, `TASKS`) come from the bundled facts (word
-pairs: capital, antonym, past tense...), from lists written by hand (sentiment, topic,
-subjectivity), and from symbols, which no text has taught (parity, vowel). Published lists are
-read by `labkit.icl.readers`.
-
-    capital = task("capital")
-    capital.items[0], len(capital.labels), capital.template
+from, a template, and instructions that say in words what the labels should be. The lab's own
+are in `labkit.icl.own_tasks`; published lists are read by `labkit.icl.readers`.
 
 Where the label space is small and the same for all (sentiment: two words), a task is one of
 classification; where nearly every input has a label of its own (capital), the label space is
 all labels that occur, and chance is close to zero.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 
 from labkit.errors import EmptySplit, EmptyTarget, InputError, PoolTooSmall
-from labkit.facts import Fact, bundled_facts, bundled_relations
-from labkit.models import LabModel
+from labkit.facts import Fact
 from labkit.stats import numpy_generator
-
-TASKS = {
-    "antonym": "word_antonym",
-    "past": "verb_past",
-    "plural": "noun_plural",
-    "comparative": "adjective_comparative",
-    "superlative": "adjective_superlative",
-    "french": "word_french",
-    "spanish": "word_spanish",
-    "capital": "country_capital",
-    "country": "capital_country",
-    "continent": "country_continent",
-    "currency": "country_currency",
-    "language": "country_language",
-    "demonym": "country_demonym",
-    "state_capital": "us_state_capital",
-    "symbol": "element_symbol",
-    "sport": "athlete_sport",
-    "occupation": "person_occupation",
-    "nationality": "person_nationality",
-    "animal": "animal_class",
-    "young": "animal_young",
-    "instrument": "instrument_family",
-    "colour": "thing_color",
-    "landmark": "landmark_city",
-}
-"""Tasks of word pairs, and the bundled relation that each is made of."""
-
-WRITTEN = ("sentiment", "topic", "subjectivity")
-"""Tasks of classification, written by hand."""
-
-SYMBOLS = ("parity", "vowel", "uppercase")
-"""Tasks of symbols, made by a rule."""
 
 CLOSED = 16
 """Labels that a label space has at most where all of each label is scored by default."""
@@ -132,11 +91,13 @@ class Task:
         source: Where they come from, in words.
         template: How they are written.
         labels: The label space; by default every label of an item, in order of appearance.
+        instructions: Ways to say in words what is to be done. They are shown only where a
+            template says so (`instructed`).
 
     Raises:
         EmptySplit: If there is no item.
-        InputError: If an input is there twice, a label of an item is outside the space, or the
-            space has fewer than two labels.
+        InputError: If an input is there twice, a label of an item is outside the space, the
+            space has fewer than two labels, or an instruction has no text.
     """
 
     name: str
@@ -144,6 +105,7 @@ class Task:
     source: str
     template: Template = field(default_factory=Template)
     labels: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Work out the label space; refuse what cannot be asked."""
@@ -163,6 +125,8 @@ class Task:
         (twice, times), *_ = Counter(item.input for item in self.items).most_common(1)
         if times > 1:
             raise InputError(f"{self.name!r} has the input {twice!r} {times} times")
+        if not all(instruction.strip() for instruction in self.instructions):
+            raise InputError(f"{self.name!r} has an instruction without text")
 
     def __len__(self) -> int:
         """Number of items."""
@@ -209,6 +173,10 @@ class Task:
             labels=tuple(label for label in self.labels if label in kept),
         )
 
+    def instructed(self, instruction: str) -> "Task":
+        """The task with an instruction in front of every prompt."""
+        return replace(self, template=replace(self.template, instruction=instruction))
+
 
 def pairs_task(
     name: str, facts: Sequence[Fact], *, source: str, template: Template | None = None
@@ -232,83 +200,3 @@ def pairs_task(
             labels.setdefault(fact.subject, fact.object)
     items = tuple(Item(input=subject, label=label) for subject, label in labels.items())
     return Task(name=name, items=items, source=source, template=template or Template())
-
-
-def task_names(model: LabModel | None = None) -> tuple[str, ...]:
-    """The tasks that `task` knows; for the pocket model those of its own world."""
-    if model is not None and model.name == "pocket":
-        from labkit import pocket
-
-        return tuple(dict.fromkeys(fact.relation for fact in pocket.facts() if fact.relation))
-    return (*TASKS, *WRITTEN, *SYMBOLS)
-
-
-def task(name: str, model: LabModel | None = None) -> Task:
-    """One of the project's own tasks.
-
-    Args:
-        name: One of `task_names()`, or the id of a bundled relation.
-        model: The pocket model reads no English: for it, a task is a relation of its world,
-            each demonstration a sentence of it.
-
-    Raises:
-        InputError: If there is no such task.
-    """
-    if model is not None and model.name == "pocket":
-        return _pocket(name)
-    if name in WRITTEN:
-        return _written(name)
-    if name in SYMBOLS:
-        return _symbols(name)
-    relation = TASKS.get(name, name)
-    if relation not in bundled_relations():
-        raise InputError(f"no task {name!r}; there are {', '.join(task_names())}")
-    return pairs_task(name, bundled_facts(relation), source=f"bundled facts: {relation}")
-
-
-def _pocket(name: str) -> Task:
-    """A relation of the pocket world: sentences, one after the other."""
-    from labkit import pocket
-
-    facts = [fact for fact in pocket.facts() if fact.relation == name]
-    if not facts:
-        known = sorted({str(fact.relation) for fact in pocket.facts()})
-        raise InputError(f"the pocket world has no task {name!r}; it has {', '.join(known)}")
-    sentence = facts[0].template.replace("{}", "{input}") + " {label}"
-    template = Template(demonstration=sentence, separator=". ")
-    return pairs_task(name, facts, source="the pocket world", template=template)
-
-
-def _written(name: str) -> Task:
-    """A list of texts: one a line, its label in front of a tab."""
-    path = resources.files("labkit.data").joinpath("icl", f"{name}.txt")
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
-    words = {"sentiment": "Review", "topic": "Headline", "subjectivity": "Sentence"}[name]
-    asked = {"sentiment": "Sentiment", "topic": "Topic", "subjectivity": "Kind"}[name]
-    return Task(
-        name=name,
-        items=tuple(Item(input=text, label=label) for label, text in rows),
-        source="written by hand for labkit",
-        template=Template(demonstration=f"{words}: {{input}}\n{asked}: {{label}}"),
-    )
-
-
-def _symbols(name: str) -> Task:
-    """Symbols and what a rule says of them; drawn in a fixed order."""
-    draw = numpy_generator(0, "icl symbols", name)
-    if name == "parity":
-        strings = [" ".join(signs) for signs in itertools.product("XO", repeat=7)]
-        items = [(text, "odd" if text.count("X") % 2 else "even") for text in strings]
-    else:
-        words = sorted({fact.subject for fact in bundled_facts("word_antonym")})
-        if name == "vowel":
-            items = [(word, "vowel" if word[0] in "aeiou" else "consonant") for word in words]
-        else:
-            items = [(word, word.upper()) for word in words]
-    return Task(
-        name=name,
-        items=tuple(
-            Item(input=items[i][0], label=items[i][1]) for i in draw.permutation(len(items))
-        ),
-        source="made by a rule",
-    )

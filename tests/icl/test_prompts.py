@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labkit.errors import EmptySplit, EmptyTarget, InputError, MalformedRecord
-from labkit.icl import Item, Shot, Task, Template, render, task, task_names
+from labkit.icl import Item, Shot, Task, Template, render, task, task_names, write
 from labkit.icl.readers import (
     read_analogies,
     read_csv,
@@ -77,6 +77,16 @@ def test_the_projects_tasks():
     assert task("river_continent").labels  # any bundled relation
 
 
+def test_every_task_of_the_lab_has_instructions_of_its_own(pocket):
+    own = [task(name) for name in task_names()]
+    own += [task(name, pocket) for name in task_names(pocket)]
+    written = [instruction for each in own for instruction in each.instructions]
+    assert min(len(each.instructions) for each in own) >= 2
+    assert len(set(written)) == len(written)
+    told = own[0].instructed(written[0])
+    assert write(told.template, (), "big").startswith(f"{written[0]}\n\nQ: big")
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -88,6 +98,16 @@ def test_the_projects_tasks():
         (
             lambda: Task(
                 name="t", items=(Item(input="a", label="b"),), source="s", labels=("c", "d")
+            ),
+            InputError,
+        ),
+        (
+            lambda: Task(
+                name="t",
+                items=(Item(input="a", label="b"),),
+                source="s",
+                labels=("b", "c"),
+                instructions=("Do.", " "),
             ),
             InputError,
         ),
