@@ -28,15 +28,14 @@
 import os
 
 import numpy as np
-import pandas as pd
 
 from labkit import load, logit_lens, predict
 from labkit.cases import demo_case_of
 from labkit.known import known_sample
-from labkit.locate import readable
 from labkit.memories import contributions
 from labkit.plots import use_in_notebooks
 from labkit.readout import direct_logit_attribution
+from probes import Cloze
 
 # %%
 # Or "pocket", a folder in transformers' format, a hub id.
@@ -82,7 +81,8 @@ parts.figure()
 
 # %%
 table = direct_logit_attribution(model, prompt, answer)
-print(f"sum here {parts.total:.3f}, sum there {table['logit'].sum():.3f}")
+summed = table["logit"].sum()
+print(f"sum here {parts.total:.3f}, sum there {summed:.3f}")
 table.reindex(table["logit"].abs().sort_values(ascending=False).index).head(8)
 
 # %% [markdown]
@@ -93,6 +93,8 @@ table.reindex(table["logit"].abs().sort_values(ascending=False).index).head(8)
 # ## 3. Many facts, with a control
 #
 # One prompt is a story. Facts that this model knows, drawn evenly over relations, are a sample.
+#
+# Depth 0 is the embedding, depth d what block d leaves behind (counted from 1).
 #
 # **Prediction.** If the lens reads the fact, the answer's curve leaves the control's in the
 # middle layers. The control is *another object of the same relation*: another city, another
@@ -106,48 +108,49 @@ print(f"{len(known)} facts that it knows, of {len(known.asked)} asked")
 known.by_relation().sort_values("known", ascending=False).head(8)
 
 # %%
-found = readable(model, known.facts)
+found = Cloze()(model, known.facts)
 found.figure()
 
 # %%
-found.figure_top()
+found.figure_ranks()
 
 # %% [markdown]
 # ## 4. Where is an answer settled?
 #
-# The first layer from which on the answer stays the top word, fact by fact. The spread matters
-# as much as the middle: a mean layer that no fact has is not a place.
+# The first depth from which on the answer stays the top word, fact by fact. The spread matters
+# as much as the middle: a mean depth that no fact has is not a place.
 
 # %%
-print(f"settled in the end: {found.share_settled}")
-layers = pd.Series(found.settled, name="settled at layer")
-layers.describe().to_frame().T.round(1)
+table = found.depths_frame().query("k == 1 and reach > 0")
+table.sort_values("median").head(12).round(1)
 
 # %%
-found.relations_frame().sort_values("median layer").head(12)
+found.figure_relations()
 
 # %% [markdown]
 # ## Conclusion
 #
-# In depth, 0 the first block and 1 the last:
+# In depth, 0 the embedding and 1 what the last block leaves behind:
 
 # %%
-depth = {share: found.settled_at(share) / (model.n_layers - 1) for share in (0.1, 0.5, 0.9)}
-print({f"{share:.0%} of facts settled by": round(at, 2) for share, at in depth.items()})
-gap = (found.probability[0] - found.probability[1]).mean(axis=0)
-print(f"half of the final gap to the control is reached at layer {np.argmax(gap > gap[-1] / 2)}")
+said = found.precision(1)[-1]
+settled = found.depth_within(1)[np.isfinite(found.depth_within(1))] / model.n_layers
+at = {share: float(np.quantile(settled, share, method="higher")) for share in (0.1, 0.5, 0.9)}
+print(f"answered in the end: {said}")
+print({f"{share:.0%} of these settled by": round(depth, 2) for share, depth in at.items()})
+ahead = [depth for depth, gain in enumerate(found.advantage()) if gain.low > 0]
+print(f"the answer ranks above its control, interval and all, at depths {ahead}")
 
 # %% [markdown]
 # What this notebook asserts: the parts of the logit sum to the logit; in the end the answers
-# stand far above their controls; and half of the facts are not readable before the middle of
-# the model. On `smollm2-135m` facts become readable late, well above the middle: C2, read
+# stand far above their controls; and half of the facts are not settled before the middle of
+# the model. On `smollm2-135m` facts are settled late, well above the middle: C2, read
 # through this lens, does not hold for it as stated.
 
 # %%
-assert abs(parts.total - table["logit"].sum()) < 1e-2
-last = found.to_frame().groupby("token", sort=False).last()
-assert last.loc["the answer", "low"] > last.loc["another object of the relation", "high"]
-assert depth[0.5] > 0.5, depth
+assert abs(parts.total - summed) < 1e-2
+assert said.low > found.precision(1, "another object")[-1].high
+assert at[0.5] > 0.5, at
 print("all of it holds")
 
 # %% [markdown]

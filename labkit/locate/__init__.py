@@ -14,7 +14,6 @@ from labkit.locate.knockout_result import KnockoutAverage, KnockoutResult
 from labkit.locate.neurons import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.locate.patching import PairResult, PairTrace
 from labkit.locate.patterns import AttentionPatterns, attention_patterns
-from labkit.locate.readable import ReadableFacts, readable
 from labkit.locate.severing import SeveredComparison, compare_severed
 from labkit.locate.switching import NeuronTest
 from labkit.locate.trace_result import TraceResult
@@ -40,7 +39,6 @@ __all__ = [
     "PairAttribution",
     "PairResult",
     "PairTrace",
-    "ReadableFacts",
     "SeveredComparison",
     "TraceAgreement",
     "TraceResult",
@@ -53,5 +51,4 @@ __all__ = [
     "compare_severed",
     "head_report",
     "head_scores",
-    "readable",
 ]
