@@ -7,13 +7,17 @@ No weight changes, and still a model does a task after a few examples. Here is t
     readers          tasks from published files
     prompts          prompts with the tokens of every part known
     scoring          log-probability of every label, shared beginnings run once
+    asking           what stands in front of queries, and every label's score behind it
+    measures         accuracy, probability, and paired tests, from scores
     conditions       what is done to demonstrations: labels permuted, inputs foreign, ...
     demonstrations   accuracy against the number of demonstrations, by condition
     result           what that found
-    choice           drawn at random, or the nearest to each query
+    choice           drawn at random, the nearest to each query, or far from each other
+    nearness         what is near, and what is far from each other
     ordering         the same demonstrations in other orders
 """
 
+from labkit.icl.asking import scorable
 from labkit.icl.choice import Choice
 from labkit.icl.conditions import CONDITIONS
 from labkit.icl.demonstrations import Demonstrations
@@ -42,6 +46,7 @@ __all__ = [
     "pairs_task",
     "prompt_ids",
     "render",
+    "scorable",
     "score_labels",
     "task",
     "task_names",

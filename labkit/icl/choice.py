@@ -1,25 +1,28 @@
-"""Which demonstrations: drawn at random, or the nearest to each query.
+"""Which demonstrations: drawn at random, the nearest to each query, or far from each other.
 
     random     drawn, the same for all queries
     bm25       the items that share most words with the query (Okapi BM25)
     states     the items whose states are nearest to the query's, in the model itself
+    varied     near by state, but unlike each other
+    spread     far from each other by state, the same for all queries
     alike      drawn for each query, with the labels of its nearest by BM25
 
-The nearest stands last, next to the query. `alike` is the control: nearest neighbours often have
-the query's own label, and may help by showing it more often, whatever they are about.
-
-The state of an input is the residual stream in the middle of the model, at the last token of
-the query without demonstrations; distances are cosines of states less their mean over the pool.
+The nearest stands last, next to the query. `alike` is the control of the nearest: they often
+have the query's own label, and may help by showing it more often, whatever they are about.
+`random` is the control of `spread`, from whose first demonstration it starts.
 
 Inputs of one word share no word with any other: there BM25 ranks nothing, and ties are broken
 at random.
 
 References:
-    Liu et al. (2022), What Makes Good In-Context Examples for GPT-3?, section 3. Robertson and
-    Zaragoza (2009), The Probabilistic Relevance Framework: BM25 and Beyond.
+    Liu et al. (2022), What Makes Good In-Context Examples for GPT-3?, section 3: nearest. Su et
+    al. (2023), Selective Annotation Makes Language Models Better Few-Shot Learners, section 2,
+    and Ye et al. (2023), Complementary Explanations for Effective In-Context Learning, section
+    4 (MMR): diverse.
 
 Differs from the paper:
-    Liu et al. take sentence embeddings of another model; here it is the model's own state.
+    They take sentence embeddings of another model; here it is the model's own state. Su et al.
+    choose by votes on a graph of neighbours, here by farthest points.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,28 +30,38 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import torch
-from jaxtyping import Float
 
 from labkit.corpus import Progress
-from labkit.errors import InputError
-from labkit.execute import MEMORY, Execution, rows_within
-from labkit.icl.prompts import Shot, write
+from labkit.errors import InputError, PoolTooSmall
+from labkit.icl.asking import Front, about, ask, require_fit, require_settings
+from labkit.icl.nearness import (
+    bm25_scores,
+    nearest,
+    spread,
+    state_vectors,
+    varied,
+    with_labels_of,
+)
 from labkit.icl.result import DemonstrationsResult
-from labkit.icl.scoring import Tokens, label_ids, prompt_ids, score_labels
+from labkit.icl.scoring import Tokens
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
 from labkit.stats import numpy_generator
 
-Way = Literal["random", "bm25", "states", "alike"]
+Way = Literal["random", "bm25", "states", "varied", "spread", "alike"]
 
 WORDS: dict[Way, str] = {
     "random": "drawn at random",
     "bm25": "nearest by BM25",
     "states": "nearest by state",
+    "varied": "near by state, unlike each other",
+    "spread": "far from each other",
     "alike": "drawn, labels of the nearest",
 }
 """What each way of choosing is called in a result."""
+
+BY_STATE = {"states", "varied", "spread"}
+"""Ways for which the model has to be run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,7 @@ class Choice:
         ks: Numbers of demonstrations, ascending, at least 1.
         draws: How many times those that are drawn are drawn.
         queries: How many items are asked about; all that the pool can spare if there are fewer.
+        pool: How many items demonstrations are chosen from, at most.
         tokens: Whether all tokens of a label are scored, or its first alone.
         seed: Seed of every draw.
 
@@ -67,10 +81,11 @@ class Choice:
         InputError: If a field is out of its range.
     """
 
-    ways: tuple[Way, ...] = ("random", "bm25", "states", "alike")
+    ways: tuple[Way, ...] = ("random", "bm25", "states", "varied", "spread", "alike")
     ks: tuple[int, ...] = (1, 4, 8)
     draws: int = 4
     queries: int = 50
+    pool: int = 500
     tokens: Tokens = "all"
     seed: int = 0
 
@@ -81,10 +96,11 @@ class Choice:
             raise InputError(
                 f"ways of choosing, each once, out of {', '.join(get_args(Way))}, not {self.ways}"
             )
-        if not self.ks or min(self.ks) < 1 or list(self.ks) != sorted(set(self.ks)):
-            raise InputError(f"numbers of demonstrations from 1 on, ascending, not {self.ks}")
-        if self.draws < 1 or self.queries < 1:
-            raise InputError(f"{self.draws} draws, {self.queries} queries: at least one of each")
+        require_settings(
+            tokens=self.tokens, ks=self.ks, least=1, draws=self.draws, queries=self.queries
+        )
+        if self.pool < max(self.ks):
+            raise PoolTooSmall(f"{max(self.ks)} demonstrations of a pool of {self.pool}")
 
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
@@ -105,52 +121,44 @@ class Choice:
             AmbiguousLabels: If two labels cannot be told apart by the tokens scored.
             ContextTooShort: If the demonstrations with a query are too long.
         """
-        queries, pool = task.queries_and_pool(self.queries, max(self.ks), seed=self.seed)
-        labels = label_ids(model, task.template, task.labels, tokens=self.tokens)
+        most = max(self.ks)
+        queries, pool = task.queries_and_pool(self.queries, most, seed=self.seed)
+        pool = pool[: self.pool]
+        if BY_STATE & set(self.ways):
+            require_fit(model, task, pool, queries, most, tokens=self.tokens)
         chosen = self.chosen(model, task, queries, pool)
         # Queries behind the same demonstrations are asked together.
-        groups: dict[tuple[Shot, ...], dict[str, None]] = {}
+        asked: dict[Front, dict[str, int]] = {}
         cells = []
         for way in self.ways:
             for k in self.ks:
                 for draw in range(self.draws):
                     for query, numbers in zip(queries, chosen[way][draw], strict=True):
-                        near = [pool[number] for number in numbers[:k][::-1]]
-                        shots = tuple(Shot(input=one.input, label=one.label) for one in near)
-                        groups.setdefault(shots, {})[query.input] = None
-                        cells.append((shots, query.input))
-        prompts = [
-            prompt_ids(model, [write(task.template, shots, text) for text in texts])
-            for shots, texts in groups.items()
-        ]
-        tables = score_labels(model, prompts, labels, progress=progress)
-        scores = {
-            (shots, text): row
-            for (shots, texts), table in zip(groups.items(), tables, strict=True)
-            for text, row in zip(texts, table.numpy(), strict=True)
-        }
+                        front = Front.of([pool[number] for number in numbers[:k][::-1]])
+                        places = asked.setdefault(front, {})
+                        cells.append((front, places.setdefault(query.input, len(places))))
+        texts = {front: list(places) for front, places in asked.items()}
+        tables = ask(model, task, texts, tokens=self.tokens, progress=progress)
         shape = (len(self.ways), len(self.ks), self.draws, len(queries), len(task.labels))
-        log_probs = np.stack([scores[cell] for cell in cells]).reshape(shape).astype(np.float32)
+        scores = np.stack([tables[front][place] for front, place in cells])
         return DemonstrationsResult(
-            model=model.name,
-            fingerprint=model.fingerprint,
-            task=task.name,
-            source=task.source,
-            labels=task.labels,
+            **about(model, task, queries),
             queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
             conditions=tuple(WORDS[way] for way in self.ways),
             ks=self.ks,
             tokens=self.tokens,
             seed=self.seed,
-            log_probs=log_probs,
+            log_probs=scores.reshape(shape).astype(np.float32),
             content_free=np.zeros((*shape[:3], 1, shape[-1]), dtype=np.float32),
         )
 
     def chosen(
         self, model: LabModel, task: Task, queries: Sequence[Item], pool: Sequence[Item]
     ) -> dict[Way, list[list[list[int]]]]:
-        """By way, draw and query: numbers of the pool's items, the nearest first."""
+        """By way, draw and query: numbers of the pool's items, the nearest or first drawn first.
+
+        At least the ways asked for; those that are worked out on the way are there as well.
+        """
         most = max(self.ks)
 
         def draws(way: Way, one: Callable[[np.random.Generator], list[list[int]]]) -> list:
@@ -162,80 +170,26 @@ class Choice:
         def drawn(draw: np.random.Generator) -> list[list[int]]:
             return [draw.permutation(len(pool))[:most].tolist()] * len(queries)
 
+        def ties() -> np.random.Generator:
+            return numpy_generator(self.seed, "icl choice", task.name, "ties")
+
         asked, texts = [item.input for item in queries], [item.input for item in pool]
-        found: dict[Way, list[list[list[int]]]] = {}
-        if "random" in self.ways:
-            found["random"] = draws("random", drawn)
+        found: dict[Way, list[list[list[int]]]] = {"random": draws("random", drawn)}
         if {"bm25", "alike"} & set(self.ways):
-            ties = numpy_generator(self.seed, "icl choice", task.name, "ties")
-            near = _nearest(bm25_scores(asked, texts), most, ties)
+            near = nearest(bm25_scores(asked, texts), most, ties())
             found["bm25"] = [near] * self.draws
 
             def alike(draw: np.random.Generator) -> list[list[int]]:
                 order = draw.permutation(len(pool)).tolist()
-                return [_with_labels_of(numbers, pool, order) for numbers in near]
+                return [with_labels_of(numbers, pool, order) for numbers in near]
 
             found["alike"] = draws("alike", alike)
-        if "states" in self.ways:
-            ties = numpy_generator(self.seed, "icl choice", task.name, "ties")
-            scores = state_scores(model, task, asked, texts)
-            found["states"] = [_nearest(scores, most, ties)] * self.draws
+        if BY_STATE & set(self.ways):
+            of_queries, of_texts = state_vectors(model, task, asked, texts)
+            scores, between = of_queries @ of_texts.T, of_texts @ of_texts.T
+            found["states"] = [nearest(scores, most, ties())] * self.draws
+            found["varied"] = [[varied(row, between, most) for row in scores]] * self.draws
+            found["spread"] = [
+                [spread(between, most, numbers[0][0])] * len(queries) for numbers in found["random"]
+            ]
         return found
-
-
-def bm25_scores(queries: Sequence[str], texts: Sequence[str]) -> Float[np.ndarray, "query text"]:
-    """Okapi BM25 of each text for each query, at least 0; 0 where they share no word."""
-    import bm25s
-
-    def words(some: Sequence[str]) -> list[list[str]]:
-        return bm25s.tokenize(list(some), stopwords=None, return_ids=False, show_progress=False)
-
-    scores = np.zeros((len(queries), len(texts)))
-    corpus = words(texts)
-    if not any(corpus):
-        return scores
-    index = bm25s.BM25()
-    index.index(corpus, show_progress=False)
-    for row, asked in enumerate(words(queries)):
-        if asked:
-            scores[row] = index.get_scores(asked)
-    return scores
-
-
-@torch.no_grad()
-def state_scores(
-    model: LabModel, task: Task, queries: Sequence[str], texts: Sequence[str]
-) -> Float[np.ndarray, "query text"]:
-    """Cosines of the model's states of queries and texts, in -1..1."""
-    prompts = [write(task.template, (), text) for text in (*queries, *texts)]
-    batch = model.pad(prompt_ids(model, prompts))
-    states = torch.cat(
-        [
-            Execution(model, batch.rows(rows)).forward(stop=(model.n_layers + 1) // 2)[:, -1]
-            for rows in torch.arange(len(prompts)).split(rows_within(model, batch.shape[1], MEMORY))
-        ]
-    ).double()
-    centred = states - states[len(queries) :].mean(dim=0)
-    unit = torch.nn.functional.normalize(centred, dim=-1)
-    return (unit[: len(queries)] @ unit[len(queries) :].T).cpu().numpy()
-
-
-def _nearest(scores: np.ndarray, n: int, ties: np.random.Generator) -> list[list[int]]:
-    """By query, the numbers of the highest scores, ties broken at random."""
-    order = ties.permutation(scores.shape[1])
-    ranked = np.argsort(-scores[:, order], axis=1, kind="stable")[:, :n]
-    return order[ranked].tolist()
-
-
-def _with_labels_of(
-    numbers: Sequence[int], pool: Sequence[Item], order: Sequence[int]
-) -> list[int]:
-    """Other items with the same labels, first come in an order; themselves where there is none."""
-    left = [number for number in order if number not in set(numbers)]
-    found = []
-    for number in numbers:
-        same = next((one for one in left if pool[one].label == pool[number].label), number)
-        if same != number:
-            left.remove(same)
-        found.append(same)
-    return found

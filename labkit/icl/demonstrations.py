@@ -26,14 +26,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from labkit.corpus import Progress
-from labkit.errors import InputError
+from labkit.icl.asking import Front, about, ask, require_settings
 from labkit.icl.conditions import SHOWN, Surroundings, require_conditions, shots_of
-from labkit.icl.prompts import Shot, write
+from labkit.icl.prompts import Shot
 from labkit.icl.result import DemonstrationsResult
-from labkit.icl.scoring import Tokens, label_ids, prompt_ids, require_context, score_labels
+from labkit.icl.scoring import Tokens
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
 from labkit.stats import numpy_generator
@@ -68,15 +67,7 @@ class Demonstrations:
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         require_conditions(self.conditions)
-        if not self.ks or min(self.ks) < 0 or list(self.ks) != sorted(set(self.ks)):
-            raise InputError(f"numbers of demonstrations from 0 on, ascending, not {list(self.ks)}")
-        if self.draws < 1 or self.queries < 1:
-            raise InputError(
-                f"{self.draws} draws of demonstrations for {self.queries} queries: at least one "
-                "of each"
-            )
-        if self.tokens not in ("all", "first"):
-            raise InputError(f"tokens are 'all' or 'first', not {self.tokens!r}")
+        require_settings(tokens=self.tokens, ks=self.ks, draws=self.draws, queries=self.queries)
 
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
@@ -95,43 +86,33 @@ class Demonstrations:
             ContextTooShort: If the most demonstrations with a query are too long.
         """
         queries, pool = self.split(task)
-        labels = label_ids(model, task.template, task.labels, tokens=self.tokens)
         sets = self.sets(model, task, pool)
         free = [
             text for text in CONTENT_FREE if task.template.query.replace("{input}", text).strip()
         ]
         asked = [*(item.input for item in queries), *free]
-        fronts = {front: number for number, front in enumerate(dict.fromkeys(sets.values()))}
-        groups = [
-            prompt_ids(model, [write(task.template, shots, text, shown=shown) for text in asked])
-            for shots, shown in fronts
-        ]
-        for prompts in groups:
-            require_context(model, prompts, labels)
-        scored = score_labels(model, groups, labels, progress=progress)
-        tables = torch.stack(scored).numpy()
-        shape = (len(self.conditions), len(self.ks), self.draws)
+        fronts = {cell: Front(shots, shown) for cell, (shots, shown) in sets.items()}
+        tables = ask(
+            model, task, {front: asked for front in fronts.values()},
+            tokens=self.tokens, progress=progress,
+        )  # fmt: skip
         cells = [
-            fronts[sets[condition, k, draw]]
+            tables[fronts[condition, k, draw]]
             for condition in self.conditions
             for k in self.ks
             for draw in range(self.draws)
         ]
-        log_probs = tables[cells].reshape(*shape, len(asked), len(task.labels))
+        shape = (len(self.conditions), len(self.ks), self.draws, len(asked), len(task.labels))
+        log_probs = np.stack(cells).reshape(shape).astype(np.float32)
         return DemonstrationsResult(
-            model=model.name,
-            fingerprint=model.fingerprint,
-            task=task.name,
-            source=task.source,
-            labels=task.labels,
+            **about(model, task, queries),
             queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
             conditions=self.conditions,
             ks=self.ks,
             tokens=self.tokens,
             seed=self.seed,
-            log_probs=log_probs[..., : len(queries), :].astype(np.float32),
-            content_free=log_probs[..., len(queries) :, :].astype(np.float32),
+            log_probs=log_probs[..., : len(queries), :],
+            content_free=log_probs[..., len(queries) :, :],
         )
 
     def split(self, task: Task) -> tuple[list[Item], list[Item]]:

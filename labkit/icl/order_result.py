@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from labkit.icl.measures import measured, shares_of
 from labkit.results import Result
 from labkit.stats import Estimate, average, bootstrap, numpy_generator, paired_difference
 
@@ -57,17 +58,16 @@ class OrdersResult(Result):
     @property
     def right(self) -> Float[np.ndarray, "set order query"]:
         """1 where the right label is the likeliest, else 0."""
-        gold = np.array([self.labels.index(label) for label in self.gold])
-        return (self.log_probs.argmax(axis=-1) == gold).astype(np.float64)
+        return measured(self.log_probs, self.labels, self.gold)
 
     @property
     def shares(self) -> Float[np.ndarray, "set order query label"]:
         """Probability of each label among the labels, in 0..1."""
-        return _shares(self.log_probs)
+        return shares_of(self.log_probs)
 
     def entropies(self, criterion: Criterion = "global") -> Float[np.ndarray, "set order"]:
         """Entropy of the answers to the probes, in nats: 0 where all get the same for certain."""
-        shares = _shares(self.probe_log_probs)
+        shares = shares_of(self.probe_log_probs)
         if criterion == "local":
             return _entropy(shares).mean(axis=-1)
         said = np.eye(len(self.labels))[shares.argmax(axis=-1)]
@@ -172,13 +172,6 @@ class OrdersResult(Result):
 
         subtitle = f"filled: the sixth of highest global entropy; {self.source}"
         return order_strip(self.to_frame(), title=self.title, subtitle=subtitle)
-
-
-def _shares(log_probs: np.ndarray) -> np.ndarray:
-    """Probabilities among the labels alone, which sum to 1."""
-    wide = log_probs.astype(np.float64)
-    shares = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)
 
 
 def _entropy(shares: np.ndarray) -> np.ndarray:

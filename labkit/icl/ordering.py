@@ -28,14 +28,13 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-import torch
 from jaxtyping import Int
 
 from labkit.corpus import Progress
 from labkit.errors import InputError, PoolTooSmall
+from labkit.icl.asking import Front, about, ask, require_settings
 from labkit.icl.order_result import OrdersResult
-from labkit.icl.prompts import Shot, write
-from labkit.icl.scoring import Tokens, label_ids, prompt_ids, score_labels
+from labkit.icl.scoring import Tokens
 from labkit.icl.tasks import Task
 from labkit.models import LabModel
 from labkit.stats import numpy_generator
@@ -71,12 +70,12 @@ class Orders:
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        fields = {"k": self.k, "orders": self.orders, "queries": self.queries}
-        for name, value in fields.items():
+        require_settings(
+            tokens=self.tokens, ks=(self.k,), least=2, sets=self.sets, probes=self.probes
+        )
+        for name, value in {"orders": self.orders, "queries": self.queries}.items():
             if value < 2:
                 raise InputError(f"{name} = {value}: at least 2, for there to be an order")
-        if self.sets < 1 or self.probes < 1:
-            raise InputError(f"{self.sets} sets and {self.probes} probes: at least one of each")
 
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
@@ -100,28 +99,24 @@ class Orders:
                 f"{self.queries} queries, {self.probes} probes and {self.k} demonstrations of "
                 f"{task.name!r}, which has {len(task)} items: ask for fewer"
             )
-        labels = label_ids(model, task.template, task.labels, tokens=self.tokens)
         draw = numpy_generator(self.seed, "icl orders", task.name)
         items = [task.items[number] for number in draw.permutation(len(task))]
         pool = items[asked:]
         orders = self.listed(draw)
         chosen = [draw.permutation(len(pool))[: self.k] for _ in range(self.sets)]
-        groups = []
-        for numbers in chosen:
-            shots = [Shot(input=pool[n].input, label=pool[n].label) for n in numbers]
-            for order in orders:
-                shown = [shots[place] for place in order]
-                texts = [write(task.template, shown, item.input) for item in items[:asked]]
-                groups.append(prompt_ids(model, texts))
-        scored = torch.stack(score_labels(model, groups, labels, progress=progress)).numpy()
-        table = scored.reshape(self.sets, len(orders), asked, -1).astype(np.float32)
+        fronts = [
+            Front.of([pool[numbers[place]] for place in order])
+            for numbers in chosen
+            for order in orders
+        ]
+        texts = [item.input for item in items[:asked]]
+        tables = ask(
+            model, task, dict.fromkeys(fronts, texts), tokens=self.tokens, progress=progress
+        )
+        scored = np.stack([tables[front] for front in fronts]).astype(np.float32)
+        table = scored.reshape(self.sets, len(orders), asked, -1)
         return OrdersResult(
-            model=model.name,
-            fingerprint=model.fingerprint,
-            task=task.name,
-            source=task.source,
-            labels=task.labels,
-            gold=tuple(item.label for item in items[: self.queries]),
+            **about(model, task, items[: self.queries]),
             shown=tuple(tuple(pool[n].label for n in numbers) for numbers in chosen),
             orders=orders,
             seed=self.seed,

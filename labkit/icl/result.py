@@ -1,7 +1,7 @@
 """What demonstrations did: every label's score, and what can be read from it."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -9,26 +9,10 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.conditions import words_of
+from labkit.icl.measures import MEASURES, Measure, measured, tested
 from labkit.icl.scoring import Tokens
 from labkit.results import Result
-from labkit.stats import (
-    CONFIDENCE,
-    Estimate,
-    bootstrap,
-    holm,
-    numpy_generator,
-    paired_difference,
-)
-
-Measure = Literal["accuracy", "calibrated", "gold", "mass"]
-"""Accuracy, raw and calibrated; probability of the right label, and of all labels together."""
-
-MEASURES: dict[str, str] = {
-    "accuracy": "accuracy",
-    "calibrated": "calibrated accuracy",
-    "gold": "probability of the right label",
-    "mass": "probability of all labels together",
-}
+from labkit.stats import CONFIDENCE, Estimate, bootstrap, numpy_generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +78,7 @@ class DemonstrationsResult(Result):
         Raises:
             InputError: If there is no such measure.
         """
-        if measure not in MEASURES:
-            raise InputError(f"no measure {measure!r}; there are {', '.join(get_args(Measure))}")
-        log_probs = self.log_probs.astype(np.float64)
-        right = np.array([self.labels.index(label) for label in self.gold])
-        if measure == "mass":
-            return np.exp(log_probs).sum(axis=-1)
-        if measure == "gold":
-            return np.exp(log_probs[..., np.arange(len(right)), right])
-        if measure == "calibrated":
-            free = _normalised(self.content_free.astype(np.float64)).mean(axis=-2)
-            log_probs = log_probs - np.log(np.maximum(free, 1e-30))[..., None, :]
-        return (log_probs.argmax(axis=-1) == right).astype(np.float64)
+        return measured(self.log_probs, self.labels, self.gold, measure, free=self.content_free)
 
     def estimate(self, measure: Measure, condition: str, k: int) -> Estimate:
         """A measure under a condition with `k` demonstrations, its interval over queries.
@@ -225,13 +198,14 @@ class DemonstrationsResult(Result):
 
     def _tested(self, pairs: list[tuple[str, int, np.ndarray, np.ndarray]]) -> pd.DataFrame:
         """Differences of pairs of `[draw, query]` values, tested together."""
-        rows = []
-        for condition, k, one, two in pairs:
-            estimate, p = paired_difference(one.mean(axis=0), two.mean(axis=0), seed=self.seed)
-            rows.append({"condition": condition, "k": k} | estimate.to_dict() | {"p": p})
-        columns = ["condition", "k", "mean", "low", "high", "n", "p"]
-        frame = pd.DataFrame(rows, columns=columns)
-        return frame.assign(p_holm=holm(frame["p"].tolist()))
+        return tested(
+            (
+                ({"condition": condition, "k": k}, one.mean(axis=0), two.mean(axis=0))
+                for condition, k, one, two in pairs
+            ),
+            ("condition", "k"),
+            seed=self.seed,
+        )
 
     def _place(self, condition: str, k: int) -> tuple[int, int]:
         """Where a condition and number stand in the arrays."""
@@ -241,9 +215,3 @@ class DemonstrationsResult(Result):
                 f"{', '.join(self.conditions)} with {', '.join(map(str, self.ks))}"
             )
         return self.conditions.index(condition), self.ks.index(k)
-
-
-def _normalised(log_probs: np.ndarray) -> np.ndarray:
-    """Probabilities among the labels alone, which sum to 1."""
-    shares = np.exp(log_probs - log_probs.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)

@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from labkit.errors import InputError, PoolTooSmall
+from labkit.errors import ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import Choice, Demonstrations, Item, Task, task
-from labkit.icl.choice import WORDS, bm25_scores, state_scores
+from labkit.icl.choice import WORDS
+from labkit.icl.nearness import bm25_scores, spread, state_vectors, varied
 
 pytest.importorskip("bm25s")
 TOPIC = task("topic")
@@ -39,9 +40,34 @@ def test_bm25_is_bm25():
 
 def test_the_nearest_state_of_an_input_is_its_own(model):
     texts = [item.input for item in TOPIC.items[:6]]
-    scores = state_scores(model, TOPIC, texts[:3], texts)
+    queries, states = state_vectors(model, TOPIC, texts[:3], texts)
+    scores = queries @ states.T
     assert scores[range(3), range(3)] == pytest.approx(1) and (scores < 1 + 1e-9).all()
     assert scores.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_far_from_each_other_is_the_greedy_cover():
+    """Each point is the one whose nearest among those before it is farthest, by hand."""
+    draw = np.random.default_rng(0)
+    points = draw.normal(size=(12, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    alike = points @ points.T
+    chosen = spread(alike, 6, 4)
+    assert chosen[0] == 4 and len(set(chosen)) == 6
+    for place in range(1, 6):
+        distance = [
+            min(np.linalg.norm(one - points[other]) for other in chosen[:place]) for one in points
+        ]
+        assert chosen[place] == int(np.argmax(distance))
+    twins = np.array([[1.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    assert spread(twins @ twins.T, 2, 0) == [0, 3]
+
+
+def test_varied_is_near_to_the_query_and_unlike_what_is_there():
+    query, texts = np.array([1.0, 0.3]), np.array([[1, 0], [1, 0.01], [0.5, 0.9], [-1, 0.0]])
+    assert (texts @ query).argsort()[::-1].tolist() == [1, 0, 2, 3]
+    # The second is the first again: 0.5 * (1.00 - 1.00) < 0.5 * (0.77 - 0.51).
+    assert varied(texts @ query, texts @ texts.T, 4)[:2] == [1, 2]
 
 
 def test_what_each_way_chooses(tiny):
@@ -51,6 +77,9 @@ def test_what_each_way_chooses(tiny):
     assert all(one == draw[0] for draw in chosen["random"] for one in draw)
     assert chosen["random"][0] != chosen["random"][1] and chosen["bm25"][0] == chosen["bm25"][1]
     scores = bm25_scores([q.input for q in queries], [p.input for p in pool])
+    assert all(len(set(n)) == 4 for way in Choice().ways for d in chosen[way] for n in d)
+    assert [d[0][0] for d in chosen["spread"]] == [d[0][0] for d in chosen["random"]]
+    assert [n[0] for n in chosen["varied"][0]] == [n[0] for n in chosen["states"][0]]
     for row, numbers in zip(scores, chosen["bm25"][0], strict=True):
         assert row[numbers].tolist() == sorted(row, reverse=True)[:4]
     for near, alike in zip(chosen["bm25"][0], chosen["alike"][1], strict=True):
@@ -63,8 +92,10 @@ def test_the_nearest_stands_last_and_random_is_what_demonstrations_draw(tiny, mo
     own = Task(name="t", items=tuple(items), source="s")
     asked = []
     monkeypatch.setattr(
-        "labkit.icl.choice.write",
-        lambda template, shots, query: asked.append((shots, query)) or f"{shots} {query}"[:60],
+        "labkit.icl.asking.write",
+        lambda template, shots, query, shown: (
+            asked.append((shots, query)) or f"{shots} {query}"[:60]
+        ),
     )
     near = lambda queries, texts: np.tile(-np.arange(len(texts)), (len(queries), 1)) * 1.0  # noqa: E731
     monkeypatch.setattr("labkit.icl.choice.bm25_scores", near)
@@ -93,3 +124,11 @@ def test_bad_input(pocket):
             Choice(**fields)
     with pytest.raises(PoolTooSmall):
         Choice(ks=(30,))(pocket, task("country_continent", pocket))
+    with pytest.raises(PoolTooSmall):
+        Choice(ks=(4,), pool=3)
+
+
+def test_too_long_is_refused_before_states_are_read(tiny, monkeypatch):
+    monkeypatch.setattr("labkit.icl.nearness.Execution", None)
+    with pytest.raises(ContextTooShort):
+        Choice(ks=(40,), ways=("states",))(tiny("gpt2"), TOPIC)
