@@ -1,0 +1,216 @@
+"""What a vector did to queries without demonstrations: by layer and scale, beside its placebos."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from labkit.errors import InputError
+from labkit.icl.vectors import READINGS
+from labkit.locate.knockout_result import over_units
+from labkit.results import Result
+from labkit.stats import Estimate, average, bootstrap, holm, paired_difference
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorResult(Result):
+    """Answers to queries with a vector in them, and to the same with none, or behind demonstrations.
+
+    Layer and scale are chosen on the first `development` queries; every number shown is of the
+    others. Its unit is the query, draws of demonstrations averaged first.
+
+    Attributes:
+        method: What kind of vector it is.
+        model: Name of the model.
+        fingerprint: Its fingerprint.
+        task: Name of the task.
+        source: Where its items come from.
+        k: Number of demonstrations that the vector was taken from.
+        form: Whether the vector takes the place of the state, or is added to it.
+        vectors: The vector, then its placebos, in words.
+        scales: How many times a vector is added.
+        layers: The blocks behind which it stands.
+        queries: Inputs that were asked about.
+        gold: Their labels.
+        development: How many of them, the first, serve to choose layer and scale.
+        seed: Seed of the draws.
+        readings: `READINGS` of every answer, in their order.
+        zero_shot: The same without a vector.
+        k_shot: The same behind `k` demonstrations, without a vector.
+        directions: The vector itself; one layer where it is the same for all.
+        words: By layer of `directions`, what the vector (of the first draw) reads as.
+    """
+
+    method: str
+    model: str
+    fingerprint: str
+    task: str
+    source: str
+    k: int
+    form: str
+    vectors: tuple[str, ...]
+    scales: tuple[float, ...]
+    layers: tuple[int, ...]
+    queries: tuple[str, ...]
+    gold: tuple[str, ...]
+    development: int
+    seed: int
+    readings: Float[np.ndarray, "reading vector scale layer draw query"]
+    zero_shot: Float[np.ndarray, "reading query"]
+    k_shot: Float[np.ndarray, "reading draw query"]
+    directions: Float[np.ndarray, "draw vector_layer d_model"]
+    words: tuple[tuple[str, ...], ...]
+
+    @property
+    def chosen(self) -> tuple[float, int]:
+        """Scale and layer of the highest mean log-probability on the development queries."""
+        own = self.readings[_reading("log_prob"), 0, ..., : self.development].mean(axis=(-2, -1))
+        scale, layer = np.unravel_index(own.argmax(), own.shape)
+        return self.scales[scale], self.layers[layer]
+
+    @property
+    def n_measured(self) -> int:
+        """Queries that the effect is read on."""
+        return len(self.queries) - self.development
+
+    @property
+    def title(self) -> str:
+        """What the vector did, at the layer chosen on other queries."""
+        _, layer = self.chosen
+        none = self.estimate("said", "zero-shot").mean
+        with_it = self.estimate("said", self.vectors[0]).mean
+        shown = self.estimate("said", "k-shot").mean
+        return (
+            f"{self.method.capitalize()} of {self.task} in {self.model}: right label said to "
+            f"{none:.0%} of {self.n_measured} queries by itself, {with_it:.0%} with the vector at "
+            f"layer {layer}, {shown:.0%} behind {self.k} demonstrations"
+        )
+
+    def values(
+        self,
+        reading: str,
+        vector: str,
+        *,
+        layer: int | None = None,
+        scale: float | None = None,
+    ) -> Float[np.ndarray, " query"]:
+        """A reading of the queries that were not chosen on, draws averaged.
+
+        Args:
+            reading: One of `READINGS`.
+            vector: One of `vectors`, "zero-shot" or "k-shot".
+            layer: By default the one chosen.
+            scale: By default the one chosen.
+
+        Raises:
+            InputError: If that was not measured.
+        """
+        number = _reading(reading)
+        if vector == "zero-shot":
+            return self.zero_shot[number, self.development :]
+        if vector == "k-shot":
+            return self.k_shot[number, :, self.development :].mean(axis=0)
+        best_scale, best_layer = self.chosen
+        place = (scale if scale is not None else best_scale, best_layer if layer is None else layer)
+        if vector not in self.vectors or place[0] not in self.scales or place[1] not in self.layers:
+            raise InputError(
+                f"{vector!r} x {place[0]:g} at layer {place[1]} was not measured; there are "
+                f"{', '.join(self.vectors)}, scales {self.scales}, layers {self.layers}"
+            )
+        at = (self.vectors.index(vector), self.scales.index(place[0]), self.layers.index(place[1]))
+        return self.readings[number][at][:, self.development :].mean(axis=0)
+
+    def estimate(
+        self, reading: str, vector: str, *, layer: int | None = None, scale: float | None = None
+    ) -> Estimate:
+        """`values` as an estimate over queries."""
+        values = self.values(reading, vector, layer=layer, scale=scale)
+        return (average if reading == "log_prob" else bootstrap)(values, seed=self.seed)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a reading, vector, scale and layer, with percentile intervals over queries.
+
+        Columns `reading, vector, scale, layer, mean, low, high, n`.
+        """
+        held_out = self.readings[..., self.development :].mean(axis=-2)
+        mean, low, high, n = over_units(np.moveaxis(held_out, -1, 0), seed=self.seed)
+        index = pd.MultiIndex.from_product(
+            [READINGS, self.vectors, self.scales, self.layers],
+            names=["reading", "vector", "scale", "layer"],
+        )
+        columns = {"mean": mean, "low": low, "high": high, "n": n}
+        flat = {name: values.ravel() for name, values in columns.items()}
+        return pd.DataFrame(flat, index=index).reset_index()
+
+    def summary(self) -> pd.DataFrame:
+        """Every reading at the layer and scale chosen: `reading, what, mean, low, high, n`."""
+        return pd.DataFrame(
+            {"reading": reading, "what": what} | self.estimate(reading, what).to_dict()
+            for reading in READINGS
+            for what in ("zero-shot", *self.vectors, "k-shot")
+        )
+
+    def comparisons(self, reading: str = "log_prob") -> pd.DataFrame:
+        """The vector less each placebo, none, and demonstrations, at the place chosen.
+
+        Columns `against, mean, low, high, n`, `p` of a sign-flip test over queries, and
+        `p_holm`, corrected for the number of rows.
+        """
+        own, rows = self.values(reading, self.vectors[0]), []
+        for other in ("zero-shot", *self.vectors[1:], "k-shot"):
+            difference, p = paired_difference(own, self.values(reading, other), seed=self.seed)
+            rows.append({"against": other} | difference.to_dict() | {"p": p})
+        frame = pd.DataFrame(rows)
+        return frame.assign(p_holm=holm(frame["p"].tolist()))
+
+    def vocabulary(self) -> pd.DataFrame:
+        """What the vector reads as through the final norm and unembedding: `layer, tokens`."""
+        layers = self.layers if len(self.words) == len(self.layers) else (self.chosen[1],)
+        return pd.DataFrame({"layer": layers, "tokens": [list(row) for row in self.words]})
+
+    def figure(self, reading: str = "said") -> Any:
+        """A reading by layer at the scale chosen, the vector beside its placebos.
+
+        Raises:
+            InputError: If there is no such reading.
+        """
+        from labkit.plots.icl_vectors import vector_curves
+
+        _reading(reading)
+        scale, layer = self.chosen
+        frame = self.to_frame()
+        frame = frame[(frame["reading"] == reading) & (frame["scale"] == scale)]
+        how = "in place of the state" if self.form == "replace" else f"added {scale:g} times"
+        return vector_curves(
+            frame,
+            reading=READINGS[reading],
+            levels={
+                "no vector": self.estimate(reading, "zero-shot"),
+                f"{self.k} demonstrations": self.estimate(reading, "k-shot"),
+            },
+            chosen=layer,
+            title=self.title,
+            subtitle=f"{how}; 95 % over {self.n_measured} queries, layer chosen on others",
+        )
+
+    def scale_figure(self, reading: str = "said") -> Any:
+        """A reading of the vector by scale and layer.
+
+        Raises:
+            InputError: If there is no such reading.
+        """
+        from labkit.plots.icl_vectors import scale_map
+
+        _reading(reading)
+        frame = self.to_frame()
+        frame = frame[(frame["reading"] == reading) & (frame["vector"] == self.vectors[0])]
+        return scale_map(frame, reading=READINGS[reading], title=self.title)
+
+
+def _reading(name: str) -> int:
+    """The place of a reading in the arrays."""
+    if name not in READINGS:
+        raise InputError(f"no reading {name!r}; there are {', '.join(READINGS)}")
+    return list(READINGS).index(name)

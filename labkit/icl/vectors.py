@@ -1,0 +1,260 @@
+"""Queries without demonstrations whose last position is continued with another state.
+
+A change at the last position of a prompt, behind block l, leaves every other position as it was,
+and blocks 0..l at that position too. So the queries' keys and values are frozen once, and every
+change (a layer, a vector, a scale, a query) is one row of one token that starts at block l + 1.
+
+Labels are scored by their first token throughout: a vector changes what is said next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labkit import stats
+from labkit.errors import InputError, PoolTooSmall
+from labkit.execute import MEMORY, Execution, freeze, read_logits, rows_within
+from labkit.icl.prompts import Shot, write
+from labkit.icl.scoring import label_ids, prompt_ids
+from labkit.icl.shared import Ids, freeze_together, length_of, shared_ids
+from labkit.icl.tasks import Item, Task
+from labkit.models import LabModel
+from labkit.tokens import TokenBatch, pad_id
+
+READINGS: dict[str, str] = {
+    "accuracy": "accuracy among the labels",
+    "said": "right label is the likeliest token",
+    "log_prob": "log-probability of the right label",
+    "mass": "probability of all labels together",
+}
+"""What is read of an answer: shares in 0..1, and a log-probability in nats."""
+
+READ_AT_ONCE = 512
+"""Rows whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label space by first tokens, and how answers to queries are read.
+
+    Attributes:
+        first: First token of every label.
+        gold: By query, the number of its label.
+    """
+
+    first: Int[Tensor, " label"]
+    gold: Int[Tensor, " query"]
+
+    @classmethod
+    def of(cls, model: LabModel, task: Task, queries: Sequence[Item]) -> "Labels":
+        """The labels of a task.
+
+        Raises:
+            EmptyTarget: If a label tokenises to nothing.
+            AmbiguousLabels: If two labels begin with the same token.
+        """
+        ids = label_ids(model, task.template, task.labels, tokens="first")
+        gold = [task.labels.index(query.label) for query in queries]
+        first = torch.tensor([own[0] for own in ids], device=model.device)
+        return cls(first, torch.tensor(gold, device=model.device))
+
+    def read(
+        self, logits: Float[Tensor, "row vocab"], queries: Int[Tensor, " row"]
+    ) -> Float[np.ndarray, "reading row"]:
+        """The `READINGS` of rows that belong to some queries."""
+        wide = logits.float() if logits.dtype.itemsize < 4 else logits
+        own, right = wide.log_softmax(dim=-1), self.gold[queries]
+        among = own[:, self.first]
+        read = torch.stack(
+            [
+                (among.argmax(dim=-1) == right).to(own.dtype),
+                (own.argmax(dim=-1) == self.first[right]).to(own.dtype),
+                among.gather(1, right[:, None])[:, 0],
+                among.exp().sum(dim=-1),
+            ]
+        )
+        return read.double().cpu().numpy()
+
+    def read_states(
+        self,
+        model: LabModel,
+        states: Float[Tensor, "row d_model"],
+        queries: Int[Tensor, " row"],
+    ) -> Float[np.ndarray, "reading row"]:
+        """The same of states that left the last block."""
+        parts = [
+            self.read(read_logits(model, some[:, None])[:, 0], rows)
+            for some, rows in zip(
+                states.split(READ_AT_ONCE), queries.split(READ_AT_ONCE), strict=True
+            )
+        ]
+        return np.concatenate(parts, axis=1)
+
+
+class LastPositions:
+    """Some prompts, whose last position can be continued from any block.
+
+    Args:
+        model: The model.
+        prompts: Their ids.
+        memory: Bound on the activations held at once, in bytes.
+
+    Attributes:
+        run: The last position alone, behind the frozen others.
+        states: The stream leaving each block there.
+    """
+
+    def __init__(self, model: LabModel, prompts: Sequence[Ids], *, memory: int = MEMORY) -> None:
+        self.model, self._memory = model, memory
+        batch = model.pad(prompts)
+        length = batch.shape[1] - 1
+        prefix = freeze(model, batch, length=length) if length else None
+        self._rows = rows_within(model, length + 1, memory)
+        with torch.no_grad():
+            self.run = Execution(model, batch, prefix)
+            found, resid = [], self.run.embed
+            for layer in range(model.n_layers):
+                resid = self.run.forward(resid, start=layer, stop=layer + 1)
+                found.append(resid[:, 0])
+        self.states: Float[Tensor, "layer prompt d_model"] = torch.stack(found)
+
+    @torch.no_grad()
+    def continued(
+        self,
+        layer: int,
+        states: Float[Tensor, "row d_model"],
+        prompts: Int[Tensor, " row"],
+    ) -> Float[Tensor, "row d_model"]:
+        """The state leaving the last block where a state stands behind block `layer`."""
+        return torch.cat(
+            [
+                self.run.forward(some[:, None], start=layer + 1, rows=rows)[:, 0]
+                for some, rows in zip(
+                    states.split(self._rows), prompts.split(self._rows), strict=True
+                )
+            ]
+        )
+
+
+@torch.no_grad()
+def last_states(
+    model: LabModel, prompts: Sequence[Ids], *, memory: int = MEMORY
+) -> Float[Tensor, "layer prompt d_model"]:
+    """The stream leaving each block at the last position of every prompt.
+
+    What all prompts begin with is run once.
+    """
+    shared = shared_ids(prompts)
+    prefix = freeze_together(model, [shared])[0]
+    first, width = length_of(prefix), max(map(len, prompts)) - len(shared)
+    at_once = rows_within(model, first + width, memory)
+    found = []
+    for start in range(0, len(prompts), at_once):
+        rests = [ids[first:] for ids in prompts[start : start + at_once]]
+        # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
+        ids = torch.full((len(rests), first + width), pad_id(model.tokenizer), dtype=torch.long)
+        for row, rest in enumerate(rests):
+            ids[row, :first] = torch.tensor(shared, dtype=torch.long)
+            ids[row, first : first + len(rest)] = torch.tensor(rest)
+        batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)
+        run = Execution(model, batch, prefix)
+        rows = torch.arange(len(rests), device=model.device)
+        last = torch.tensor([len(rest) - 1 for rest in rests], device=model.device)
+        resid, own = run.embed, []
+        for layer in range(model.n_layers):
+            resid = run.forward(resid, start=layer, stop=layer + 1)
+            own.append(resid[rows, last])
+        found.append(torch.stack(own))
+    return torch.cat(found, dim=1)
+
+
+def parted(
+    task: Task, development: int, queries: int, n_shots: int, *, seed: int
+) -> tuple[list[Item], list[Item], list[Item]]:
+    """Queries to choose on, queries to measure on, and the pool of demonstrations.
+
+    Where the pool can spare fewer queries, both shares shrink alike.
+
+    Raises:
+        PoolTooSmall: If it cannot spare one of each.
+    """
+    asked, pool = task.queries_and_pool(development + queries, n_shots, seed=seed)
+    if len(asked) < 2:
+        raise PoolTooSmall(
+            f"{n_shots} items of {task.name!r} for demonstrations leave {len(asked)} of "
+            f"{len(task)} to ask about: one to choose a layer on and another to measure on are "
+            "needed"
+        )
+    share = development / (development + queries)
+    first = min(max(1, round(share * len(asked))), len(asked) - 1)
+    return asked[:first], asked[first:], pool
+
+
+def drawn_shots(pool: Sequence[Item], k: int, seed: int, *content: object) -> list[Item]:
+    """`k` of the pool's items in a drawn order."""
+    order = stats.numpy_generator(seed, *content).permutation(len(pool))[:k]
+    return [pool[number] for number in order]
+
+
+def asked_ids(
+    model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
+) -> list[Ids]:
+    """Prompts that ask each query behind some items with their own labels."""
+    shots = [Shot(input=item.input, label=item.label) for item in items]
+    return prompt_ids(model, [write(task.template, shots, query.input) for query in queries])
+
+
+def random_like(
+    vectors: Float[Tensor, "*any d_model"], seed: int, *content: object
+) -> Float[Tensor, "*any d_model"]:
+    """Random directions, each with the norm of the vector that it stands for."""
+    draw = stats.generator(seed, *content)
+    noise = torch.randn(vectors.shape, generator=draw, dtype=torch.float64)
+    noise = noise / noise.norm(dim=-1, keepdim=True)
+    return (noise.to(vectors.device) * vectors.double().norm(dim=-1, keepdim=True)).to(vectors)
+
+
+@torch.no_grad()
+def words(
+    model: LabModel, vectors: Float[Tensor, "vector d_model"], n: int = 5
+) -> tuple[tuple[str, ...], ...]:
+    """The tokens that each vector reads as through the final norm and unembedding, best first."""
+    found = []
+    for some in vectors.split(READ_AT_ONCE):
+        logits = read_logits(model, some[:, None])[:, 0]
+        found += logits.topk(min(n, logits.shape[-1])).indices.tolist()
+    return tuple(tuple(model.tokenizer.decode([token]) for token in row) for row in found)
+
+
+def chosen_layers(model: LabModel, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """The layers asked for; all by default.
+
+    Raises:
+        LayerOutOfRange: If there is no such layer.
+        InputError: If none is asked for, or one twice.
+    """
+    chosen = tuple(range(model.n_layers)) if layers is None else tuple(map(model.layer, layers))
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InputError(f"layers, each once and at least one, not {list(chosen)}")
+    return chosen
+
+
+def swept(
+    asked: LastPositions,
+    labels: Labels,
+    layer: int,
+    changed: Float[Tensor, "vector scale draw query d_model"],
+) -> Float[np.ndarray, "reading vector scale draw query"]:
+    """What queries answer where changed states stand behind a block."""
+    *shape, n_queries, _ = changed.shape
+    rows = rearrange(
+        changed, "vector scale draw query d_model -> (vector scale draw query) d_model"
+    )
+    numbers = torch.arange(n_queries, device=rows.device).repeat(len(rows) // n_queries)
+    found = labels.read_states(asked.model, asked.continued(layer, rows, numbers), numbers)
+    return found.reshape(len(READINGS), *shape, n_queries)
