@@ -24,6 +24,7 @@ from labkit.icl.scoring import (
     score_labels,
     told_apart,
 )
+from labkit.icl.shared import Ids
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
 
@@ -82,13 +83,23 @@ def ask(
         AmbiguousLabels: If two labels cannot be told apart by the tokens scored.
         ContextTooShort: If a prompt with its label is longer than the context.
     """
+    groups, labels = prepare(model, task, asked, tokens=tokens)
+    tables = score_labels(model, groups, labels, progress=progress)
+    return {front: table.numpy() for front, table in zip(asked, tables, strict=True)}
+
+
+def prepare(
+    model: LabModel, task: Task, asked: Mapping[Front, Sequence[str]], *, tokens: Tokens
+) -> tuple[list[list[Ids]], list[Ids]]:
+    """The ids of all prompts, front by front, and of all labels; raises what `ask` does."""
     labels = label_ids(model, task.template, task.labels, tokens=tokens)
     groups = [
         prompt_ids(model, [front.before(task, text) for text in texts])
         for front, texts in asked.items()
     ]
-    tables = score_labels(model, groups, labels, progress=progress)
-    return {front: table.numpy() for front, table in zip(asked, tables, strict=True)}
+    for prompts in groups:
+        require_context(model, prompts, labels)
+    return groups, labels
 
 
 def require_fit(

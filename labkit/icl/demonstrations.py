@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from labkit.corpus import Progress
-from labkit.icl.asking import Front, about, ask, require_settings
+from labkit.icl.asking import Front, about, ask, prepare, require_settings
 from labkit.icl.conditions import SHOWN, Surroundings, require_conditions, shots_of
 from labkit.icl.prompts import Shot
 from labkit.icl.result import DemonstrationsResult
@@ -85,15 +85,9 @@ class Demonstrations:
             AmbiguousLabels: If two labels cannot be told apart by the tokens scored.
             ContextTooShort: If the most demonstrations with a query are too long.
         """
-        queries, pool = self.split(task)
-        sets = self.sets(model, task, pool)
-        free = [
-            text for text in CONTENT_FREE if task.template.query.replace("{input}", text).strip()
-        ]
-        asked = [*(item.input for item in queries), *free]
-        fronts = {cell: Front(shots, shown) for cell, (shots, shown) in sets.items()}
+        queries, asked, fronts = self._prepared(model, task)
         tables = ask(
-            model, task, {front: asked for front in fronts.values()},
+            model, task, dict.fromkeys(fronts.values(), asked),
             tokens=self.tokens, progress=progress,
         )  # fmt: skip
         cells = [
@@ -114,6 +108,23 @@ class Demonstrations:
             log_probs=log_probs[..., : len(queries), :],
             content_free=log_probs[..., len(queries) :, :],
         )
+
+    def require(self, model: LabModel, task: Task) -> None:
+        """Raise what asking this task would raise, without running the model."""
+        _, asked, fronts = self._prepared(model, task)
+        prepare(model, task, dict.fromkeys(fronts.values(), asked), tokens=self.tokens)
+
+    def _prepared(
+        self, model: LabModel, task: Task
+    ) -> tuple[list[Item], list[str], dict[tuple[str, int, int], Front]]:
+        """The queries, all inputs that are asked, and the front of every cell."""
+        queries, pool = self.split(task)
+        sets = self.sets(model, task, pool)
+        free = [
+            text for text in CONTENT_FREE if task.template.query.replace("{input}", text).strip()
+        ]
+        asked = [*(item.input for item in queries), *free]
+        return queries, asked, {cell: Front(*of) for cell, of in sets.items()}
 
     def split(self, task: Task) -> tuple[list[Item], list[Item]]:
         """The queries, and the pool that demonstrations are drawn from.

@@ -85,6 +85,51 @@ def measure_by_k(
     return figure.update_layout(margin={"t": figure.layout.margin.t + 20 * (lines - 1)})
 
 
+def measure_by_row(
+    frame: pd.DataFrame, *, measure: str, title: str, subtitle: str | None = None
+) -> go.Figure:
+    """A measure of several things (down), by colour and shape where each has several.
+
+    Args:
+        frame: Columns `row, series, mean, low, high` (the measure, 0..1), `n`; rows in the order
+            in which they are drawn, from the top.
+        measure: What is drawn, in words.
+        title: Title of the figure.
+        subtitle: A second line.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    require_columns(frame, ("row", "series", "mean", "low", "high", "n"))
+    names, series = (list(dict.fromkeys(frame[column])) for column in ("row", "series"))
+    figure = go.Figure()
+    for number, own in enumerate(series):
+        rows = frame[frame["series"] == own]
+        colour = COLOURS[number % len(COLOURS)]
+        shift = 0.6 * (number - (len(series) - 1) / 2) / len(series)
+        figure.add_scatter(
+            x=rows["mean"],
+            y=[names.index(name) + shift for name in rows["row"]],
+            name=text(own),
+            mode="markers",
+            marker={"color": colour, "size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]},
+            error_x=interval_bars(rows, colour, thickness=1.5, width=0),
+            customdata=rows[["row", "low", "high", "n"]].to_numpy(),
+            hovertemplate=(
+                "%{customdata[0]}: %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}], "
+                "n=%{customdata[3]}"
+            ),
+        )
+    figure.update_xaxes(title_text=text(measure), rangemode="tozero")
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=[text(name) for name in names],
+        range=[len(names) - 0.5, -0.5],
+    )
+    height = 190 + (10 * len(series) + 14) * len(names)
+    return themed(figure, title, subtitle, height=height, legend=len(series) > 1)
+
+
 def order_strip(
     frame: pd.DataFrame, *, title: str, subtitle: str | None = None, seed: int = 0
 ) -> go.Figure:
