@@ -16,7 +16,7 @@ from labkit.stats import Estimate, average, bootstrap, holm, paired_difference
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VectorResult(Result):
-    """Answers to queries with a vector in them, and to the same with none, or behind demonstrations.
+    """Answers to queries with a vector in them, with none, and behind demonstrations.
 
     Layer and scale are chosen on the first `development` queries; every number shown is of the
     others. Its unit is the query, draws of demonstrations averaged first.

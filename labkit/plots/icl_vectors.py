@@ -1,6 +1,4 @@
-"""Pictures of vectors taken from demonstrations, of what answers become, layer by layer, and of
-what every demonstration is worth.
-"""
+"""Pictures of vectors from demonstrations, answers by layer, and what a demonstration is worth."""
 
 from collections.abc import Mapping
 

@@ -1,0 +1,234 @@
+"""Function vectors: a task as the sum of what a few attention heads write.
+
+1. Mean outputs. Behind demonstrations with their own labels, the mean output of each head at
+   the last position, over prompts.
+2. Which heads. In prompts whose labels are permuted, so that they show the task no more, one
+   head's output is replaced by its mean; its average indirect effect (AIE) is the mean change
+   of P(right label). The heads with the highest AIE are kept.
+3. The vector is the sum of their mean outputs, as written to the residual stream. It is added,
+   at scales s, behind block l at the last position of queries without demonstrations:
+
+       h_l(x)  <-  h_l(x) + s * sum_heads W_O^head  mean(head)
+
+Placebos of the same norm: as many random other heads, summed in the same way and rescaled, and
+random directions. Prompts for steps 1 and 2, queries to choose layer and scale, and queries to
+measure on are different items.
+
+What it does not show: that the model itself hands the task on through these heads alone. The
+AIE of a head leaves out what others would make good.
+
+References:
+    Todd et al. (2024), Function Vectors in Large Language Models, sections 2.2, 2.3 and 3.
+
+Differs from the paper:
+    Heads are chosen on the task at hand, not over many tasks. Layer and scale are chosen on
+    queries of their own.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from labkit import stats
+from labkit.corpus import Progress
+from labkit.errors import InputError
+from labkit.execute import MEMORY
+from labkit.icl.function_vector_result import FunctionVectorResult
+from labkit.icl.head_effects import head_effects, last_heads, require_heads, written
+from labkit.icl.scoring import require_context
+from labkit.icl.shared import Ids
+from labkit.icl.tasks import Item, Task
+from labkit.icl.vectors import (
+    Labels,
+    LastPositions,
+    asked_ids,
+    chosen_layers,
+    drawn_shots,
+    last_states,
+    parted,
+    random_like,
+    swept,
+    words,
+)
+from labkit.models import LabModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionVectors:
+    """The function vector of a task, against placebos.
+
+    Attributes:
+        k: Number of demonstrations; Todd et al. use 10.
+        heads: How many heads are summed; Todd et al. use 10 of the 448 of GPT-J.
+        prompts: Prompts for the mean outputs, and as many others for the effects; they use 100
+            and 25.
+        draws: Random sums of heads, random directions, and sets of demonstrations to compare
+            with.
+        development: Queries that layer and scale are chosen on.
+        queries: Other queries, that the effect is read on. Both shrink where the pool is small.
+        scales: How many times the vector is added.
+        layers: Blocks behind which it is added; all by default.
+        seed: Seed of every draw.
+        memory: Bound on the activations held at once, in bytes.
+
+    Raises:
+        InputError: If a field is out of its range.
+    """
+
+    k: int = 8
+    heads: int = 10
+    prompts: int = 20
+    draws: int = 3
+    development: int = 15
+    queries: int = 30
+    scales: tuple[float, ...] = (1.0, 2.0)
+    layers: tuple[int, ...] | None = None
+    seed: int = 0
+    memory: int = MEMORY
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        if min(self.heads, self.prompts, self.draws, self.development, self.queries) < 1:
+            raise InputError(
+                "heads, prompts, draws and both kinds of queries: at least one of each"
+            )
+        if self.k < 2:
+            raise InputError(f"k = {self.k}: two demonstrations at least, to permute their labels")
+        if not self.scales or len(set(self.scales)) < len(self.scales):
+            raise InputError(f"scales, each once and at least one, not {self.scales}")
+
+    def __call__(
+        self, model: LabModel, task: Task, *, progress: Progress | None = None
+    ) -> FunctionVectorResult:
+        """Find the heads of a task, and add their vector to queries without demonstrations.
+
+        Args:
+            model: The model.
+            task: The task; its labels are told apart by first tokens (`labkit.icl.told_apart`).
+            progress: Called with what is being done and the share that is done.
+
+        Raises:
+            PoolTooSmall: If the task has too few items for demonstrations and queries.
+            LayerOutOfRange: If there is no such layer.
+            EmptyTarget: If a label tokenises to nothing.
+            AmbiguousLabels: If two labels begin with the same token.
+            ContextTooShort: If the demonstrations with a query are too long.
+            InputError: If the model has too few heads for as many random others.
+            NotDecomposable: If the model's heads have no output of their own.
+        """
+        layers = chosen_layers(model, self.layers)
+        require_heads(model)
+        n_all = model.n_layers * model.n_heads
+        if 2 * self.heads > n_all:
+            raise InputError(
+                f"{self.heads} heads and as many random others of {model.name}, which has {n_all}"
+            )
+        development, measured, pool = parted(
+            task, self.development, self.queries, self.k + 1, seed=self.seed
+        )
+        queries = [*development, *measured]
+        labels = Labels.of(model, task, queries)
+        clean, _ = self.drawn(model, task, pool, "mean outputs", permuted=False)
+        shuffled, about = self.drawn(model, task, pool, "effects", permuted=True)
+        sets = [
+            drawn_shots(pool, self.k, self.seed, task.name, "shown", draw)
+            for draw in range(self.draws)
+        ]
+        shown = [asked_ids(model, task, items, queries) for items in sets]
+        for prompts in (clean, shuffled, *shown):
+            require_context(model, prompts, [(0,)])
+
+        mean = last_heads(model, clean, memory=self.memory).mean(dim=0)
+        confused = LastPositions(model, shuffled, memory=self.memory)
+        effects = head_effects(
+            model, confused, Labels.of(model, task, about), mean,
+            memory=self.memory, progress=progress,
+        )  # fmt: skip
+        order = rearrange(effects.mean(dim=0), "layer head -> (layer head)").argsort(
+            descending=True, stable=True
+        )
+        outputs = rearrange(written(model, mean), "layer head d_model -> (layer head) d_model")
+        own = outputs[order[: self.heads].to(outputs.device)].sum(dim=0)
+        others = self.placebos(task, outputs, order[self.heads :], own)
+
+        asked = LastPositions(model, asked_ids(model, task, (), queries), memory=self.memory)
+        scales = rearrange(torch.tensor(self.scales).to(own), "scale -> scale 1 1 1")
+        readings = []
+        for place, layer in enumerate(layers):
+            if progress is not None:
+                progress(f"function vector, layer {layer}", place / len(layers))
+            parts = []
+            for vectors in (own[None, None], others):
+                added = scales * rearrange(vectors, "vector draw d -> vector 1 draw 1 d")
+                parts.append(swept(asked, labels, layer, asked.states[layer] + added))
+            alike = np.broadcast_to(  # the vector itself is the same in every draw
+                parts[0], (*parts[0].shape[:3], self.draws, parts[0].shape[-1])
+            )
+            readings.append(np.concatenate([alike, parts[1]], axis=1))
+        numbers = torch.arange(len(queries), device=model.device)
+        k_shot = [
+            labels.read_states(model, last_states(model, prompts, memory=self.memory)[-1], numbers)
+            for prompts in shown
+        ]
+        return FunctionVectorResult(
+            method="function vector",
+            model=model.name,
+            fingerprint=model.fingerprint,
+            task=task.name,
+            source=task.source,
+            k=self.k,
+            form="add",
+            vectors=("function vector", "random heads", "random direction"),
+            scales=self.scales,
+            layers=layers,
+            queries=tuple(item.input for item in queries),
+            gold=tuple(item.label for item in queries),
+            development=len(development),
+            seed=self.seed,
+            readings=np.stack(readings, axis=3),
+            zero_shot=labels.read_states(model, asked.states[-1], numbers),
+            k_shot=np.stack(k_shot, axis=1),
+            directions=own[None, None].float().cpu().numpy(),
+            words=words(model, own[None], 10),
+            effects=effects.numpy(),
+            heads=tuple(divmod(int(cell), model.n_heads) for cell in order[: self.heads]),
+        )
+
+    def drawn(
+        self, model: LabModel, task: Task, pool: list[Item], what: str, *, permuted: bool
+    ) -> tuple[list[Ids], list[Item]]:
+        """Prompts of the pool's own items, and the items that they ask about."""
+        prompts, about = [], []
+        for number in range(self.prompts):
+            *items, query = drawn_shots(pool, self.k + 1, self.seed, task.name, what, number)
+            if permuted:
+                draw = stats.numpy_generator(self.seed, task.name, what, "labels", number)
+                order = draw.permutation(len(items))
+                items = [
+                    Item(input=item.input, label=items[place].label)
+                    for item, place in zip(items, order, strict=True)
+                ]
+            prompts += asked_ids(model, task, items, [query])
+            about.append(query)
+        return prompts, about
+
+    def placebos(
+        self,
+        task: Task,
+        outputs: Float[Tensor, "cell d_model"],
+        left: Tensor,
+        own: Float[Tensor, " d_model"],
+    ) -> Float[Tensor, "vector draw d_model"]:
+        """Sums of random other heads with the vector's norm, and random directions with it."""
+        sums = []
+        for number in range(self.draws):
+            draw = stats.generator(self.seed, task.name, "random heads", number)
+            some = left[torch.randperm(len(left), generator=draw)[: self.heads]]
+            total = outputs[some.to(outputs.device)].sum(dim=0)
+            sums.append(total * (own.norm() / total.norm()))
+        alike = own.expand(self.draws, -1)
+        return torch.stack([torch.stack(sums), random_like(alike, self.seed, task.name, "placebo")])
