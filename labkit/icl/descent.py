@@ -89,12 +89,12 @@ def gradient_step(
     if n_examples < 1 or rate <= 0:
         raise InputError(f"no step of size {rate} on {n_examples} examples: both must be above 0")
     d_y, d_x = start.shape
-    like = {"dtype": start.dtype, "device": start.device}
-    K, V = torch.zeros(2, d_x + d_y, d_x + d_y, **like)
-    K[:d_x, :d_x] = torch.eye(d_x, **like)
+    K, V, P = (start.new_zeros(d_x + d_y, d_x + d_y) for _ in range(3))
+    K[:d_x, :d_x].fill_diagonal_(1.0)
     V[d_x:, :d_x] = start
-    V[d_x:, d_x:] = -torch.eye(d_y, **like)
-    return LinearAttention(K=K, Q=K.clone(), V=V, P=rate / n_examples * torch.eye(len(K), **like))
+    V[d_x:, d_x:].fill_diagonal_(-1.0)
+    P.fill_diagonal_(rate / n_examples)
+    return LinearAttention(K=K, Q=K.clone(), V=V, P=P)
 
 
 def by_attention(

@@ -22,13 +22,14 @@ Differs from the paper:
     weights are read from its states (`labkit.icl.regression_probes`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.icl.regression_learners import (
+    GradientDescent,
     Learner,
     LeastSquares,
     Mean,
@@ -41,7 +42,6 @@ from labkit.icl.regression_model import ContextRegressor
 from labkit.icl.regression_prompts import NOISE, draw, setting
 from labkit.icl.regression_result import TRANSFORMER, RegressionResult
 
-Progress = Callable[[str, float], None]
 N_TUNED_ON = 512  # prompts that the step size of gradient descent is chosen on
 
 
@@ -82,6 +82,8 @@ class CompareLearners:
                 f"not {self.n_pairs} and {self.prompts}"
             )
         self._formulas()
+        for steps in self.steps:
+            GradientDescent(steps=steps, rate=1.0)
 
     def learners(self, d: int) -> list[Learner]:
         """Every learner of the comparison, the step sizes of descent chosen."""

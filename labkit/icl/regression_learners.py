@@ -16,7 +16,7 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import einsum
@@ -30,6 +30,7 @@ SINGULAR = 1e-10
 """An eigenvalue of A below this share of the largest counts as 0: least squares then has no say."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Predicts y at every position from the pairs before it."""
 

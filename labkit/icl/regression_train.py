@@ -93,8 +93,8 @@ def train(
     """Train a regression model and write it to a new folder.
 
     Args:
-        out: Folder for the weights and `training.json` (shape, recipe, losses, seconds); it may
-            exist if it is empty.
+        out: Folder for the weights and `training.json` (shape, recipe, losses, seconds of
+            processor time); it may exist if it is empty.
         recipe: How to train; by default the recipe of the weights that ship.
         shape: What to train; by default the shape of the weights that ship.
         progress: Called after every step.
@@ -110,7 +110,7 @@ def train(
     require_free(out)
     model = ContextRegressor(shape, seed=recipe.seed)
     with atomic_folder(out) as folder, _threads(recipe.threads):
-        start, losses = time.monotonic(), []
+        start, losses = time.process_time(), []
         for step, loss in enumerate(steps(model, recipe), start=1):
             losses.append(loss)
             if progress is not None:
@@ -123,7 +123,7 @@ def train(
                 for end in range(part, recipe.steps + part, part)
                 if (some := losses[end - part : end])
             ],
-            "seconds": round(time.monotonic() - start),
+            "cpu_seconds": round(time.process_time() - start),
         }
         model.save(folder)
     return ContextRegressor.load(out)

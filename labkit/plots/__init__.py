@@ -22,6 +22,12 @@ from labkit.plots.deltas import export_bars, share_bars
 from labkit.plots.evaluation import metrics_bars, predictions_bar
 from labkit.plots.heads import head_grids, knockout_curves
 from labkit.plots.icl import measure_by_k, order_strip
+from labkit.plots.icl_regression import (
+    attention_weights,
+    distance_map,
+    learner_curves,
+    reading_by_depth,
+)
 from labkit.plots.lens import lens_at_last, lens_table
 from labkit.plots.memories import (
     agreement_curve,
@@ -43,6 +49,7 @@ __all__ = [
     "agreement_matrix",
     "agreement_scatter",
     "attention_viewer",
+    "attention_weights",
     "attribution_heatmap",
     "change_intervals",
     "cloze_depths",
@@ -52,9 +59,11 @@ __all__ = [
     "collapse_curves",
     "coloured_text",
     "contribution_bars",
+    "distance_map",
     "export_bars",
     "head_grids",
     "knockout_curves",
+    "learner_curves",
     "lens_at_last",
     "lens_quality_curves",
     "lens_table",
@@ -75,6 +84,7 @@ __all__ = [
     "probe_map_heatmap",
     "profile_curves",
     "reach_and_spare",
+    "reading_by_depth",
     "relation_intervals",
     "removal_bars",
     "role_curves",
