@@ -14,17 +14,30 @@ No weight changes, and still a model does a task after a few examples. Here is t
     result           what that found
     choice           drawn at random, the nearest to each query, or far from each other
     nearness         what is near, and what is far from each other
+    heads            induction heads found and switched off: what goes with them
     ordering         the same demonstrations in other orders
+    gains            which tasks gain from demonstrations, corrected for their number
+    instructions     told what to do, shown it, or both; what the model itself proposes
+    regression       a transformer trained on linear regression beside learners with a formula
+    descent          attention made by hand that is gradient descent
 """
 
 from labkit.icl.asking import scorable
 from labkit.icl.choice import Choice
 from labkit.icl.conditions import CONDITIONS
 from labkit.icl.demonstrations import Demonstrations
+from labkit.icl.descent import Descend, DescentResult
+from labkit.icl.gains import Gains, GainsResult
+from labkit.icl.heads import HeadAblation
+from labkit.icl.heads_result import HeadAblationResult
+from labkit.icl.instructions import Instructions
+from labkit.icl.instructions_result import InstructionsResult
 from labkit.icl.order_result import OrdersResult
 from labkit.icl.ordering import Orders
 from labkit.icl.own_tasks import task, task_names
 from labkit.icl.prompts import Prompt, Shot, ShotSpans, render, write
+from labkit.icl.regression import CompareLearners
+from labkit.icl.regression_result import RegressionResult
 from labkit.icl.result import DemonstrationsResult
 from labkit.icl.scoring import label_ids, prompt_ids, score_labels, told_apart
 from labkit.icl.tasks import Item, Task, Template, pairs_task
@@ -32,12 +45,22 @@ from labkit.icl.tasks import Item, Task, Template, pairs_task
 __all__ = [
     "CONDITIONS",
     "Choice",
+    "CompareLearners",
     "Demonstrations",
     "DemonstrationsResult",
+    "Descend",
+    "DescentResult",
+    "Gains",
+    "GainsResult",
+    "HeadAblation",
+    "HeadAblationResult",
+    "Instructions",
+    "InstructionsResult",
     "Item",
     "Orders",
     "OrdersResult",
     "Prompt",
+    "RegressionResult",
     "Shot",
     "ShotSpans",
     "Task",

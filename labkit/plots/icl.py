@@ -1,5 +1,7 @@
 """Pictures of learning in context: what demonstrations do, by how many there are."""
 
+import textwrap
+
 import pandas as pd
 from plotly import graph_objects as go
 
@@ -128,6 +130,60 @@ def measure_by_row(
     )
     height = 190 + (10 * len(series) + 14) * len(names)
     return themed(figure, title, subtitle, height=height, legend=len(series) > 1)
+
+
+def candidate_scatter(
+    frame: pd.DataFrame,
+    *,
+    title: str,
+    levels: dict[str, float] | None = None,
+    subtitle: str | None = None,
+) -> go.Figure:
+    """Instructions by accuracy on the items that they were chosen on, and on others.
+
+    Args:
+        frame: Columns `candidate, development, mean, low, high` (accuracies, 0..1); the first
+            row is the one that was chosen.
+        title: Title of the figure.
+        levels: Level lines to compare with, by name.
+        subtitle: A second line.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    require_columns(frame, ("candidate", "development", "mean", "low", "high"))
+    figure = go.Figure()
+    for number, (name, rows) in enumerate(
+        {"proposed": frame.iloc[1:], "chosen": frame.iloc[:1]}.items()
+    ):
+        colour = COLOURS[number]
+        labels = [text(textwrap.shorten(said, 70)) for said in rows["candidate"]]
+        figure.add_scatter(
+            x=rows["development"],
+            y=rows["mean"],
+            name=name,
+            mode="markers",
+            marker={"color": colour, "size": 9, "symbol": SYMBOLS[number]},
+            error_y=interval_bars(rows, colour, thickness=1, width=0),
+            customdata=list(zip(labels, rows["low"], rows["high"], strict=True)),
+            hovertemplate=(
+                "%{customdata[0]}<br>%{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]"
+                "<extra></extra>"
+            ),
+        )
+    widest = (float(frame["development"].min()) - 0.02, float(frame["development"].max()) + 0.02)
+    for dash, (name, level) in zip(DASHES[1:], (levels or {}).items(), strict=False):
+        figure.add_scatter(
+            x=widest,
+            y=(level, level),
+            name=text(name),
+            mode="lines",
+            line={"color": INK, "width": 1.5, "dash": dash},
+            hovertemplate="%{y:.3f}",
+        )
+    figure.update_xaxes(title_text="accuracy on the development items", range=widest)
+    figure.update_yaxes(title_text="accuracy on the queries", rangemode="tozero")
+    return themed(figure, title, subtitle, height=HEIGHT + 40, legend=True)
 
 
 def order_strip(
