@@ -5,6 +5,9 @@
     read_csv(path)         `text,category` rows, as in BANKING77
     read_intents(path)     splits of [text, intent], as in CLINC150
     read_analogies(path)   sections of word pairs, as in Google's analogies
+    read_lines(path)       one file a label, one text a line, zipped or in a folder
+
+    read_tasks(path)       whichever of these the file's name and content call for
 
 None of the files ships with the package.
 
@@ -12,21 +15,29 @@ References:
     Todd et al. (2024), Function Vectors in Large Language Models. Hernandez et al. (2024),
     Linearity of Relation Decoding in Transformer LMs. Casanueva et al. (2020), Efficient Intent
     Detection. Larson et al. (2019), An Evaluation Dataset for Intent Classification. Mikolov et
-    al. (2013), Efficient Estimation of Word Representations.
+    al. (2013), Efficient Estimation of Word Representations. Pang and Lee (2004), A Sentimental
+    Education; (2005), Seeing Stars (subjectivity, sentence polarity).
 """
 
 import csv
 import io
 import os
-from collections.abc import Iterable
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from labkit.datasets import read_relations
-from labkit.errors import InputError, MalformedRecord
+from labkit.errors import InputError, MalformedRecord, MissingFile
 from labkit.fields import Record, parse, records_of, text_of
 from labkit.icl.tasks import Item, Task, Template, pairs_task
 
 TEXTS = Template(demonstration="Text: {input}\nIntent: {label}")
+SENTENCES = Template(demonstration="Sentence: {input}\nKind: {label}")
+
+LABELS = {"neg": "negative", "pos": "positive", "plot": "objective", "quote": "subjective"}
+"""What stands between dots, dashes or underscores in a file's name, and the label it stands for."""
 
 PathLike = str | os.PathLike[str]
 
@@ -136,6 +147,82 @@ def read_analogies(path: PathLike) -> list[Task]:
     return [
         _task(name, pairs, source=f"file {Path(path).name}") for name, pairs in sections.items()
     ]
+
+
+def read_lines(path: PathLike, *, labels: Mapping[str, str] | None = None) -> Task:
+    """Texts, one a line, in one file for each label: a zip file or a folder of them.
+
+    As the sentence polarity (`rt-polarity.neg`, `rt-polarity.pos`) and subjectivity
+    (`plot...`, `quote...`) sets of Pang and Lee come. Files of other names are left alone.
+
+    Args:
+        path: The zip file, or the folder.
+        labels: By a part of a file's name, its label; `LABELS` by default.
+
+    Raises:
+        MissingFile: If the path cannot be read.
+        MalformedRecord: If it is no zip file, a member cannot be unpacked or is not UTF-8, or
+            the names stand for fewer than two labels.
+    """
+    path, labels = Path(path), LABELS if labels is None else labels
+    pairs: list[tuple[str, str]] = []
+    for name, content in _members(path, lambda name: _label(name, labels) is not None):
+        try:
+            lines = content.decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise MalformedRecord(
+                f"{path}, {name}: not UTF-8 text at byte {error.start}"
+            ) from error
+        label = str(_label(name, labels))
+        pairs += [(line.strip(), label) for line in lines if line.strip()]
+    if len({label for _, label in pairs}) < 2:
+        raise MalformedRecord(
+            f"{path}: no two files whose names say what their lines are, such as "
+            f"{', '.join(labels)}"
+        )
+    return _task(path.stem, pairs, source=f"file {path.name}", template=SENTENCES)
+
+
+def read_tasks(path: PathLike) -> list[Task]:
+    """The tasks of a file: CSV, zipped lines, analogies (`.txt`), intents or lists of pairs (JSON).
+
+    Raises:
+        MissingFile: If the path cannot be read.
+        MalformedRecord: If it does not fit what its name and first character promise.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[PathLike], Task]] = {".csv": read_csv, ".zip": read_lines}
+    if path.suffix in readers:
+        return [readers[path.suffix](path)]
+    if path.suffix == ".txt":
+        return read_analogies(path)
+    if path.is_file() and re.match(r"\s*\{.*\"train\"\s*:\s*\[", text_of(path), re.DOTALL):
+        return [read_intents(path)]
+    return read_pairs(path)
+
+
+def _members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files in a folder or a zip file that are asked for, by name."""
+    try:
+        if path.is_dir():
+            for file in sorted(path.iterdir()):
+                if file.is_file() and wanted(file.name):
+                    yield file.name, file.read_bytes()
+            return
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                if not name.startswith("__MACOSX/") and wanted(Path(name).name):
+                    yield Path(name).name, archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+        raise MalformedRecord(f"{path}: not a zip file that can be unpacked: {error}") from error
+    except OSError as error:
+        raise MissingFile(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _label(name: str, labels: Mapping[str, str]) -> str | None:
+    """The label that a file's name stands for; none if it says nothing."""
+    parts = re.split(r"[._-]", name)
+    return next((label for part, label in labels.items() if part in parts), None)
 
 
 def _task(

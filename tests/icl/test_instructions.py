@@ -69,7 +69,9 @@ def test_the_same_seed_proposes_the_same_and_touches_no_other_draw(pocket, asked
     assert torch.equal(torch.random.get_rng_state(), before)
     assert found.candidates and again.candidates == found.candidates
     assert again.to_frame().equals(found.to_frame())
-    assert replace(SMALL, seed=1)(pocket, own).candidates != found.candidates
+    sets = [own.items[:3], own.items[3:6]]
+    one, other = (replace(SMALL, seed=seed).proposed(pocket, own, sets) for seed in (0, 1))
+    assert one != other
     found.save(tmp_path / "r")
     loaded = InstructionsResult.load(tmp_path / "r")
     assert loaded.candidate_frame().equals(found.candidate_frame())

@@ -1,18 +1,21 @@
 """Spans decode to what they claim, in every family; tasks are what they say."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from labkit.errors import EmptySplit, EmptyTarget, InputError, MalformedRecord
+from labkit.errors import EmptySplit, EmptyTarget, InputError, MalformedRecord, MissingFile
 from labkit.icl import Item, Shot, Task, Template, render, task, task_names, write
 from labkit.icl.readers import (
     read_analogies,
     read_csv,
     read_intents,
+    read_lines,
     read_pairs,
     read_relation_tasks,
+    read_tasks,
 )
 
 DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -133,6 +136,40 @@ def test_files_are_read(tmp_path):
     assert read_intents(tmp_path / "c.json").labels == ("greet", "part")
     (tmp_path / "d.txt").write_text(": ends\nup down big small\n")
     assert [len(own) for own in read_analogies(tmp_path / "d.txt")] == [2]
+    named = {"b.csv": "b", "c.json": "train", "d.txt": "ends"}
+    assert {f: read_tasks(tmp_path / f)[0].name for f in named} == named
+
+
+def test_lines_are_read_zipped_or_not(tmp_path):
+    content = {"set/my.neg": "bad .\n\nworse .\n", "set/my.pos": "good .\n", "set/README": "x"}
+    (tmp_path / "set").mkdir()
+    with zipfile.ZipFile(tmp_path / "my.zip", "w") as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+            (tmp_path / name).write_text(text)
+    items = [("bad .", "negative"), ("worse .", "negative"), ("good .", "positive")]
+    for path in (tmp_path / "my.zip", tmp_path / "set"):
+        assert [(item.input, item.label) for item in read_lines(path).items] == items
+    assert read_tasks(tmp_path / "my.zip")[0].items == read_lines(tmp_path / "set").items
+    own = read_lines(tmp_path / "set", labels={"neg": "no", "README": "what"})
+    assert own.labels == ("what", "no")
+
+
+def test_lines_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(MissingFile, match="gone"):
+        read_lines(tmp_path / "gone.zip")
+    (tmp_path / "no.zip").write_text("text")
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.writestr("a.neg", "bad")
+    with zipfile.ZipFile(tmp_path / "latin.zip", "w") as archive:
+        archive.writestr("a.neg", b"caf\xe9")
+        archive.writestr("a.pos", "good")
+    broken = bytearray((tmp_path / "one.zip").read_bytes())
+    broken[35:38] = b"xyz"
+    (tmp_path / "crc.zip").write_bytes(bytes(broken))
+    for name in ("no", "one", "latin", "crc"):
+        with pytest.raises(MalformedRecord, match=name):
+            read_lines(tmp_path / f"{name}.zip")
 
 
 @pytest.mark.parametrize(
@@ -158,4 +195,9 @@ def test_published_files_are_read():
     assert len(read_pairs(DATA / "function_vectors")) == 35
     assert read_relation_tasks(next((DATA / "lre_relations").rglob("*capital_city.json")))[0].labels
     assert len(read_csv(DATA / "banking77" / "test.csv").labels) == 77
+    polarity = read_lines(DATA / "nltk_sentence_polarity" / "sentence_polarity.zip")
+    assert polarity.labels == ("negative", "positive") and len(polarity) > 10_000
+    subjectivity = read_lines(DATA / "nltk_subjectivity" / "subjectivity.zip")
+    assert subjectivity.labels == ("objective", "subjective") and len(subjectivity) > 9_900
+    assert len(read_tasks(DATA / "clinc150_small" / "data_small.json")[0].labels) == 150
     assert len(read_intents(DATA / "clinc150_small" / "data_small.json").labels) == 150
