@@ -31,7 +31,7 @@ class RegressionResult(Result):
     Attributes:
         settings: Distributions of prompts.
         learners: Who predicts; the transformer first.
-        rates: Step size that was chosen for each gradient descent.
+        rates: Step sizes that were chosen for each gradient descent, by number of examples.
         bayes: The learner that no other can beat on prompts as in training.
         n_trained: Examples of the prompts in training; 0 where that is not known.
         seed: Seed of the prompts.
@@ -41,7 +41,7 @@ class RegressionResult(Result):
 
     settings: tuple[str, ...]
     learners: tuple[str, ...]
-    rates: dict[str, float]
+    rates: dict[str, tuple[float, ...]]
     bayes: str
     n_trained: int
     seed: int

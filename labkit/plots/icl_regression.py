@@ -110,7 +110,8 @@ def learner_curves(
 def distance_map(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:
     """Settings down, learners across: how far each learner is from the transformer.
 
-    The brighter a cell the nearer; its number is the distance, the nearest of a row is framed.
+    The brighter a cell the nearer, from 1e-4 to 1; its number is the distance, the nearest of a
+    row is framed.
 
     Args:
         frame: Columns `setting, learner, mean, low, high`, one row a cell.
@@ -127,7 +128,7 @@ def distance_map(frame: pd.DataFrame, *, title: str, subtitle: str | None = None
         name: frame.pivot(index="setting", columns="learner", values=name).loc[settings, learners]
         for name in ("mean", "low", "high")
     }
-    nearness = -np.log10(wide["mean"].clip(lower=FLOOR).to_numpy())
+    nearness = -np.log10(wide["mean"].to_numpy().clip(FLOOR, 1.0))
     figure = go.Figure(
         go.Heatmap(
             z=nearness,
@@ -152,7 +153,7 @@ def distance_map(frame: pd.DataFrame, *, title: str, subtitle: str | None = None
         )  # fmt: skip
     figure.update_xaxes(showgrid=False, tickangle=-35)
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    return themed(figure, title, subtitle, height=190 + 34 * len(settings) + 40)
+    return themed(figure, title, subtitle, height=230 + 34 * len(settings))
 
 
 def attention_weights(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:
@@ -180,8 +181,8 @@ def attention_weights(frame: pd.DataFrame, *, title: str, subtitle: str | None =
             z=z,
             x=names,
             y=names,
-            zmin=-1,
-            zmax=1,
+            zmin=-2,  # so that dark letters can be read on 1 and -1
+            zmax=2,
             colorscale=DIVERGING,
             showscale=False,
             text=[["" if value == 0 else f"{value:.2g}" for value in row] for row in z],
@@ -242,5 +243,7 @@ def reading_by_depth(frame: pd.DataFrame, *, title: str, subtitle: str | None = 
 
 
 def _short(value: float) -> str:
-    """A distance in two digits."""
+    """A distance in two digits, and no more where it is beyond all measure."""
+    if value >= 10:
+        return "> 10"
     return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}" if value >= FLOOR else "0"

@@ -54,7 +54,7 @@ def test_examples_alone_are_attended_to():
 def test_the_result_agrees_with_the_learner_of_the_comparison():
     prompts = draw("trained", 50, 10, seed=0)
     found = Descend(steps=3, rate=0.4)(prompts)
-    learner = GradientDescent(steps=3, rate=0.4)(prompts.x, prompts.y)[:, -1]
+    learner = GradientDescent(steps=3, rates=(0.4,))(prompts.x, prompts.y)[:, -1]
     assert np.abs(found.attention[-1] - learner.numpy()).max() < 1e-12
     assert found.gap < 1e-12
     frame = found.to_frame()
