@@ -5,7 +5,8 @@ word's form, memorised it, or said the commonest class. Each has its control:
 
     majority    the commonest class (the mean) of the training side, whatever the state
     form        the commonest class (the mean) of the same word in training; the majority for others
-    bag         a probe on the words of the text up to and including the one that is asked about
+    bag         a probe on the words of the text up to and including the one that is asked about,
+                less those of the other text where a difference of states is read
     control     the probe trained on random labels, one a word type: what it can memorise
     shuffled    the probe trained on permuted labels: at chance, or something leaks (it is one
                 permutation: where one direction dominates the states, its score scatters around
@@ -72,14 +73,17 @@ def bag(task: Task, split: Split, *, seed: int = 0) -> np.ndarray | None:
     """
     if len({example.text for example in task.examples}) < len(task):
         return None
-    read = [task.texts[example.text][: example.span[1]] for example in task.examples]
+    read = [task.texts[text][:stop] for example in task.examples for text, _, stop in example.words]
+    each = 2 if task.of_differences else 1
     try:
         counts = CountVectorizer(binary=True, token_pattern=r"\w+").fit(
-            [read[number] for number in split.train]
+            [read[each * number + which] for number in split.train for which in range(each)]
         )
     except ValueError:  # scikit-learn's word for an empty vocabulary
         return None
     words = counts.transform(read)
+    if task.of_differences:
+        words = words.astype(float)[::2] - words.astype(float)[1::2]
     head = (
         Ridge(alpha=1 / BAG_STRENGTH, random_state=seed)
         if task.numeric

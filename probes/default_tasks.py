@@ -13,6 +13,10 @@ tasks from what ships with the lab:
 | | noun_category, animacy, word_sense | own word lists |
 | factual | continent, maker_country, occupation, truth | the bundled facts |
 
+Two more are made when they are named: `better_of_pair`, grammaticality read off the difference of
+two states, and `birth_year`, a number. They stand out of the map because the first reads another
+kind of state, and the second is no class.
+
 Words of the language's test sentences do not occur in its training sentences (but for function
 words), so that a label cannot be looked up; `word_content`, which is about the words themselves,
 shares them. What a bag of tokens could do stands with each task's own module.
@@ -23,7 +27,7 @@ from collections.abc import Callable, Sequence
 from labkit.errors import InputError
 from labkit.models import LabModel
 from probes import factual_tasks, semantic_tasks
-from probes.grammaticality import grammaticality
+from probes.grammaticality import better_of_pair, grammaticality
 from probes.language import SOURCE, language
 from probes.linguistic_tasks import linguistic_tasks
 from probes.pocket_tasks import pocket_tasks
@@ -40,6 +44,9 @@ TASKS = (
     "word_sense", "continent", "maker_country", "occupation", "truth",
 )  # fmt: skip
 """Names of the default tasks of a model that reads English."""
+
+MORE_TASKS = ("better_of_pair", "birth_year")
+"""Names of tasks that such a model is asked when they are named."""
 
 POCKET_TASKS = (
     "position", "word_length", "word_category", "sentence_part", "subject_type", "relation",
@@ -77,8 +84,9 @@ def default_tasks(
     Raises:
         InputError: If there is no such task for this model.
     """
-    known = names_of(model)
-    chosen = known if names is None else names
+    usual = names_of(model)
+    known = usual if model.name == "pocket" else (*usual, *MORE_TASKS)
+    chosen = usual if names is None else names
     for name in chosen:
         if name not in known:
             raise InputError(f"no task {name!r} for {model.name}; there are {', '.join(known)}")
@@ -105,6 +113,8 @@ def _english(names: Sequence[str], seed: int) -> dict[str, Task]:
         "continent": factual_tasks.continent,
         "maker_country": factual_tasks.maker_country,
         "occupation": factual_tasks.occupation,
+        "better_of_pair": lambda: better_of_pair(seed=seed),
+        "birth_year": factual_tasks.birth_year,
     }
     found |= {name: make() for name, make in makers.items() if name in names}
     if "truth" in names:

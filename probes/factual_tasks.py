@@ -6,6 +6,7 @@
 | maker_country | country of the company behind a product or car | the subject | subject |
 | occupation | what a person is known for, in five fields | the subject | subject |
 | truth | whether a statement is true | its full stop | subject |
+| birth_year | year in which a person was born, a number | the subject | subject |
 | a relation's id | its object, where that has enough subjects | the subject | subject |
 
 A subject stands at the end of openings that say nothing of what is asked, so that its last token
@@ -26,6 +27,7 @@ Differs from the papers:
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
 
 from labkit.errors import EmptySplit
 from labkit.facts import Fact, bundled_facts, bundled_relations
@@ -87,6 +89,20 @@ def occupation(facts: Sequence[Fact] | None = None) -> Task:
         for person in known[relation]:
             labels.setdefault(person, field)
     return subject_task("occupation", labels, source=SOURCE)
+
+
+def birth_year() -> Task:
+    """In which year a person was born: 1162 to 2003, as a number.
+
+    References:
+        Gurnee and Tegmark (2023), Language Models Represent Space and Time, section 2.
+    """
+    rows = (files("labkit") / "data" / "birth_years.txt").read_text(encoding="utf-8").splitlines()
+    years: dict[str, Label] = {}
+    for row in rows:
+        year, _, person = row.partition(" ")
+        years[person] = float(year)
+    return subject_task("birth_year", years, source=SOURCE, numeric=True)
 
 
 def of_relation(facts: Sequence[Fact], *, least: int = LEAST) -> Task:

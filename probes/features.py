@@ -125,7 +125,7 @@ def features_of(
         NotAligned: If a word has no token of its own; see `readable`.
         InputError, EmptyPrompt: As `extract`.
     """
-    spans = [(example.text, *example.span) for example in task.examples]
+    spans = [word for example in task.examples for word in example.words]
     features = extract(
         model,
         task.texts,
@@ -138,10 +138,13 @@ def features_of(
         folder=cache_dir() / "features" if cache else None,
         progress=progress,
     )
+    values = features.values
+    if task.of_differences:
+        values = values[:, ::2] - values[:, 1::2]
     return Features(
         features.where,
         features.depths,
-        features.values,
+        values,
         features.fingerprint,
         f"the {pieces} pieces of {len(task)} examples of {task.name} ({task.source})",
     )
@@ -235,7 +238,10 @@ def readable(model: LabModel, task: Task) -> Task:
     """
     known = encoded(model, task.texts)
     has_token = [
-        any(example.span[0] <= at < example.span[1] for at in known[example.text].begins)
+        all(
+            any(start <= at < stop for at in known[text].begins)
+            for text, start, stop in example.words
+        )
         for example in task.examples
     ]
     if all(has_token):

@@ -2,7 +2,9 @@
 
 `preference` asks the model: does it find the good sentence of a pair likelier? `grammaticality`
 asks a probe: can it be read off the state at a sentence's last token whether it is the good one?
-Own pairs come from `labkit.minimal_pairs`, BLiMP's from `labkit.minimal_pairs.read_blimp`.
+`better_of_pair` asks it of the difference between the states of both sentences, where all that
+they share has been taken off. Own pairs come from `labkit.minimal_pairs`, BLiMP's from
+`labkit.minimal_pairs.read_blimp`.
 
 The two sentences of a pair stay on one side of a split. They differ in a word or two, each of
 which is right in one pair and wrong in another, for most phenomena; where one word is always the
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 
 from labkit.minimal_pairs import MinimalPair, minimal_pairs, prefers_good
 from labkit.models import LabModel
-from labkit.stats import Estimate, proportion
+from labkit.stats import Estimate, numpy_generator, proportion
 from probes.tasks import Example, Task
 
 
@@ -37,11 +39,14 @@ def preference(model: LabModel, pairs: Sequence[MinimalPair]) -> dict[str, Estim
     return {name: proportion(sum(several), len(several)) for name, several in by_phenomenon.items()}
 
 
+OWN = "labkit's own minimal pairs"
+
+
 def grammaticality(
     pairs: Sequence[MinimalPair] | None = None,
     *,
     name: str = "grammaticality",
-    source: str = "labkit's own minimal pairs",
+    source: str = OWN,
 ) -> Task:
     """Whether a sentence is the good one of its pair, read at its last character.
 
@@ -50,12 +55,10 @@ def grammaticality(
         name: Name of the task.
         source: Where they come from, in words.
     """
-    pairs = minimal_pairs(50) if pairs is None else pairs
     sentences = [
         (pair, text, label)
-        for pair in pairs
+        for pair in _different(pairs)
         for text, label in ((pair.good, "good"), (pair.bad, "bad"))
-        if pair.good != pair.bad
     ]
     return Task(
         name=name,
@@ -64,7 +67,7 @@ def grammaticality(
         examples=tuple(
             Example(
                 text=number,
-                span=(len(text) - 1, len(text)),
+                span=_end(text),
                 label=label,
                 group=f"{pair.good} / {pair.bad}",
                 item=pair.paradigm or pair.phenomenon,
@@ -73,3 +76,60 @@ def grammaticality(
         ),
         source=source,
     )
+
+
+def better_of_pair(
+    pairs: Sequence[MinimalPair] | None = None,
+    *,
+    name: str = "better_of_pair",
+    source: str = OWN,
+    seed: int = 0,
+) -> Task:
+    """Which sentence of a pair is the good one, read off the difference of their last states.
+
+    The state at the end of the second sentence is taken off that of the first; which comes
+    first is drawn, half of the pairs of each kind either way.
+
+    Args:
+        pairs: The pairs; by default 50 of each of the lab's phenomena.
+        name: Name of the task.
+        source: Where they come from, in words.
+        seed: Seed of the draw.
+    """
+    pairs = _different(pairs)
+    by_kind: dict[str, list[int]] = {}
+    for number, pair in enumerate(pairs):
+        by_kind.setdefault(pair.paradigm or pair.phenomenon, []).append(number)
+    first = set()
+    for kind, numbers in by_kind.items():
+        order = numpy_generator(seed, "first of a pair", kind).permutation(numbers)
+        first |= set(order[: len(order) // 2].tolist())
+    texts = [text for pair in pairs for text in (pair.good, pair.bad)]
+    examples = []
+    for number, pair in enumerate(pairs):
+        good, bad = 2 * number, 2 * number + 1
+        one, other = (good, bad) if number in first else (bad, good)
+        examples.append(
+            Example(
+                text=one,
+                span=_end(texts[one]),
+                less=(other, _end(texts[other])),
+                label="first" if number in first else "second",
+                group=f"{pair.good} / {pair.bad}",
+                item=pair.paradigm or pair.phenomenon,
+            )
+        )
+    return Task(
+        name=name, family="syntactic", texts=tuple(texts), examples=tuple(examples), source=source
+    )
+
+
+def _different(pairs: Sequence[MinimalPair] | None) -> list[MinimalPair]:
+    """The pairs, our own by default, without those of the same sentence twice."""
+    pairs = minimal_pairs(50) if pairs is None else pairs
+    return [pair for pair in pairs if pair.good != pair.bad]
+
+
+def _end(text: str) -> tuple[int, int]:
+    """The last character of a text."""
+    return len(text) - 1, len(text)

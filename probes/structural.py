@@ -8,8 +8,9 @@ between two words:
     min_B  sum_sentences 1 / n^2  sum_{i,j} | d_T(i, j) - d_B(h_i, h_j)^2 |
 
 Scored by the rank correlation of distances, and by the share of the gold tree's arcs in the
-minimum spanning tree of the predicted ones (UUAS). Run it on a random-weight model too: a tree
-that follows the order of words gives every model some of both.
+minimum spanning tree of the predicted ones (UUAS). A tree that follows the order of words gives
+every model some of both: `probes.trees` runs the probe with that control and a random-weight
+model, at every depth.
 
 References:
     Hewitt and Manning (2019), A Structural Probe for Finding Syntax in Word Representations,
@@ -31,6 +32,7 @@ from scipy.stats import spearmanr
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from labkit.errors import InputError
 from labkit.stats import generator
@@ -75,8 +77,8 @@ class StructuralProbe(BaseEstimator):
         rank: Rows of B; the width of the states where that is smaller.
         epochs: Passes over the sentences at most.
         learning_rate: Of Adam.
-        batch: Sentences of a step.
-        seed: Seed of B and of the order of sentences.
+        batch: Sentences of a step, of similar length.
+        seed: Seed of B and of the order of steps.
 
     Attributes:
         B_: `[rank, width]`, in units of the scaled states.
@@ -114,6 +116,10 @@ class StructuralProbe(BaseEstimator):
         self.mean_, self.scale_ = every.mean(axis=0), float(every.std()) or 1.0
         states = [self._scaled(sentence) for sentence in X]
         gold = [torch.tensor(distances, dtype=torch.float32) for distances in y]
+        # Sentences of similar length together, so that little is padding.
+        order = sorted(range(len(states)), key=lambda number: len(states[number]))
+        groups = [order[start : start + self.batch] for start in range(0, len(order), self.batch)]
+        batches = [_padded([states[i] for i in some], [gold[i] for i in some]) for some in groups]
         rank = min(self.rank, every.shape[1])
         draw = generator(self.seed, "structural probe", rank, every.shape[1])
         B = torch.randn(rank, every.shape[1], generator=draw) / every.shape[1]
@@ -122,13 +128,14 @@ class StructuralProbe(BaseEstimator):
         self.losses_ = []
         for _ in range(self.epochs):
             total = 0.0
-            for some in torch.randperm(len(states), generator=draw).split(self.batch):
-                losses = [(gold[i] - _squared(B, states[i])).abs().mean() for i in some.tolist()]
-                loss = torch.stack(losses).mean()
+            for number in torch.randperm(len(batches), generator=draw).tolist():
+                padded, distances, there = batches[number]
+                wrong = (_squared(B, padded) - distances).abs() * there
+                loss = (wrong.sum(dim=(1, 2)) / there.sum(dim=(1, 2))).mean()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-                total += float(loss.detach()) * len(some)
+                total += float(loss.detach()) * len(padded)
             self.losses_.append(total / len(states))
         self.B_ = B.detach().numpy()
         return self
@@ -142,24 +149,15 @@ class StructuralProbe(BaseEstimator):
     def score(self, X: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> float:
         """Mean Spearman correlation of distances from each word, -1..1."""
         self._check(X, y)
-        found = [
-            float(spearmanr(row, gold).statistic)
-            for predicted, distances in zip(self.predict(X), y, strict=True)
-            for row, gold in zip(predicted, distances, strict=True)
-            if np.ptp(gold) > 0
-        ]
-        return float(np.nanmean(found))
+        pairs = zip(self.predict(X), y, strict=True)
+        found = [rank_correlations(predicted, gold) for predicted, gold in pairs]
+        return float(np.concatenate(found).mean())
 
     def uuas(self, X: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Float[np.ndarray, " arc"]:
         """For each arc of the gold trees, whether the minimum spanning tree has it: 1 or 0."""
         self._check(X, y)
-        hits: list[float] = []
-        for predicted, distances in zip(self.predict(X), y, strict=True):
-            # Distances of 0 would be no edges to scipy.
-            tree = minimum_spanning_tree(predicted + 1e-6).toarray()
-            linked = (tree + tree.T) > 0
-            hits += linked[np.triu(distances == 1)].astype(float).tolist()
-        return np.asarray(hits)
+        pairs = zip(self.predict(X), y, strict=True)
+        return np.concatenate([arcs_found(predicted, gold) for predicted, gold in pairs])
 
     def _scaled(self, sentence: np.ndarray) -> Tensor:
         return torch.tensor((sentence - self.mean_) / self.scale_, dtype=torch.float32)
@@ -175,9 +173,51 @@ class StructuralProbe(BaseEstimator):
                 )
 
 
+def rank_correlations(
+    predicted: Float[np.ndarray, "word word"], gold: Float[np.ndarray, "word word"]
+) -> Float[np.ndarray, " row"]:
+    """Spearman's correlation of the distances from each word, where the tree's are not all alike.
+
+    0 where the predicted ones are all alike: they tell nothing.
+    """
+    rows = [place for place, row in enumerate(gold) if np.ptp(row) > 0]
+    return np.asarray(
+        [
+            float(spearmanr(predicted[i], gold[i]).statistic) if np.ptp(predicted[i]) > 0 else 0.0
+            for i in rows
+        ]
+    )
+
+
+def arcs_found(
+    predicted: Float[np.ndarray, "word word"], gold: Float[np.ndarray, "word word"]
+) -> Float[np.ndarray, " arc"]:
+    """For each arc of a tree, whether the minimum spanning tree of some distances has it: 1 or 0.
+
+    Args:
+        predicted: The distances, from 0 on.
+        gold: Distances in the tree: an arc is where they are 1.
+    """
+    # Distances of 0 would be no edges to scipy.
+    tree = minimum_spanning_tree(predicted + 1e-6).toarray()
+    linked = (tree + tree.T) > 0
+    return linked[np.triu(gold == 1)].astype(float)
+
+
+def _padded(states: Sequence[Tensor], gold: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """States and distances of some sentences side by side, and which of these are there."""
+    longest = max(map(len, states))
+    distances = torch.zeros(len(gold), longest, longest)
+    there = torch.zeros_like(distances)
+    for row, own in enumerate(gold):
+        distances[row, : len(own), : len(own)] = own
+        there[row, : len(own), : len(own)] = 1
+    return pad_sequence(list(states), batch_first=True), distances, there
+
+
 def _squared(
-    B: Float[Tensor, "rank width"], states: Float[Tensor, "word width"]
-) -> Float[Tensor, "word word"]:
+    B: Float[Tensor, "rank width"], states: Float[Tensor, "*sentence word width"]
+) -> Float[Tensor, "*sentence word word"]:
     """Squared distances of the mapped states."""
     mapped = states @ B.T
-    return (mapped[:, None] - mapped[None]).square().sum(dim=-1)
+    return (mapped[..., :, None, :] - mapped[..., None, :, :]).square().sum(dim=-1)

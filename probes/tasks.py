@@ -35,6 +35,8 @@ class Example:
         label: The answer: a class, or a number.
         group: What must not be split: its sentence, or its subject.
         item: Its type, such as the word form: a control task gives one random label to each.
+        less: Another word, text and span, whose state is taken off this one's: what is then
+            read is what tells the two apart.
     """
 
     text: int
@@ -42,6 +44,13 @@ class Example:
     label: Label
     group: str
     item: str
+    less: tuple[int, tuple[int, int]] | None = None
+
+    @property
+    def words(self) -> list[tuple[int, int, int]]:
+        """The words that are read, one or two: text, first character, character behind."""
+        own = (self.text, *self.span)
+        return [own] if self.less is None else [own, (self.less[0], *self.less[1])]
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,8 @@ class Task:
     Raises:
         EmptySplit: If there is no example, or none on one side.
         OneClass: If all labels are alike.
-        InputError: If an example's text or characters do not exist, or a label is of the
-            other kind.
+        InputError: If an example's text or characters do not exist, a label is of the other
+            kind, or states are taken off those of some examples and not of others.
         LeakingSplit: If `held_out` splits a group.
     """
 
@@ -92,23 +101,25 @@ class Task:
         if not self.examples:
             raise EmptySplit(f"the task {self.name!r} ({self.source}) has no examples")
         for number, example in enumerate(self.examples):
-            if not 0 <= example.text < len(self.texts):
-                raise InputError(
-                    f"example {number} of {self.name!r} stands in text {example.text}, of "
-                    f"{len(self.texts)}"
-                )
-            start, stop = example.span
-            if not 0 <= start < stop <= len(self.texts[example.text]):
-                raise InputError(
-                    f"example {number} of {self.name!r} is at characters {start} to {stop} of a "
-                    f"text of {len(self.texts[example.text])}"
-                )
+            for text, start, stop in example.words:
+                if not 0 <= text < len(self.texts):
+                    raise InputError(
+                        f"example {number} of {self.name!r} stands in text {text}, of "
+                        f"{len(self.texts)}"
+                    )
+                if not 0 <= start < stop <= len(self.texts[text]):
+                    raise InputError(
+                        f"example {number} of {self.name!r} is at characters {start} to {stop} "
+                        f"of a text of {len(self.texts[text])}"
+                    )
             if isinstance(example.label, str) == self.numeric:
                 kind = "numbers" if self.numeric else "classes"
                 raise InputError(
                     f"example {number} of {self.name!r} is labelled {example.label!r}: the "
                     f"task's labels are {kind}"
                 )
+        if len({example.less is None for example in self.examples}) > 1:
+            raise InputError(f"{self.name!r} reads differences of some words, and others as such")
         if len(set(self.labels.tolist())) < 2:
             raise OneClass(
                 f"every example of {self.name!r} is labelled {self.examples[0].label!r}: there "
@@ -123,6 +134,11 @@ class Task:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.examples)
+
+    @property
+    def of_differences(self) -> bool:
+        """Whether differences of states are read, and not states."""
+        return self.examples[0].less is not None
 
     @property
     def labels(self) -> np.ndarray:

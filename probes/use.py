@@ -60,7 +60,7 @@ def forget(
         seed: Seed of every draw.
 
     Raises:
-        InputError: If labels are numbers, or there is no such depth.
+        InputError: If labels are numbers, differences are read, or there is no such depth.
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task cannot be learned.
     """
     task = _ready(model, task, depth, n_train, seed)
@@ -108,8 +108,8 @@ def move(
         seed: Seed of every draw.
 
     Raises:
-        InputError: If labels are numbers, or there is no such depth or class, or no example
-            of the source on the test side.
+        InputError: If labels are numbers, differences are read, there is no such depth or
+            class, or no example of the source on the test side.
         EmptyTarget: If a target tokenises to nothing.
     """
     task = _ready(model, task, depth, n_train, seed)
@@ -144,6 +144,8 @@ def _ready(model: LabModel, task: Task, depth: int, n_train: int, seed: int) -> 
     """The task, limited, after a look at whether it and the depth will do."""
     if task.numeric:
         raise InputError(f"the labels of {task.name!r} are numbers: a probe of classes is needed")
+    if task.of_differences:
+        raise InputError(f"{task.name!r} reads differences of states: no one state is changed")
     if not 0 <= depth <= model.n_layers:
         raise InputError(f"depth {depth} of {model.name}: choose one of 0..{model.n_layers}")
     task.split(seed=seed)

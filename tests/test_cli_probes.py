@@ -103,3 +103,24 @@ def test_bad_input_is_one_named_line(case, labkit, treebank, tmp_path, monkeypat
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert word in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_trees_are_probed_and_kept(labkit, treebank, tmp_path):
+    command = ["probe", "structural", "--model", "random-llama", "--depths", "0,2"]
+    command += ["--n-train", "20", "--n-test", "10"]
+    status, out, _ = labkit(*command, "--out", tmp_path / "trees", "--json", "-")
+    found = json.loads(out)
+    assert status == 0 and {row["depth"] for row in found["depths"]} == {0, 2}
+    assert found["uuas"]["low"] <= found["uuas"]["mean"] <= found["uuas"]["high"]
+    assert (tmp_path / "trees" / "structural.html").is_file()
+    status, out, _ = labkit(*command)
+    assert status == 0 and "each word on the one before" in out
+    for error, more in (
+        ("EmptySplit", ("--data", treebank)),  # its sentences have three words
+        ("InputError", ("--test", treebank)),
+        ("InputError", ("--depths", "99")),
+        ("MissingFile", ("--data", tmp_path / "nothing.conllu")),
+        ("OutputError", ("--out", tmp_path / "trees")),
+    ):
+        status, _, err = labkit(*command, *more)
+        assert status == 1 and error in err

@@ -21,8 +21,11 @@ group = typer.Typer(help="What can be read out of states, with the controls that
 app.add_typer(group, name="probe")
 
 Data = Annotated[
-    Path | None,
-    typer.Option(help="A treebank (CoNLL-U, plain or gzipped); by default the bundled tasks."),
+    str | None,
+    typer.Option(
+        help="A treebank (CoNLL-U, or a name such as UD_English-EWT), minimal pairs (JSONL), "
+        "relations (JSON) or places (CSV); by default the bundled tasks."
+    ),
 ]
 Test = Annotated[Path | None, typer.Option(help="A treebank to score on, with --data.")]
 Context = Annotated[
@@ -68,7 +71,7 @@ def probe(
     ] = 2000,
     seed: Seed = 0,
 ) -> None:
-    """Probe one task at every depth; `labkit probe map` probes many."""
+    """Probe one task at every depth; `labkit probe map` probes many, `structural` trees."""
     if ctx.invoked_subcommand is not None:
         for name in ctx.params:
             source = ctx.get_parameter_source(name)
@@ -77,12 +80,12 @@ def probe(
                 raise InputError(f"write {flag} behind {ctx.invoked_subcommand}")
         return
     if task is None:
-        raise InputError("labkit probe takes --task NAME (or is followed by: map)")
+        raise InputError("labkit probe takes --task NAME (or is followed by: map, structural)")
     from probes.estimators import make
     from probes.probe import probe as run_probe
 
     make(estimator)
-    of_data = _treebank_tasks(data, test, context, [task])
+    of_data = _data_tasks(data, test, context, [task])
     named = _range(depths)
     lab = options.load()
     chosen = (_own_tasks(lab, [task]) if of_data is None else of_data)[task]
@@ -151,7 +154,7 @@ def map(
         "n_train": n_train,
         "seed": seed,
     }
-    of_data = _treebank_tasks(data, test, context, names)
+    of_data = _data_tasks(data, test, context, names)
     lab = options.load()
     chosen = _own_tasks(lab, names) if of_data is None else of_data
     run = RunDirectory.create(out, map_config(chosen, **asked), lab, resume=True)
@@ -185,23 +188,95 @@ def map(
         out_console.print(f"{out}/report.html", soft_wrap=True)
 
 
-def _treebank_tasks(
-    data: Path | None, test: Path | None, context: int, names: list[str] | None
+@command(group)
+def structural(
+    options: ModelOptions,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A treebank, or its name; by default the lab's own language."),
+    ] = None,
+    test: Test = None,
+    depths: Depths = None,
+    rank: Annotated[int, typer.Option(help="Rank of the probe.", min=1)] = 64,
+    n_train: Annotated[int, typer.Option(help="Sentences to fit to at most.", min=1)] = 400,
+    n_test: Annotated[int, typer.Option(help="Sentences to score on at most.", min=1)] = 200,
+    controls: Annotated[bool, typer.Option(help="Probe random weights as well.")] = True,
+    out: Annotated[Path | None, typer.Option(help="A new folder for result and report.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Read syntax trees off states: the structural probe at every depth."""
+    from labkit.files import require_free
+    from probes.structural import StructuralProbe
+    from probes.trees import probe_trees
+
+    if data is None and test is not None:
+        raise InputError("--test is a treebank to score on: it goes with --data")
+    if out is not None:
+        require_free(out)
+    named = _range(depths)
+    sentences, held_out, source = _sentences(data, test, seed)
+    lab = options.load()
+    with progress() as told:
+        found = probe_trees(
+            lab, sentences, held_out, probe=StructuralProbe(rank=rank, seed=seed), depths=named,
+            n_train=n_train, n_test=n_test, controls=controls, source=source, seed=seed,
+            progress=told,
+        )  # fmt: skip
+    summary = {
+        "title": found.title,
+        "best_depth": found.best.depth,
+        "uuas": found.best.uuas.to_dict(),
+        "correlation": found.best.correlation.to_dict(),
+        "above_chain": found.best.above_chain.to_dict(),
+        "p": found.best.p,
+        "chain": found.chain.to_dict(),
+        "n_train": found.n_train,
+        "depths": found.to_frame().to_dict("records"),
+    }
+    if out is not None:
+        from labkit.report import Report
+
+        found.save(out)
+        Report(found.title).figure(found.figure()).save(out / "structural.html")
+        summary["out"] = str(out)
+    if options.write_json(summary):
+        return
+    out_console.print(found.title, markup=False, highlight=False)
+    table = Table("depth", "arcs found", "less the chain", "random weights", "rank correlation")
+    for at in found.depths:
+        shown = (at.uuas, at.above_chain, at.twin, at.correlation)
+        table.add_row(str(at.depth), *("" if one is None else short(one) for one in shown))
+    out_console.print(table)
+    out_console.print(f"each word on the one before: {short(found.chain)}", markup=False)
+    if out is not None:
+        out_console.print(f"{out}/structural.html", soft_wrap=True)
+
+
+def _sentences(data: str | None, test: Path | None, seed: int) -> tuple[Any, Any, str]:
+    """Sentences with trees to fit to, to score on (None: some of them), and their source."""
+    from probes.data import sentences_of, treebank_paths
+    from probes.language import SOURCE, language
+
+    if data is None:
+        return language(400, part="train", seed=seed), language(200, part="test", seed=seed), SOURCE
+    own, held_out = treebank_paths(data, test)
+    sentences, source = sentences_of(own)
+    return sentences, None if held_out is None else sentences_of(held_out)[0], source
+
+
+def _data_tasks(
+    data: str | None, test: Path | None, context: int, names: list[str] | None
 ) -> dict[str, Any] | None:
-    """The tasks of a treebank; None without one."""
+    """The tasks of some data; None without any."""
     if data is None:
         if test is not None:
             raise InputError("--test is a treebank to score on: it goes with --data")
         if context:
             raise InputError("--context is for sentences of a treebank: it goes with --data")
         return None
-    from probes.linguistic_tasks import linguistic_tasks
-    from probes.treebank import in_context, read_treebank
+    from probes.data import tasks_of
 
-    sentences = in_context(read_treebank(data), context)
-    held_out = None if test is None else in_context(read_treebank(test), context)
-    source = data.name if not context else f"{data.name}, {context} sentences in front of each"
-    return linguistic_tasks(sentences, held_out, names=names, source=source)
+    return tasks_of(data, test, names=names, context=context)
 
 
 def _own_tasks(lab: Any, names: list[str] | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ BASELINES = {
     "majority": ("majority", "dot"),
     "form": ("word form", "dash"),
     "bag": ("bag of words", "dashdot"),
+    "chain": ("each word on the one before", "dash"),
 }
 """What has one value for all depths: its name and line."""
 

@@ -1,0 +1,287 @@
+"""Syntax trees in the states of words: the structural probe at every depth, with its controls.
+
+    found = probe_trees(model, sentences)
+    found.best.uuas, found.chain        # arcs found, and by linking each word to the next
+    found.figure()
+
+A sentence's words are read behind a BOS at their last token; punctuation, and words without a
+token of their own, are left out of a sentence, the distances between the others kept. Sentences
+are the units of the split and of every interval.
+
+Controls: a chain, in which every word hangs on the word before it (its distances are the places
+between words), and the same probe on a model of the same shape with random weights.
+
+References:
+    Hewitt and Manning (2019), A Structural Probe for Finding Syntax in Word Representations,
+    sections 3 and 4.
+
+Differs from the paper:
+    Models that read from left to right, in which no word has seen what stands behind it; a few
+    hundred sentences by default, where the paper has forty thousand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from labkit.corpus import Progress
+from labkit.errors import EmptySplit, InputError
+from labkit.models import LabModel
+from labkit.results import Result
+from labkit.stats import Estimate, average, numpy_generator, paired_difference
+from probes.alignment import Span, encoded
+from probes.controls import random_twin
+from probes.features import Features, extract, n_rows
+from probes.structural import StructuralProbe, arcs_found, rank_correlations, tree_distances
+from probes.treebank import Sentence
+
+N_TRAIN, N_TEST = 400, 200
+"""Sentences that the probe is fitted to and scored on by default, at most."""
+
+WORDS = range(5, 41)
+"""Words of a sentence that is used: shorter ones have hardly a tree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreesAtDepth:
+    """What one depth holds.
+
+    Attributes:
+        depth: Blocks passed through.
+        uuas: Share of a sentence's arcs that are found, mean over sentences.
+        correlation: Rank correlation of distances, mean over words, then over sentences.
+        twin: Share of arcs found on the random-weight model; None if it was left out.
+        above_chain: Share of arcs found less that of the chain, paired by sentence.
+        p: Sign-flip p-value of that.
+    """
+
+    depth: int
+    uuas: Estimate
+    correlation: Estimate
+    twin: Estimate | None
+    above_chain: Estimate
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TreesResult(Result):
+    """The structural probe by depth.
+
+    Attributes:
+        model: Name of the model.
+        fingerprint: Fingerprint of the model.
+        source: Where the sentences come from.
+        n_train: Sentences that it was fitted to.
+        n_test: Sentences that it was scored on.
+        rank: Rank of the probe.
+        chain: Share of arcs found by linking every word to the next.
+        depths: What was found, by depth.
+        seed: Seed of every draw.
+    """
+
+    model: str
+    fingerprint: str
+    source: str
+    n_train: int
+    n_test: int
+    rank: int
+    chain: Estimate
+    depths: tuple[TreesAtDepth, ...]
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What was probed."""
+        return (
+            f"Trees in {self.model}: structural probe of rank {self.rank}, {self.source}, "
+            f"{self.n_test} sentences"
+        )
+
+    @property
+    def best(self) -> TreesAtDepth:
+        """The depth with most arcs found, the lowest of several."""
+        return max(self.depths, key=lambda at: at.uuas.mean)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a depth and reading: share of arcs found as mean, low, high, n."""
+        rows = []
+        for at in self.depths:
+            for reading, found in (("score", at.uuas), ("twin", at.twin), ("chain", self.chain)):
+                if found is not None:
+                    rows.append({"reading": reading, "depth": at.depth} | found.to_dict())
+        return pd.DataFrame(rows)
+
+    def figure(self) -> Any:
+        """Share of arcs found by depth: the model, random weights, and the chain."""
+        from labkit.plots import probe_curves
+
+        return probe_curves(self.to_frame(), measure="arcs found (UUAS)", title=self.title)
+
+
+def probe_trees(
+    model: LabModel,
+    sentences: Sequence[Sentence],
+    test: Sequence[Sentence] | None = None,
+    *,
+    probe: StructuralProbe | None = None,
+    depths: Sequence[int] | None = None,
+    n_train: int = N_TRAIN,
+    n_test: int = N_TEST,
+    controls: bool = True,
+    source: str = "a treebank",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> TreesResult:
+    """Fit and score a structural probe a depth.
+
+    Args:
+        model: The model.
+        sentences: Sentences with their trees.
+        test: Sentences to score on; a third of the others by default. One that stands in both
+            is left out of training.
+        probe: The probe; a fresh one with the seed by default. It is not changed.
+        depths: Which depths; all by default.
+        n_train: Sentences to fit to at most.
+        n_test: Sentences to score on at most.
+        controls: Whether to probe a random-weight model too.
+        source: Where the sentences come from, in words.
+        seed: Seed of every draw.
+        progress: Called as depths are done.
+
+    Raises:
+        InputError: If there is no such depth, or a number of sentences is below 1.
+        EmptySplit: If too few sentences have 5 to 40 words.
+    """
+    there = range(n_rows(model, "resid"))
+    if depths is not None and (not len(depths) or set(depths) - set(there)):
+        raise InputError(f"depths {list(depths)}: {model.name} has 0..{len(there) - 1}")
+    if min(n_train, n_test) < 1:
+        raise InputError(f"{n_train} and {n_test} sentences: at least one of each is needed")
+    train, held_out = _sides(sentences, test, n_train, n_test, seed)
+    told = progress or (lambda what, share: None)
+    told("reading the states", 0.0)
+    trees = _Trees.of(model, [*train, *held_out])
+    states = trees.read(model, depths)
+    other = trees.read(random_twin(model, seed=seed), depths) if controls else None
+    probe = StructuralProbe(seed=seed) if probe is None else probe
+    chain = np.array([_found(_chain(gold), gold) for gold in trees.gold[len(train) :]])
+    by_depth = []
+    for place, depth in enumerate(states.depths):
+        told(f"depth {depth}", 0.05 + 0.95 * place / len(states.depths))
+        found, correlation = trees.scored(probe, states, depth, len(train))
+        above, p = paired_difference(found, chain, seed=seed)
+        twin = None if other is None else trees.scored(probe, other, depth, len(train))[0]
+        by_depth.append(
+            TreesAtDepth(
+                depth=depth,
+                uuas=average(found, seed=seed),
+                correlation=average(correlation, seed=seed),
+                twin=None if twin is None else average(twin, seed=seed),
+                above_chain=above,
+                p=p,
+            )
+        )
+    return TreesResult(
+        model=model.name,
+        fingerprint=model.fingerprint,
+        source=source,
+        n_train=len(train),
+        n_test=len(held_out),
+        rank=min(probe.rank, model.d_model),
+        chain=average(chain, seed=seed),
+        depths=tuple(by_depth),
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trees:
+    """Words to read, and the distances between them, sentence by sentence."""
+
+    texts: list[str]
+    spans: list[list[Span]]
+    gold: list[np.ndarray]
+
+    @classmethod
+    def of(cls, model: LabModel, sentences: Sequence[Sentence]) -> "_Trees":
+        """The words of sentences that are no punctuation and have a token of their own."""
+        texts = [sentence.text for sentence in sentences]
+        known = encoded(model, texts)
+        spans, gold = [], []
+        for number, sentence in enumerate(sentences):
+            kept = []
+            for place, word in enumerate(sentence.words):
+                if word.span is None or word.upos == "PUNCT":
+                    continue
+                if any(word.span[0] <= at < word.span[1] for at in known[number].begins):
+                    kept.append(place)
+            distances = tree_distances([word.head - 1 for word in sentence.words])
+            gold.append(distances[np.ix_(kept, kept)])
+            spans.append([(number, *(sentence.words[place].span or (0, 0))) for place in kept])
+        return cls(texts, spans, gold)
+
+    def read(self, model: LabModel, depths: Sequence[int] | None) -> Features:
+        """The states of all words."""
+        flat = [span for several in self.spans for span in several]
+        return extract(model, self.texts, flat, depths=depths)
+
+    def scored(
+        self, probe: StructuralProbe, states: Features, depth: int, n_train: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of each test sentence the share of arcs found, and the rank correlation."""
+        ends = np.cumsum([len(several) for several in self.spans])
+        of_sentence = np.split(states.at(depth), ends[:-1])
+        fitted = clone(probe).fit(of_sentence[:n_train], self.gold[:n_train])
+        predicted = fitted.predict(of_sentence[n_train:])
+        pairs = list(zip(predicted, self.gold[n_train:], strict=True))
+        found = [_found(distances, gold) for distances, gold in pairs]
+        ranks = [float(rank_correlations(*pair).mean()) for pair in pairs]
+        return np.asarray(found), np.asarray(ranks)
+
+
+def _sides(
+    sentences: Sequence[Sentence],
+    test: Sequence[Sentence] | None,
+    n_train: int,
+    n_test: int,
+    seed: int,
+) -> tuple[list[Sentence], list[Sentence]]:
+    """Sentences to fit to and to score on, no text on both sides."""
+    fit = {s.text: s for s in sentences if _content(s) in WORDS}
+    score = {s.text: s for s in test or () if _content(s) in WORDS}
+    if test is None:
+        names = sorted(fit)
+        order = numpy_generator(seed, "trees", len(names)).permutation(len(names))
+        score = {names[number]: fit[names[number]] for number in order[: len(names) // 3]}
+    fit = {text: sentence for text, sentence in fit.items() if text not in score}
+    if not fit or not score:
+        raise EmptySplit(
+            f"{len(fit)} sentences to fit to and {len(score)} to score on have "
+            f"{WORDS.start} to {WORDS.stop - 1} words"
+        )
+    sides = []
+    for purpose, side, n in (("fit", fit, n_train), ("score", score, n_test)):
+        names = sorted(side)
+        order = numpy_generator(seed, "trees to", purpose, len(names)).permutation(len(names))
+        sides.append([side[names[number]] for number in order[:n]])
+    return sides[0], sides[1]
+
+
+def _content(sentence: Sentence) -> int:
+    """Words of a sentence without its punctuation."""
+    return sum(word.upos != "PUNCT" for word in sentence.words)
+
+
+def _chain(gold: np.ndarray) -> np.ndarray:
+    """Distances in places."""
+    places = np.arange(len(gold), dtype=float)
+    return np.abs(places[:, None] - places[None])
+
+
+def _found(distances: np.ndarray, gold: np.ndarray) -> float:
+    """Share of a sentence's arcs that a spanning tree of some distances has."""
+    return float(arcs_found(distances, gold).mean())
