@@ -1,62 +1,232 @@
 """Learning in context: what demonstrations do, and what it is about them that matters."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
+from labkit.cli.command import ModelOptions, Seed, command, out_console, short
+from labkit.cli.icl_task import (
+    Draws,
+    File,
+    Queries,
+    Question,
+    ReportOut,
+    Task,
+    Tokens,
+    names,
+    numbers,
+    show_differences,
+)
 from labkit.errors import InputError
-from labkit.files import require_free
 
 app = typer.Typer()
+group = typer.Typer(help="See what demonstrations do, and what it is about them that matters.")
+app.add_typer(group, name="icl")
 
 
-@command(app)
+class _Itself(typer.Typer):
+    """What the group does by itself: `labkit icl --task ...`."""
+
+    def command(self, *given: Any, **named: Any) -> Any:
+        """Register a function as what the group does without a command behind it."""
+        return group.callback(invoke_without_command=True)
+
+
+@command(_Itself())
 def icl(
     options: ModelOptions,
-    task: Annotated[
-        str, typer.Option(help="One of the lab's tasks (with FILE, the one of this name in it).")
-    ] = "capital",
+    ctx: typer.Context,
+    task: Task = "capital",
     conditions: Annotated[
         str, typer.Option(help="What is done to demonstrations; the first is compared with.")
     ] = "gold,random,permuted",
     k: Annotated[str, typer.Option("--k", help="Numbers of demonstrations.")] = "0,1,2,4,8",
-    file: Annotated[
-        Path | None, typer.Option(help="Your task: a JSON list of input and output, or CSV.")
-    ] = None,
-    draws: Annotated[int, typer.Option(help="Sets of demonstrations.", min=1)] = 4,
-    queries: Annotated[int, typer.Option(help="Items that are asked about.", min=1)] = 50,
-    tokens: Annotated[
-        str | None,
-        typer.Option(help="Of a label: all, or first (the default where there are many labels)."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="A new folder for result and report.")] = None,
+    file: File = None,
+    draws: Draws = 4,
+    queries: Queries = 50,
+    tokens: Tokens = None,
+    out: ReportOut = None,
     seed: Seed = 0,
 ) -> None:
     """See what demonstrations do: accuracy by number and condition."""
+    if ctx.invoked_subcommand is not None:
+        for name in ctx.params:
+            source = ctx.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":  # it would be lost
+                raise InputError(f"write --{name} behind {ctx.invoked_subcommand}")
+        return
     from labkit.icl import Demonstrations
-    from labkit.report import Report
 
-    if out is not None:
-        require_free(out)
-    names = tuple(name.strip() for name in conditions.split(","))
     method = Demonstrations(
-        conditions=names, ks=_numbers(k), draws=draws, queries=queries, seed=seed,
+        conditions=names(conditions), ks=numbers(k), draws=draws, queries=queries, seed=seed,
         tokens=tokens or "all",  # type: ignore[arg-type]
     )  # fmt: skip
-    own = _file(file, task) if file is not None else None
-    if own is None and options.model != "pocket":
-        own = _named(task)
-    lab = options.load()
-    own = _named(task, lab) if own is None else own
-    n_items = len(own)
-    method, own = _fitted(lab, own, method, tokens)
-    left_out = n_items - len(own)
-    with progress() as told:
-        result = method(lab, own, progress=told)
-    compared = result.comparisons(against=names[0])
+    asked = Question.of(options, task, file, out)
+    result, left_out = asked.ask(method, tokens)
+    _demonstrations(asked, result, left_out, against=method.conditions[0])
+
+
+@command(group)
+def choice(
+    options: ModelOptions,
+    task: Task = "topic",
+    ways: Annotated[
+        str,
+        typer.Option(help="How they are chosen; the first is compared with."),
+    ] = "random,bm25,states,varied,spread,alike",
+    k: Annotated[str, typer.Option("--k", help="Numbers of demonstrations.")] = "1,4,8",
+    file: File = None,
+    draws: Draws = 4,
+    queries: Queries = 50,
+    pool: Annotated[int, typer.Option(help="Items to choose from, at most.", min=1)] = 500,
+    tokens: Tokens = None,
+    out: ReportOut = None,
+    seed: Seed = 0,
+) -> None:
+    """Choose demonstrations at random, near to the query, or far from each other."""
+    from labkit.icl import Choice
+    from labkit.icl.choice import WORDS
+
+    method = Choice(
+        ways=names(ways), ks=numbers(k), draws=draws, queries=queries, pool=pool, seed=seed,  # type: ignore[arg-type]
+        tokens=tokens or "all",  # type: ignore[arg-type]
+    )  # fmt: skip
+    asked = Question.of(options, task, file, out)
+    result, left_out = asked.ask(method, tokens)
+    _demonstrations(asked, result, left_out, against=WORDS[method.ways[0]])
+
+
+@command(group)
+def order(
+    options: ModelOptions,
+    task: Task = "sentiment",
+    k: Annotated[int, typer.Option("--k", help="Number of demonstrations.")] = 4,
+    sets: Annotated[int, typer.Option(help="Sets of demonstrations.")] = 4,
+    orders: Annotated[int, typer.Option(help="Orders of each, at most.")] = 24,
+    file: File = None,
+    queries: Annotated[int, typer.Option(help="Items that are asked about.")] = 30,
+    probes: Annotated[int, typer.Option(help="Others that the entropy is measured on.")] = 20,
+    tokens: Tokens = None,
+    out: ReportOut = None,
+    seed: Seed = 0,
+) -> None:
+    """Show the same demonstrations in other orders: the spread, and what explains it."""
+    from labkit.icl import Orders
+
+    method = Orders(
+        k=k, sets=sets, orders=orders, queries=queries, probes=probes, seed=seed,
+        tokens=tokens or "all",  # type: ignore[arg-type]
+    )  # fmt: skip
+    asked = Question.of(options, task, file, out)
+    result, left_out = asked.ask(method, tokens)
+    found = {
+        "spread": result.spread(),
+        "best_on_new_queries": result.best_on_new_queries(),
+    }
+    gains = {name: result.gain_of_entropy(name) for name in ("global", "local")}
+    biases = {"position": result.by_position(), "count": result.by_count()}
+    summary: dict[str, Any] = {"title": result.title, "left_out": left_out}
+    summary |= {name: estimate.to_dict() for name, estimate in found.items()}
+    summary |= {
+        f"gain_of_{name}_entropy": gain.to_dict() | {"p": p} for name, (gain, p) in gains.items()
+    }
+    summary |= {f"by_{name}": rows.to_dict("records") for name, rows in biases.items()}
+    summary["orders"] = result.to_frame().to_dict("records")
+    tables = {
+        "Probability of a demonstration's label, by where it stands": biases["position"],
+        "Probability of a label beyond its share, by how often it is shown": biases["count"],
+    }
+    if asked.answer(result, summary, [result.figure()], tables):
+        return
+    out_console.print(f"best order - worst: {short(found['spread'])}", markup=False)
+    out_console.print(
+        f"best on half of the queries - mean, on the other half: "
+        f"{short(found['best_on_new_queries'])}",
+        markup=False,
+    )
+    for name, (gain, p) in gains.items():
+        out_console.print(
+            f"preferred by {name} entropy - mean: {short(gain)}, p = {p:.3g}", markup=False
+        )
+    for name, rows in biases.items():
+        shown = Table(name, "probability" if name == "position" else "beyond its share")
+        for row in rows.itertuples():
+            shown.add_row(str(row[1]), short(row))
+        out_console.print(shown)
+    asked.close()
+
+
+@command(group)
+def instruct(
+    options: ModelOptions,
+    task: Task = "antonym",
+    instruction: Annotated[
+        list[str] | None,
+        typer.Option(help="Your instruction, or several; by default those of the task."),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", help="Number of demonstrations.")] = 8,
+    file: File = None,
+    draws: Draws = 4,
+    queries: Queries = 40,
+    development: Annotated[
+        int, typer.Option(help="Items that proposed instructions are chosen on.", min=1)
+    ] = 16,
+    proposals: Annotated[
+        int, typer.Option(help="Instructions drawn from the model; 0 for none.", min=0)
+    ] = 24,
+    tokens: Tokens = None,
+    out: ReportOut = None,
+    seed: Seed = 0,
+) -> None:
+    """Tell what to do, show it, or both; and let the model propose what to tell."""
+    from labkit.icl import Instructions
+
+    method = Instructions(
+        k=k, draws=draws, queries=queries, development=development, proposals=proposals,
+        seed=seed, tokens=tokens or "all",  # type: ignore[arg-type]
+    )  # fmt: skip
+    asked = Question.of(options, task, file, out)
+    if asked.own is not None:
+        own = replace(asked.own, instructions=tuple(instruction or asked.own.instructions))
+        if not own.instructions:
+            raise InputError(f"{own.name!r} comes without an instruction: write --instruction")
+        asked = replace(asked, own=own)
+    elif instruction:
+        raise InputError("the pocket model reads no English: leave --instruction out")
+    result, left_out = asked.ask(method, tokens)
+    compared, candidates = result.comparisons(), result.candidate_frame()
+    summary = {
+        "title": result.title,
+        "left_out": left_out,
+        "instructions": list(dict.fromkeys(result.written)),
+        "others": list(dict.fromkeys(result.others)),
+        "measures": result.to_frame().to_dict("records"),
+        "comparisons": compared.to_dict("records"),
+        "candidates": candidates.to_dict("records"),
+    }
+    figures = [result.figure(), result.figure("gold")]
+    figures += [result.figure_candidates()] if result.candidates else []
+    tables = {"Against neither": compared, "Proposed, best first": candidates.head(10)}
+    if asked.answer(result, summary, figures, tables):
+        return
+    shown = Table("in front", "accuracy", "probability of the right label")
+    for arm in result.values():
+        shown.add_row(arm, *(short(result.estimate(arm, what)) for what in ("accuracy", "gold")))
+    out_console.print(shown)
+    show_differences(compared, against="neither")
+    if result.candidates:
+        best = result.candidates[result.best()]
+        out_console.print(f"proposed: {best}", markup=False, highlight=False)
+    else:
+        out_console.print(f"{result.model} proposed no instruction", markup=False)
+    asked.close()
+
+
+def _demonstrations(asked: Question, result: Any, left_out: int, *, against: str) -> None:
+    """What is shown of accuracies by number and condition, or way of choosing."""
+    compared = result.comparisons(against=against)
     summary: dict[str, Any] = {
         "title": result.title,
         "labels": len(result.labels),
@@ -64,78 +234,17 @@ def icl(
         "chance": result.chance,
         "majority": result.majority,
         "measures": result.to_frame().to_dict("records"),
-        "against": names[0],
+        "against": against,
         "comparisons": compared.to_dict("records"),
     }
-    if out is not None:
-        result.save(out)
-        page = Report(result.title).figure(result.figure()).figure(result.figure("mass"))
-        page.table(compared, caption=f"Against {names[0]}").save(out / "icl.html")
-        summary["out"] = str(out)
-    if options.write_json(summary):
+    figures = [result.figure(), result.figure("mass")]
+    if asked.answer(result, summary, figures, {f"Against {against}": compared}):
         return
-    out_console.print(result.title, markup=False, highlight=False)
-    if left_out:
-        out_console.print(
-            f"{left_out} items left out: the tokens of their label begin another's",
-            markup=False,
-        )
     shown = Table("accuracy", *(f"k = {number}" for number in result.ks))
-    for name in names:
+    for name in result.conditions:
         shown.add_row(name, *(short(result.accuracy(name, number)) for number in result.ks))
     out_console.print(shown)
     out_console.print(f"chance {result.chance:.2f}, majority {result.majority:.2f}")
-    for row in compared[compared["k"] == max(result.ks)].itertuples():
-        out_console.print(
-            f"{row.condition} - {names[0]} at k = {row.k}: {row.mean:+.2f} "
-            f"[{row.low:+.2f}, {row.high:+.2f}], p = {row.p_holm:.3g} (Holm)",
-            markup=False,
-        )
-    if out is not None:
-        out_console.print(f"{out}/icl.html", soft_wrap=True)
-
-
-def _numbers(listed: str) -> tuple[int, ...]:
-    """Numbers of demonstrations, separated by commas, in order."""
-    try:
-        return tuple(sorted({int(number) for number in listed.split(",")}))
-    except ValueError as error:
-        raise InputError(f"--k takes numbers such as 0,1,4, not {listed!r}") from error
-
-
-def _named(name: str, lab: Any = None) -> Any:
-    """One of the lab's own tasks."""
-    from labkit.icl import task
-
-    return task(name, lab)
-
-
-def _file(path: Path, name: str) -> Any:
-    """The task of a file; of a folder the one of this name."""
-    from labkit.icl.readers import read_csv, read_pairs
-
-    if path.suffix == ".csv":
-        return read_csv(path)
-    tasks = read_pairs(path)
-    if len(tasks) == 1:
-        return tasks[0]
-    by_name = {task.name: task for task in tasks}
-    if name not in by_name:
-        raise InputError(f"{path} has no task {name!r}; it has {', '.join(by_name)}")
-    return by_name[name]
-
-
-def _fitted(lab: Any, task: Any, method: Any, tokens: str | None) -> tuple[Any, Any]:
-    """The method with the tokens that suit the label space, and the items that it can score.
-
-    Asked for by name, ambiguous labels are an error; by default their items are left out.
-    """
-    from dataclasses import replace
-
-    from labkit.icl import told_apart
-
-    if tokens is not None:
-        return method, task
-    method = replace(method, tokens="all" if task.closed else "first")
-    kept = told_apart(lab, task, tokens=method.tokens)
-    return method, kept if len(kept) < len(task) else task
+    most = compared[compared["k"] == max(result.ks)]
+    show_differences(most, against=f"{against} at k = {max(result.ks)}")
+    asked.close()
