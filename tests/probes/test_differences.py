@@ -44,19 +44,17 @@ def test_each_kind_has_the_good_sentence_first_in_half_of_its_pairs(pairs):
         assert {task.texts[example.text], task.texts[example.less[0]]} == {pair.good, pair.bad}
 
 
-def test_a_bag_of_differences_sees_only_the_words_that_differ():
+def test_a_bag_sees_the_difference_and_not_one_text_alone():
+    # Each word is the better one beside the next, and the worse one beside the last.
+    ranked = "alpha beta gamma delta epsilon zeta".split()
     pairs = [
         MinimalPair(
-            phenomenon="planted", good=f"word{n % 7} good here", bad=f"word{n % 7} bad here"
+            phenomenon=f"{n % 5}", good=f"{n} {ranked[n % 5]}", bad=f"{n} {ranked[n % 5 + 1]}"
         )
-        for n in range(40)
-    ]
-    pairs = [
-        replace(pair, good=f"{n} {pair.good}", bad=f"{n} {pair.bad}")
-        for n, pair in enumerate(pairs)
+        for n in range(80)
     ]
     task = better_of_pair(pairs)
-    split = Split(np.arange(20), np.arange(20, 40))
+    split = Split(np.arange(40), np.arange(40, 80))
     assert (bag(task, split) == task.labels[split.test]).all()
 
 
