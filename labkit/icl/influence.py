@@ -9,7 +9,7 @@ in nats, at the cost of k + 1 runs of every prompt. Two cheaper readings are hel
 - *gradient*: gradient times input of log P(right label) with respect to the states that enter
   the first block, summed over the tokens of the demonstration;
 - *attention*: the weight that the last position puts on those tokens, mean over all heads of
-  all layers;
+  all layers. The first token of the prompt is left out: it serves as a sink, whatever it says;
 
 and so is *position*: whether the last demonstrations weigh most. Tokens of a demonstration reach
 from its first to the one before the next part. Labels are scored by their first token.
@@ -177,7 +177,9 @@ def attention_shares(
     for prompt in prompts:
         _, cache = run_with_cache(model, model.pad([prompt.ids]))
         patterns = [cache["pattern", layer][0, :, -1].double() for layer in range(model.n_layers)]
-        found.append(over_tokens(torch.stack(patterns).mean(dim=(0, 1)).cpu(), prompt))
+        weights = torch.stack(patterns).mean(dim=(0, 1)).cpu()
+        weights[0] = 0.0  # the sink
+        found.append(over_tokens(weights, prompt))
     return np.stack(found)
 
 

@@ -18,6 +18,13 @@ PANELS = {
     "attention": "attention, share",
 }
 
+WITH = {
+    "influence": "with position",
+    "gradient": "with leave-one-out",
+    "attention": "with leave-one-out",
+}
+"""What a panel's rank correlation is with."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InfluenceResult(Result):
@@ -37,7 +44,8 @@ class InfluenceResult(Result):
         full: Log-probability of the right label behind all demonstrations, in nats.
         left_out: The same with one of them left out.
         gradient: Gradient times input over a demonstration's tokens, in nats.
-        attention: Weight of the last position on its tokens, mean over heads, 0..1.
+        attention: Weight of the last position on its tokens, the sink left out, mean over heads,
+            0..1.
     """
 
     model: str
@@ -102,7 +110,7 @@ class InfluenceResult(Result):
         averaged over sets. Columns `reading` ("gradient", "attention", "position"), `mean, low,
         high, n`, `p` of a sign-flip test over queries against 0, `p_holm`.
         """
-        place = np.broadcast_to(np.arange(self.left_out.shape[-1]), self.left_out.shape)
+        place = np.broadcast_to(np.arange(float(self.left_out.shape[-1])), self.left_out.shape)
         others = {"gradient": self.gradient, "attention": self.attention, "position": place}
         rows = []
         for reading, values in others.items():
@@ -116,15 +124,19 @@ class InfluenceResult(Result):
         """Leave-one-out and both attributions of every demonstration, by where it stands."""
         from labkit.plots.icl_vectors import worth_by_position
 
-        found = ", ".join(
-            f"{row.reading} {row.mean:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
-            for row in self.agreement().itertuples(name="Row")
-        )
+        ranks = {
+            row["reading"]: f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+            for row in self.agreement().to_dict("records")
+        }
+        panels = {
+            name: f"{words}\n{WITH[name]} {ranks['position' if name == 'influence' else name]}"
+            for name, words in PANELS.items()
+        }
         return worth_by_position(
             self.to_frame(),
-            PANELS,
+            panels,
             title=self.title,
-            subtitle=f"rank correlation with leave-one-out: {found}",
+            subtitle="below each name: its rank correlation within a prompt; 95 % over queries",
         )
 
 

@@ -20,7 +20,8 @@ References:
     the Truth, section 3: early exits behind right and wrong demonstrations.
 
 Differs from the papers:
-    The wrong label is one that the demonstrations did not claim to be right.
+    The wrong label is another of the space; Halawi et al. take the one that false
+    demonstrations claim.
 """
 
 from dataclasses import dataclass
@@ -85,8 +86,8 @@ class TrajectoriesResult(Result):
         """What was measured, on what."""
         n_draws = self.readings.shape[2]
         return (
-            f"{self.task} by depth: {self.model}, {len(self.queries)} queries behind {n_draws} "
-            f"draw{'s' if n_draws > 1 else ''} of demonstrations, read by the logit lens"
+            f"Answers to {self.task} by depth: {self.model}, {len(self.queries)} queries behind "
+            f"{n_draws} draw{'s' if n_draws > 1 else ''} of demonstrations, read by the logit lens"
         )
 
     def values(self, reading: str, k: int) -> Float[np.ndarray, "query layer"]:

@@ -39,7 +39,7 @@ class VectorResult(Result):
         readings: `READINGS` of every answer, in their order.
         zero_shot: The same without a vector.
         k_shot: The same behind `k` demonstrations, without a vector.
-        directions: The vector itself; one layer where it is the same for all.
+        directions: The vectors themselves; one where it is the same for all draws and layers.
         words: By layer of `directions`, what the vector (of the first draw) reads as.
     """
 
@@ -60,7 +60,7 @@ class VectorResult(Result):
     readings: Float[np.ndarray, "reading vector scale layer draw query"]
     zero_shot: Float[np.ndarray, "reading query"]
     k_shot: Float[np.ndarray, "reading draw query"]
-    directions: Float[np.ndarray, "draw vector_layer d_model"]
+    directions: Float[np.ndarray, "own vector_layer d_model"]
     words: tuple[tuple[str, ...], ...]
 
     @property

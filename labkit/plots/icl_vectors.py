@@ -155,7 +155,7 @@ def trajectory_curves(
         cols=min(PANELS_ACROSS, len(panels)),
         subplot_titles=[text(name) for name in panels.values()],
         horizontal_spacing=0.1,
-        vertical_spacing=0.2 / n_rows,
+        vertical_spacing=0.28 / n_rows,
     )
     ks = sorted(frame["k"].unique())
     for place, reading in enumerate(panels):
@@ -190,7 +190,7 @@ def worth_by_position(
     Args:
         frame: Columns `set, position, demonstration`, and for every measure of `panels` its
             name, `NAME_low` and `NAME_high`, one row a demonstration.
-        panels: Measure -> what its panel is called.
+        panels: Measure -> what its panel is called, in one line or two.
         title: Title of the figure.
         subtitle: A second line.
 
@@ -202,11 +202,12 @@ def worth_by_position(
     figure = make_subplots(
         rows=1,
         cols=len(panels),
-        subplot_titles=[text(name) for name in panels.values()],
+        subplot_titles=[text(name).replace("\n", "<br>") for name in panels.values()],
         horizontal_spacing=0.09,
     )
     sets = sorted(frame["set"].unique())
     for column, (name, words) in enumerate(panels.items(), start=1):
+        called = text(words.partition("\n")[0])
         colour = COLOURS[(column - 1) % len(COLOURS)]
         for place, number in enumerate(sets):
             rows = frame[frame["set"] == number]
@@ -239,14 +240,15 @@ def worth_by_position(
             y=means,
             mode="lines",
             line={"color": colour, "width": 2},
-            hovertemplate=f"mean {text(words)} at %{{x}}: %{{y:+.3f}}<extra></extra>",
+            hovertemplate=f"mean {called} at %{{x}}: %{{y:+.3f}}<extra></extra>",
             showlegend=False,
             row=1,
             col=column,
         )
-    figure.update_xaxes(title_text="position (last: next to the query)", dtick=1, showgrid=False)
+    figure.update_xaxes(title_text="position", dtick=1, showgrid=False)
     figure.update_yaxes(zeroline=True, zerolinecolor=INK)
-    return themed(figure, title, subtitle, height=HEIGHT + 20)
+    figure = themed(figure, title, subtitle, height=HEIGHT + 20)
+    return figure.update_layout(margin={"t": figure.layout.margin.t + 20})
 
 
 def _shown(value: object) -> str:
