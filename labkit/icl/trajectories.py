@@ -211,11 +211,11 @@ class Trajectories:
             for draw, items in enumerate(sets)
         }
         require_context(model, [ids for some in prompts.values() for ids in some], [(0,)])
-        found = {}
+        found: dict[tuple[int, int], np.ndarray] = {}
         for done, (cell, own) in enumerate(prompts.items()):
             if progress is not None:
                 progress(f"reading depths, k = {cell[0]}", done / len(prompts))
-            if cell == (0, cell[1]) and cell[1]:
+            if cell[0] == 0 and cell[1]:
                 found[cell] = found[0, 0]  # without demonstrations there is nothing to draw
                 continue
             states = last_states(model, own, memory=self.memory)

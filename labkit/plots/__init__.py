@@ -28,6 +28,12 @@ from labkit.plots.icl_regression import (
     learner_curves,
     reading_by_depth,
 )
+from labkit.plots.icl_vectors import (
+    scale_map,
+    trajectory_curves,
+    vector_curves,
+    worth_by_position,
+)
 from labkit.plots.lens import lens_at_last, lens_table
 from labkit.plots.memories import (
     agreement_curve,
@@ -89,6 +95,7 @@ __all__ = [
     "removal_bars",
     "role_curves",
     "role_heatmap",
+    "scale_map",
     "severed_curves",
     "share_bars",
     "switch_bars",
@@ -97,8 +104,11 @@ __all__ = [
     "trace_curves",
     "trace_heatmap",
     "trace_panels",
+    "trajectory_curves",
     "triggers_in_context",
     "use_in_notebooks",
+    "vector_curves",
     "words_bars",
+    "worth_by_position",
     "writers_bars",
 ]
