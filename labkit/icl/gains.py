@@ -92,7 +92,9 @@ class Gains:
         frames = []
         for number, (task, tokens) in enumerate(fitted):
 
-            def told(what: str, share: float | None, n: int = number, name: str = task.name):
+            def told(
+                what: str, share: float | None, n: int = number, name: str = task.name
+            ) -> None:
                 if progress is not None:
                     progress(f"{name}: {what}", (n + (share or 0.0)) / len(fitted))
 
@@ -103,7 +105,8 @@ class Gains:
             }.items():  # fmt: skip
                 own = {name: values[condition, place] for name, values in answers.items()}
                 head = {"task": task.name, "labels": len(task.labels), "arm": arm}
-                frames.append(pd.DataFrame(head | {"query": found.queries} | own))
+                asked = {"query": found.queries, "label": found.gold}
+                frames.append(pd.DataFrame(head | asked | own))
         return GainsResult(
             model=model.name,
             fingerprint=model.fingerprint,
@@ -124,8 +127,8 @@ class GainsResult(Result):
         k: Number of demonstrations.
         draws: Sets of demonstrations that each answer is the mean of.
         seed: Seed of the draws.
-        answers: Columns `task, labels` (their number), `arm` (none, gold, random), `query`,
-            `accuracy` and `gold` (probability of the right label), in 0..1.
+        answers: Columns `task, labels` (their number), `arm` (none, gold, random), `query`, its
+            `label`, `accuracy` and `gold` (probability of the right label), in 0..1.
     """
 
     model: str
@@ -149,18 +152,22 @@ class GainsResult(Result):
     def to_frame(self, measure: Answered = "accuracy") -> pd.DataFrame:
         """One row a task, the largest gain first.
 
-        Columns `task, labels, none, gold, random` (means), `mean, low, high, n` of the gain
-        (gold - none, query by query), `p`, `p_holm`, and `clear`: the interval lies above 0 and
-        so does the test after Holm's correction, at 5 %.
+        Columns `task, labels, majority` (accuracy of always saying what is right most often),
+        `none, gold, random` (means), `mean, low, high, n` of the gain (gold - none, query by
+        query), `p`, `p_holm`, and `clear`: the interval lies above 0, so does the test after
+        Holm's correction, at 5 %, and the accuracy behind demonstrations is above the majority's.
         """
         names = list(dict.fromkeys(self.answers["task"]))
         frame = self._tested(names, "gold", "none", measure)
-        means = self.answers.pivot_table(index="task", columns="arm", values=measure)
-        sizes = self.answers.groupby("task")["labels"].first()
+        means = self._means(measure)
         for place, arm in enumerate(ARMS, start=1):
             frame.insert(place, arm, means.loc[frame["task"], arm].to_numpy())
-        frame.insert(1, "labels", sizes.loc[frame["task"]].to_numpy())
-        clear = (frame["low"] > 0) & (frame["p_holm"] < 0.05)
+        asked = self.answers[self.answers["arm"] == "none"].groupby("task")
+        majority = asked["label"].agg(lambda own: own.value_counts(normalize=True).iloc[0])
+        frame.insert(1, "majority", majority.loc[frame["task"]].to_numpy())
+        frame.insert(1, "labels", asked["labels"].first().loc[frame["task"]].to_numpy())
+        better = self._means("accuracy").loc[frame["task"], "gold"].to_numpy() > frame["majority"]
+        clear = (frame["low"] > 0) & (frame["p_holm"] < 0.05) & better
         return frame.assign(clear=clear).sort_values("mean", ascending=False, ignore_index=True)
 
     def by_labels(self, measure: Answered = "accuracy") -> pd.DataFrame:
@@ -173,10 +180,24 @@ class GainsResult(Result):
         frame = self.to_frame(measure)
         return tuple(frame["task"][frame["clear"]])
 
-    def over_tasks(self, one: str, other: str, measure: Answered = "accuracy") -> Estimate:
-        """Mean difference of two arms over tasks, which are its unit."""
-        means = self.answers.pivot_table(index="task", columns="arm", values=measure)
-        return average((means[one] - means[other]).to_numpy(), seed=self.seed)
+    def over_tasks(self, one: str, other: str, *, tasks: Sequence[str] | None = None) -> Estimate:
+        """Mean difference in accuracy of two arms over tasks, which are its unit.
+
+        Args:
+            one: An arm.
+            other: What it is compared with.
+            tasks: Some of the tasks; all by default.
+
+        Raises:
+            InputError: If there is no such arm or task.
+        """
+        means = self._means("accuracy")
+        wanted = list(means.index) if tasks is None else list(tasks)
+        unknown = [name for name in wanted if name not in means.index]
+        unknown += [arm for arm in (one, other) if arm not in means.columns]
+        if unknown:
+            raise InputError(f"not measured: {unknown}; there are {list(means.columns)}")
+        return average((means[one] - means[other]).loc[wanted].to_numpy(), seed=self.seed)
 
     def figure(self, measure: Answered = "accuracy") -> Any:
         """Every task (down) without demonstrations, with random labels and with its own."""
@@ -194,6 +215,10 @@ class GainsResult(Result):
             title=self.title,
             subtitle="95 % intervals over queries; the largest gain on top",
         )
+
+    def _means(self, measure: Answered) -> pd.DataFrame:
+        """Mean of a measure by task (down) and arm."""
+        return self.answers.pivot_table(index="task", columns="arm", values=measure)
 
     def _tested(self, names: list[str], one: str, other: str, measure: Answered) -> pd.DataFrame:
         """The difference of two arms in every task, tested together."""
