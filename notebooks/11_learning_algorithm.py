@@ -1,0 +1,169 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Does a forward pass run a learning algorithm?
+#
+# **Question.** A transformer that is shown examples does the task, and no weight has changed. Has
+# it learned something in that moment, and if so: by which algorithm?
+#
+# Words are a bad place to ask, as nobody knows what the right algorithm would say. So the task is
+# linear regression: every prompt has weights of its own, $y = w \cdot x$ + noise, and the best
+# that any learner can do has a formula, ridge regression. The transformer was trained from nothing
+# on such prompts, each of them once.
+#
+# The claims at stake are C10 (a transformer runs a least-squares-like algorithm in its activations)
+# and the ground of C11 (attention can perform gradient descent).
+
+# %%
+import os
+
+import pandas as pd
+
+from labkit import load
+from labkit.icl.descent import Descend
+from labkit.icl.regression import CompareLearners
+from labkit.icl.regression_model import shipped
+from labkit.icl.regression_probes import ReadLearner
+from labkit.icl.regression_prompts import SETTINGS, draw
+from labkit.plots import use_in_notebooks
+
+# %%
+use_in_notebooks()
+model = shipped()  # yours: python -m labkit.icl.regression_train FOLDER, then ContextRegressor.load
+recipe = model.record["recipe"]
+print(f"{sum(p.numel() for p in model.parameters()):,} weights, {model.shape}")
+print(f"{recipe['steps'] * recipe['batch']:,} prompts of up to {recipe['n_pairs']} examples, once")
+print(f"noise {recipe['noise']}, {model.record['cpu_seconds'] / 60:.0f} minutes of one core")
+
+# %% [markdown]
+# ## 1. Does it learn from the examples, and how well?
+#
+# **Prediction (C10).** With every example the error falls as that of ridge regression does. A
+# look-up of similar inputs (nearest neighbours) would be far above it.
+#
+# All learners predict the same queries behind the same examples. The error is taken against
+# $w \cdot x$, without the noise that no one can predict, as a share of its variance: 1 is what
+# always saying 0 costs. The ridge with λ = 0.25, the variance of the noise, is Bayes-optimal.
+
+# %%
+found = CompareLearners()(model)
+found.figure()
+
+# %%
+print(f"squared error over Bayes-optimal, mean of 1 to {found.n_pairs} examples: {found.ratio()}")
+found.ratios().round(3)
+
+# %% [markdown]
+# ## 2. Does it say what ridge regression says?
+#
+# Two learners may be equally good and err on different prompts. So the second measure asks not who
+# is right but who says the same: the squared distance between each learner's predictions and the
+# transformer's. The controls are the learners that look at the same examples with another
+# algorithm: another penalty, no penalty, a few gradient steps (step size chosen on other prompts).
+
+# %%
+found.figure("distance")
+
+# %% [markdown]
+# ## 3. A procedure, or a habit?
+#
+# Inputs longer or shorter, squeezed along a few directions, all of one sign; more noise, or none;
+# a single weight that is not zero. An algorithm does not care where its inputs come from; a fit to
+# the prompts of training does. One cell is the distance of a learner from the transformer; the
+# nearest of a row is framed.
+
+# %%
+elsewhere = CompareLearners(settings=tuple(SETTINGS), prompts=300)(model)
+elsewhere.figure_settings()
+
+# %%
+elsewhere.summary()
+
+# %% [markdown]
+# Where the ratio leaves 1, the transformer stops being the learner that it was; the nearest learner
+# is then nearest only by name. Longer prompts than in training are the same question, asked of
+# positions:
+
+# %%
+CompareLearners(n_pairs=2 * recipe["n_pairs"], prompts=300)(model).figure()
+
+# %% [markdown]
+# ## 4. What is inside?
+#
+# A learner that solves least squares has, somewhere, the moment $\sum y\,x$ or a weight vector. A
+# linear map from the state at one token to that vector, fitted on some prompts and scored on
+# others, says whether it can be read there. Two controls: the states of *random weights*, and the
+# target of *another prompt*. And one target that nobody who has seen the examples can know: by how
+# much the true weights differ from ridge's.
+
+# %%
+at_query = ReadLearner(place="query")(model)
+at_query.figure()
+
+# %%
+at_label = ReadLearner(place="last y")(model)
+at_label.figure()
+
+# %% [markdown]
+# ## 5. Attention *can* be gradient descent
+#
+# Without its softmax, one layer of attention over tokens (x, y) is one step of gradient descent, if
+# its weights are these: keys and queries pass x on, values the residual of y. The layer changes no
+# weight; it takes the part of y that is explained by now away from the data, and the next layer
+# goes on from there.
+
+# %%
+prompts = draw("trained", 200, 20, seed=0)
+built = Descend(steps=6, rate=0.4)(prompts)
+built.figure()
+
+# %% [markdown]
+# `gap` is how far the layers are from gradient descent that autograd did: the last digits of
+# float64. That is a proof that attention can, not that the trained transformer does; section 2 has
+# what speaks for and against that.
+
+# %%
+built.to_frame().round({"mean": 4, "low": 4, "high": 4})
+
+# %% [markdown]
+# ## 6. And a language model?
+#
+# Nothing so far was about language. A language model was not trained on such prompts, and its tasks
+# have no formula for the best learner; so what can be compared is narrower.
+
+# %%
+# Or "pocket", a folder in transformers' format, a hub id.
+MODEL = os.environ.get("LABKIT_MODEL", "smollm2-135m")
+language_model = load(MODEL)
+language_model
+
+# %% [markdown]
+# ## Conclusion
+#
+# The next cell says what was found, whichever way it came out. Ridge's error *and* ridge's
+# predictions in distribution support C10 as far as this task goes; they do not say how the
+# transformer computes them, and the rows of section 3 say where they end.
+
+# %%
+ratio, near = found.ratio(), found.nearest()
+distance = found.estimate(near, "distance")
+print(f"error over Bayes-optimal {ratio}; nearest learner {near}, at {distance} of the variance")
+kept = [name for name in elsewhere.settings if elsewhere.ratio(setting=name).high < 1.5]
+print(f"within half of ridge's error, λ = 0.25, in: {', '.join(kept)}")
+target = "ridge weights"
+read = {where.place: where.r2(target, where.best_depth(target)) for where in (at_query, at_label)}
+print(pd.Series(read).map(str).to_string())
+assert ratio.high < 1.1, "the transformer errs a tenth more than ridge regression"
+assert near.startswith("ridge"), "it says what another learner says"
+assert built.gap < 1e-6, "the layer made by hand is not gradient descent"
