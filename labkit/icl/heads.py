@@ -44,10 +44,10 @@ from labkit.activations import patched
 from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import InputError
 from labkit.icl.ablating import mean_outputs, repeated_tokens, switched_off, token_losses, windows
+from labkit.icl.asking import require_fit
 from labkit.icl.demonstrations import Demonstrations
 from labkit.icl.heads_result import ALL, NOTHING, HeadAblationResult, Heads
-from labkit.icl.prompts import write
-from labkit.icl.scoring import Tokens, label_ids, prompt_ids, require_context
+from labkit.icl.scoring import Tokens
 from labkit.icl.tasks import Task
 from labkit.locate.head_kinds import PATTERNS, HeadScores, head_scores
 from labkit.models import LabModel
@@ -244,13 +244,9 @@ class HeadAblation:
             )
         if len({task.name for task in tasks}) < len(tasks):
             raise InputError(f"tasks by different names, not {[task.name for task in tasks]}")
-        method = self.demonstrations
         for task in tasks:
-            queries, pool = method.split(task)
-            labels = label_ids(model, task.template, task.labels, tokens=self.tokens)
-            for shots, shown in method.sets(model, task, pool).values():
-                texts = [write(task.template, shots, item.input, shown=shown) for item in queries]
-                require_context(model, prompt_ids(model, texts), labels)
+            queries, pool = task.queries_and_pool(self.queries, self.k, seed=self.seed)
+            require_fit(model, task, pool, queries, self.k, tokens=self.tokens)
 
     def _scores(
         self, model: LabModel, repeated: np.ndarray, text: np.ndarray

@@ -1,4 +1,4 @@
-"""Pictures of where demonstrations act: heads that are switched off, attention that is blocked."""
+"""Pictures of heads that are switched off: which they are, and what goes with them."""
 
 import pandas as pd
 from plotly import graph_objects as go

@@ -1,0 +1,248 @@
+"""Edges of attention among demonstrations and query: which there are, and runs without them.
+
+Positions are those of a prompt's ids. Everything before the query is the *front*; it is the same
+for all queries behind the same demonstrations, and its keys and values are run once. Its first
+token stands apart from its parts: attention that has nothing to do goes there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from labkit.activations import capture, patched
+from labkit.execute import Execution, Prefix, freeze, read_logits
+from labkit.icl.prompts import Prompt, ShotSpans
+from labkit.icl.shared import Ids
+from labkit.models import LabModel
+from labkit.tokens import TokenBatch, TokenSpan, pad_id
+
+PARTS = ("labels", "inputs", "format", "query", "first token")
+"""Parts of a prompt; every position is of one. *Format* are the words of the template, separators
+and an instruction."""
+
+EDGES = (
+    "query to labels",
+    "query to inputs",
+    "query to all before",
+    "query to first token",
+    "labels to own input",
+    "labels to all before",
+)
+"""Sets of edges that can be blocked; the first token is blocked only where it is named."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Edges that are blocked together.
+
+    Attributes:
+        front: True where a position of the front may not look at another.
+        query: True where no position of the query may look.
+    """
+
+    front: Bool[np.ndarray, "pos key"]
+    query: Bool[np.ndarray, " key"]
+
+    @property
+    def n_edges(self) -> int:
+        """Edges that are blocked in a head: those of the query counted once."""
+        return int(self.front.sum() + self.query.sum())
+
+    @classmethod
+    def nothing(cls, n: int) -> "Cut":
+        """No edge of a front of `n` positions."""
+        return cls(np.zeros((n, n), dtype=bool), np.zeros(n, dtype=bool))
+
+
+def parts_of(prompt: Prompt) -> Int[np.ndarray, " pos"]:
+    """The part of every position, as its place in `PARTS`."""
+    parts = np.full(len(prompt.ids), PARTS.index("format"))
+    parts[prompt.query.start :] = PARTS.index("query")
+    for name in ("inputs", "labels"):  # a token glued to both is the label's
+        for own in _spans(prompt, name):
+            parts[list(own)] = PARTS.index(name)
+    parts[0] = PARTS.index("first token")
+    return parts
+
+
+def _spans(prompt: Prompt, name: str) -> list[TokenSpan]:
+    """Inputs or labels of the demonstrations."""
+    found = [shot.label if name == "labels" else shot.input for shot in prompt.shots]
+    return [span for span in found if span is not None]
+
+
+def cut_of(edges: str, prompt: Prompt, n: int) -> Cut:
+    """The cut that a set of edges is, in a front of `n` positions."""
+    cut, parts = Cut.nothing(n), parts_of(prompt)[:n]
+    if edges.startswith("query"):
+        keys = {
+            "query to labels": parts == PARTS.index("labels"),
+            "query to inputs": parts == PARTS.index("inputs"),
+            "query to all before": np.arange(n) > 0,
+            "query to first token": np.arange(n) == 0,
+        }
+        cut.query[:] = keys[edges]
+        return cut
+    for shot in prompt.shots:
+        label, own = _label_and_input(shot)
+        keys = list(own) if edges == "labels to own input" else list(range(label.start))
+        for row in label:
+            cut.front[row, [key for key in keys if 0 < key < label.start]] = True
+    return cut
+
+
+def random_cut(edges: str, prompt: Prompt, n: int, draw: np.random.Generator) -> Cut | None:
+    """As many random edges in the place of a cut's, or as there are; None where there are none.
+
+    From the query: to other tokens. From labels to their inputs: to other tokens before them.
+    From labels to all: other tokens, as many, that may look at nothing before them.
+    """
+    real, cut = cut_of(edges, prompt, n), Cut.nothing(n)
+    if edges.startswith("query"):
+        others = np.flatnonzero(~real.query[1:]) + 1
+        cut.query[draw.permutation(others)[: real.query.sum()]] = True
+    elif edges == "labels to own input":
+        for row in np.flatnonzero(real.front.any(axis=1)):
+            first = next(
+                shot.label.start for shot in prompt.shots if shot.label and row in shot.label
+            )
+            others = [key for key in range(1, first) if not real.front[row, key]]
+            cut.front[row, draw.permutation(others)[: real.front[row].sum()].astype(int)] = True
+    else:
+        labels = [pos for span in _spans(prompt, "labels") for pos in span]
+        others = np.setdiff1d(np.arange(2, n), labels)
+        for row in draw.permutation(others)[: len(labels)]:
+            cut.front[row, 1:row] = True
+    return cut if cut.n_edges else None
+
+
+def _label_and_input(shot: ShotSpans) -> tuple[TokenSpan, TokenSpan]:
+    """Where a demonstration's label and input are; both are shown here."""
+    assert shot.label is not None and shot.input is not None
+    return shot.label, shot.input
+
+
+class BlockedRuns:
+    """Queries behind one front, asked with edges blocked in some layers.
+
+    Args:
+        model: The model.
+        prompts: The queries behind the same demonstrations.
+        answers: Tokens whose log-probability is read behind each.
+    """
+
+    def __init__(self, model: LabModel, prompts: Sequence[Prompt], answers: Sequence[int]) -> None:
+        self.model, self.answers = model, list(answers)
+        self.n = front_length(prompts)
+        self.front = model.pad([prompts[0].ids[: self.n]])
+        self.batch, self.last = _behind(model, [prompt.ids for prompt in prompts], self.n)
+        self.front_run = Execution(model, self.front)
+        with capture(model, ["resid_pre"]) as seen:
+            _, self.prefix = self.front_run.freeze()
+        self.front_streams = [seen["resid_pre", layer] for layer in range(model.n_layers)]
+        self.run = Execution(model, self.batch, self.prefix)
+        with capture(model, ["resid_pre"]) as seen:
+            self.leaving = self.run.forward()
+        self.streams = [seen["resid_pre", layer] for layer in range(model.n_layers)]
+
+    def clean(self) -> Float[Tensor, "query answer"]:
+        """Log-probabilities with nothing blocked, in nats."""
+        return self._read(self.leaving)
+
+    def blocked(self, cut: Cut, start: int, stop: int) -> Float[Tensor, "query answer"]:
+        """Log-probabilities with the cut's edges blocked in layers `start..stop-1`, in nats."""
+        run = self.run
+        if cut.front.any():
+            run = Execution(self.model, self.batch, self._front_without(cut, start, stop))
+        keys = torch.zeros(self.batch.shape[1], dtype=torch.bool)
+        keys[: self.n] = torch.from_numpy(cut.query)
+        attend = ~keys.to(self.model.device)[None, None, None]
+        resid = run.forward(self.streams[start], start=start, stop=stop, attend=attend)
+        return self._read(run.forward(resid, start=stop))
+
+    def _front_without(self, cut: Cut, start: int, stop: int) -> Prefix:
+        """Keys and values of the front with its edges blocked.
+
+        It is run once with the edges blocked; then its keys and values are those of a run in
+        which every block is entered by what entered it there.
+        """
+        attend = ~torch.from_numpy(cut.front).to(self.model.device)[None, None]
+        layers = range(start + 1, self.model.n_layers)
+        with capture(self.model, ["resid_pre"], layers) as seen:
+            resid = self.front_streams[start]
+            resid = self.front_run.forward(resid, start=start, stop=stop, attend=attend)
+            self.front_run.forward(resid, start=stop)
+
+        def entered(_own: Tensor, stream: Tensor) -> Tensor:
+            return stream
+
+        changes: dict = {key: partial(entered, stream=stream) for key, stream in seen.items()}
+        with patched(self.model, changes):
+            return freeze(self.model, self.front, length=self.n)
+
+    def _read(self, resid: Float[Tensor, "query pos d_model"]) -> Float[Tensor, "query answer"]:
+        """Log-probabilities of the answers behind each query."""
+        ends = resid[torch.arange(len(resid)), self.last][:, None]
+        logits = read_logits(self.model, ends)[:, 0]
+        return logits.double().log_softmax(dim=-1)[:, self.answers].cpu()
+
+
+def front_length(prompts: Sequence[Prompt]) -> int:
+    """How many tokens stand before the query, the same in all of the prompts."""
+    n = min(prompt.query.start for prompt in prompts)
+    first = prompts[0].ids
+    while any(prompt.ids[:n] != first[:n] for prompt in prompts):  # a query glued to the front
+        n -= 1
+    return n
+
+
+def _behind(model: LabModel, rows: Sequence[Ids], n: int) -> tuple[TokenBatch, list[int]]:
+    """Prompts as a batch filled up on the right, and where each ends behind the front.
+
+    What fills it up is read by nothing, so it needs no mask.
+    """
+    ids = torch.full((len(rows), max(map(len, rows))), pad_id(model.tokenizer), dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+    batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)
+    return batch, [len(row) - n - 1 for row in rows]
+
+
+def attention_and_saliency(
+    model: LabModel, ids: Ids, answer: int
+) -> tuple[Float[Tensor, "layer head pos key"], Float[Tensor, "layer pos key"]]:
+    """Attention weights of one prompt, and |sum over heads of A * dL/dA|, with L = -log P(answer).
+
+    Args:
+        model: The model.
+        ids: The prompt.
+        answer: The token that should follow.
+
+    References:
+        Wang et al. (2023), Label Words are Anchors, equation 1.
+    """
+    weights: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> Callable:
+        def kept(pattern: Tensor, hook: object) -> Tensor:
+            weights[layer] = pattern
+            return pattern
+
+        return kept
+
+    hooks: list = [("hook_embed", lambda embed, hook: embed.detach().requires_grad_())]
+    hooks += [(f"blocks.{layer}.attn.hook_pattern", keep(layer)) for layer in range(model.n_layers)]
+    with torch.enable_grad():
+        batch = torch.tensor([ids], device=model.device)
+        logits = model.bridge.run_with_hooks(batch, fwd_hooks=hooks)[0, -1]
+        loss = -logits.log_softmax(dim=-1)[answer]
+        patterns = [weights[layer] for layer in range(model.n_layers)]
+        grads = torch.autograd.grad(loss, patterns)
+    attention = torch.stack([pattern.detach()[0] for pattern in patterns]).double()
+    gradient = torch.stack([grad[0] for grad in grads]).double()
+    return attention.cpu(), (attention * gradient).sum(dim=1).abs().cpu()
