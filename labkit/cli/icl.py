@@ -126,12 +126,14 @@ def order(
         "best_on_new_queries": result.best_on_new_queries(),
     }
     gains = {name: result.gain_of_entropy(name) for name in ("global", "local")}
+    last = result.recency()
     biases = {"position": result.by_position(), "count": result.by_count()}
     summary: dict[str, Any] = {"title": result.title, "left_out": left_out}
     summary |= {name: estimate.to_dict() for name, estimate in found.items()}
     summary |= {
         f"gain_of_{name}_entropy": gain.to_dict() | {"p": p} for name, (gain, p) in gains.items()
     }
+    summary["recency"] = last[0].to_dict() | {"p": last[1]}
     summary |= {f"by_{name}": rows.to_dict("records") for name, rows in biases.items()}
     summary["orders"] = result.to_frame().to_dict("records")
     tables = {
@@ -150,6 +152,9 @@ def order(
         out_console.print(
             f"preferred by {name} entropy - mean: {short(gain)}, p = {p:.3g}", markup=False
         )
+    out_console.print(
+        f"a label shown last - shown first: {short(last[0])}, p = {last[1]:.3g}", markup=False
+    )
     for name, rows in biases.items():
         shown = Table(name, "probability" if name == "position" else "beyond its share")
         for row in rows.itertuples():

@@ -139,14 +139,26 @@ class OrdersResult(Result):
         probability, among the labels, that its label gets. With all orders every demonstration
         stands everywhere equally often: what differs is the place alone.
         """
-        numbers = np.array([[self.labels.index(label) for label in own] for own in self.shown])
-        at = numbers[:, self.orders]  # set, order, position
-        shares = np.take_along_axis(self.shares, at[:, :, None, :], axis=-1)
-        means = shares.mean(axis=(0, 1))
+        means = self._by_position()
         return pd.DataFrame(
             {"position": place + 1} | average(means[:, place], seed=self.seed).to_dict()
             for place in range(means.shape[1])
         )
+
+    def recency(self) -> tuple[Estimate, float]:
+        """Probability of a demonstration's label where it stands last, less where it stands first.
+
+        As in `by_position`, query by query; and the p-value of a sign-flip test.
+        """
+        means = self._by_position()
+        return paired_difference(means[:, -1], means[:, 0], seed=self.seed)
+
+    def _by_position(self) -> Float[np.ndarray, "query position"]:
+        """Share of the probability that the label shown at a position gets."""
+        numbers = np.array([[self.labels.index(label) for label in own] for own in self.shown])
+        at = numbers[:, self.orders]  # set, order, position
+        shares = np.take_along_axis(self.shares, at[:, :, None, :], axis=-1)
+        return shares.mean(axis=(0, 1))
 
     def by_count(self) -> pd.DataFrame:
         """Majority: how probable a label is, by how often the demonstrations show it.

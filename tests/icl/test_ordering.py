@@ -53,6 +53,7 @@ def test_a_planted_recency_is_found():
     means = made(scores).by_position().set_index("position")["mean"]
     assert means[3] == pytest.approx(1, abs=1e-3)
     assert means[1] == means[2] == pytest.approx(1 / 3, abs=1e-3)  # a stands behind a
+    assert made(scores).recency()[0].mean == pytest.approx(2 / 3, abs=1e-3)
 
 
 def test_a_planted_majority_is_found():
