@@ -17,8 +17,8 @@ References:
     sections 2.2 and 4.1.
 
 Differs from the paper:
-    States are centred and scaled by one number before the fit, so that one learning rate serves
-    all depths. Correlations are averaged over words, not first within sentences of one length.
+    States are standardised, column by column, before the fit: a few columns of a residual stream
+    are far larger than all others. Correlations are averaged over words, not first within sentences of one length.
 """
 
 from collections.abc import Sequence
@@ -75,23 +75,23 @@ class StructuralProbe(BaseEstimator):
 
     Args:
         rank: Rows of B; the width of the states where that is smaller.
-        epochs: Passes over the sentences at most.
-        learning_rate: Of Adam.
+        epochs: Passes over the sentences.
+        learning_rate: Of Adam in the first epoch; it falls to 0, epoch by epoch.
         batch: Sentences of a step, of similar length.
         seed: Seed of B and of the order of steps.
 
     Attributes:
         B_: `[rank, width]`, in units of the scaled states.
         mean_: What is taken off states.
-        scale_: What they are divided by.
+        scale_: What their columns are divided by.
         losses_: Mean loss of each epoch, in arcs.
     """
 
     def __init__(
         self,
         rank: int = 64,
-        epochs: int = 30,
-        learning_rate: float = 1e-2,
+        epochs: int = 20,
+        learning_rate: float = 1e-3,
         batch: int = 20,
         seed: int = 0,
     ) -> None:
@@ -113,7 +113,8 @@ class StructuralProbe(BaseEstimator):
         """
         self._check(X, y)
         every = np.concatenate(X)
-        self.mean_, self.scale_ = every.mean(axis=0), float(every.std()) or 1.0
+        spread = every.std(axis=0)
+        self.mean_, self.scale_ = every.mean(axis=0), np.where(spread > 0, spread, 1.0)
         states = [self._scaled(sentence) for sentence in X]
         gold = [torch.tensor(distances, dtype=torch.float32) for distances in y]
         # Sentences of similar length together, so that little is padding.
@@ -125,6 +126,7 @@ class StructuralProbe(BaseEstimator):
         B = torch.randn(rank, every.shape[1], generator=draw) / every.shape[1]
         B.requires_grad_(True)
         optimiser = torch.optim.Adam([B], lr=self.learning_rate)
+        decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, self.epochs)
         self.losses_ = []
         for _ in range(self.epochs):
             total = 0.0
@@ -136,6 +138,7 @@ class StructuralProbe(BaseEstimator):
                 loss.backward()
                 optimiser.step()
                 total += float(loss.detach()) * len(padded)
+            decay.step()
             self.losses_.append(total / len(states))
         self.B_ = B.detach().numpy()
         return self

@@ -16,8 +16,9 @@ References:
     sections 3 and 4.
 
 Differs from the paper:
-    Models that read from left to right, in which no word has seen what stands behind it; a few
-    hundred sentences by default, where the paper has forty thousand.
+    Models that read from left to right, in which no word has seen what stands behind it; three
+    thousand sentences by default, where the paper has forty thousand. (With 600 the probe finds
+    three quarters of the arcs of its own sentences, and half of those of others.)
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ from probes.features import Features, extract, n_rows
 from probes.structural import StructuralProbe, arcs_found, rank_correlations, tree_distances
 from probes.treebank import Sentence
 
-N_TRAIN, N_TEST = 400, 200
+N_TRAIN, N_TEST = 3000, 300
 """Sentences that the probe is fitted to and scored on by default, at most."""
 
 WORDS = range(5, 41)

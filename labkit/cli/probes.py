@@ -198,8 +198,8 @@ def structural(
     test: Test = None,
     depths: Depths = None,
     rank: Annotated[int, typer.Option(help="Rank of the probe.", min=1)] = 64,
-    n_train: Annotated[int, typer.Option(help="Sentences to fit to at most.", min=1)] = 400,
-    n_test: Annotated[int, typer.Option(help="Sentences to score on at most.", min=1)] = 200,
+    n_train: Annotated[int, typer.Option(help="Sentences to fit to at most.", min=1)] = 3000,
+    n_test: Annotated[int, typer.Option(help="Sentences to score on at most.", min=1)] = 300,
     controls: Annotated[bool, typer.Option(help="Probe random weights as well.")] = True,
     out: Annotated[Path | None, typer.Option(help="A new folder for result and report.")] = None,
     seed: Seed = 0,
@@ -258,7 +258,11 @@ def _sentences(data: str | None, test: Path | None, seed: int) -> tuple[Any, Any
     from probes.language import SOURCE, language
 
     if data is None:
-        return language(400, part="train", seed=seed), language(200, part="test", seed=seed), SOURCE
+        return (
+            language(1000, part="train", seed=seed),
+            language(300, part="test", seed=seed),
+            SOURCE,
+        )
     own, held_out = treebank_paths(data, test)
     sentences, source = sentences_of(own)
     return sentences, None if held_out is None else sentences_of(held_out)[0], source
