@@ -12,7 +12,7 @@ from labkit.icl.conditions import words_of
 from labkit.icl.measures import MEASURES, Measure, measured, tested
 from labkit.icl.scoring import Tokens
 from labkit.results import Result
-from labkit.stats import CONFIDENCE, Estimate, bootstrap, numpy_generator
+from labkit.stats import CONFIDENCE, Estimate, bootstrap, numpy_generator, paired_difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,18 @@ class DemonstrationsResult(Result):
             if condition != against and k > 0
         ]
         return self._tested([(c, k, values[one], values[two]) for c, k, one, two in pairs])
+
+    def difference(
+        self, condition: str, against: str, k: int, *, measure: Measure = "accuracy"
+    ) -> tuple[Estimate, float]:
+        """One condition less another at `k`, query by query; and the p of a sign-flip test.
+
+        Raises:
+            InputError: If one of the two was not measured.
+        """
+        values = self.values(measure)
+        one, other = (values[self._place(name, k)].mean(axis=0) for name in (condition, against))
+        return paired_difference(one, other, seed=self.seed)
 
     def gains(self, *, measure: Measure = "accuracy") -> pd.DataFrame:
         """Every condition and number against no demonstration; columns as in `comparisons`.

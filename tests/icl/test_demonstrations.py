@@ -152,6 +152,7 @@ def test_numbers_follow_from_the_scores():
     assert (row.condition, row.k, row.mean) == ("random", 2, -0.25)
     # Of 16 signs only those of 4 differences count: two-sided 2 / 2**4.
     assert row.p == pytest.approx(0.125, abs=0.02) and row.p_holm == row.p
+    assert found.difference("gold", "random", 2)[0].mean == 0.25
     gains = found.gains().set_index("condition")
     assert gains.loc["gold", "mean"] == 0.5 and gains.loc["random", "p_holm"] > 0.05
     assert found.figure().data
