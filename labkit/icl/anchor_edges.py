@@ -80,43 +80,46 @@ def cut_of(edges: str, prompt: Prompt, n: int) -> Cut:
     """The cut that a set of edges is, in a front of `n` positions."""
     cut, parts = Cut.nothing(n), parts_of(prompt)[:n]
     if edges.startswith("query"):
-        keys = {
+        masks = {
             "query to labels": parts == PARTS.index("labels"),
             "query to inputs": parts == PARTS.index("inputs"),
             "query to all before": np.arange(n) > 0,
             "query to first token": np.arange(n) == 0,
         }
-        cut.query[:] = keys[edges]
+        cut.query[:] = masks[edges]
         return cut
     for shot in prompt.shots:
         label, own = _label_and_input(shot)
-        keys = list(own) if edges == "labels to own input" else list(range(label.start))
+        seen = own if edges == "labels to own input" else range(label.start)
         for row in label:
-            cut.front[row, [key for key in keys if 0 < key < label.start]] = True
+            cut.front[row, [key for key in seen if 0 < key < label.start]] = True
     return cut
 
 
 def random_cut(edges: str, prompt: Prompt, n: int, draw: np.random.Generator) -> Cut | None:
     """As many random edges in the place of a cut's, or as there are; None where there are none.
 
-    From the query: to other tokens. From labels to their inputs: to other tokens before them.
-    From labels to all: other tokens, as many, that may look at nothing before them.
+    From the query: to other tokens that are no labels. From labels to their inputs: to such
+    tokens before them. From labels to all: such tokens, as many as labels, that may look at
+    nothing before them. The first token is left alone.
     """
     real, cut = cut_of(edges, prompt, n), Cut.nothing(n)
+    plain = ~np.isin(
+        parts_of(prompt)[:n], [PARTS.index(name) for name in ("labels", "first token")]
+    )
     if edges.startswith("query"):
-        others = np.flatnonzero(~real.query[1:]) + 1
-        cut.query[draw.permutation(others)[: real.query.sum()]] = True
+        pool = np.flatnonzero(plain & ~real.query)
+        cut.query[draw.permutation(pool)[: real.query.sum()]] = True
     elif edges == "labels to own input":
-        for row in np.flatnonzero(real.front.any(axis=1)):
-            first = next(
-                shot.label.start for shot in prompt.shots if shot.label and row in shot.label
-            )
-            others = [key for key in range(1, first) if not real.front[row, key]]
-            cut.front[row, draw.permutation(others)[: real.front[row].sum()].astype(int)] = True
+        for shot in prompt.shots:
+            label, _ = _label_and_input(shot)
+            for row in label:
+                pool = np.flatnonzero(plain & ~real.front[row])
+                pool = pool[pool < label.start]
+                cut.front[row, draw.permutation(pool)[: real.front[row].sum()]] = True
     else:
-        labels = [pos for span in _spans(prompt, "labels") for pos in span]
-        others = np.setdiff1d(np.arange(2, n), labels)
-        for row in draw.permutation(others)[: len(labels)]:
+        pool, n_labels = np.flatnonzero(plain), real.front.any(axis=1).sum()
+        for row in draw.permutation(pool[pool > 1])[:n_labels]:
             cut.front[row, 1:row] = True
     return cut if cut.n_edges else None
 

@@ -77,9 +77,9 @@ class Anchors:
     """
 
     k: int = 8
-    sets: int = 4
-    queries: int = 24
-    read: int = 6
+    sets: int = 2
+    queries: int = 20
+    read: int = 4
     edges: tuple[str, ...] = EDGES
     windows: int = 3
     seed: int = 0

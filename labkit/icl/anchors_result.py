@@ -76,9 +76,9 @@ class AnchorsResult(Result):
     @property
     def title(self) -> str:
         """What blocking labels costs in all layers, or whatever was blocked first."""
-        row = self.row("accuracy", self.edges[0], self.windows[-1])
+        row = self.row("gold", self.edges[0], self.windows[-1])
         return (
-            f"{self.task} in context, {self.model}: accuracy {row['intact']:.2f}, "
+            f"{self.task} in context, {self.model}: P(right label) {row['intact']:.2f}, "
             f"{row['mean']:.2f} with {self.edges[0]} blocked in all layers"
         )
 
@@ -104,7 +104,12 @@ class AnchorsResult(Result):
             for place, edges in enumerate(self.edges):
                 for window, (start, stop) in enumerate(self.windows):
                     own = values[place, 0, window]
-                    row = {"measure": measure, "edges": edges, "start": start, "stop": stop}
+                    row: dict[str, Any] = {
+                        "measure": measure,
+                        "edges": edges,
+                        "start": start,
+                        "stop": stop,
+                    }
                     row |= {"layers": self._layers(start, stop)}
                     row |= {"n_edges": self.n_edges[place, 0], "n_random": self.n_edges[place, 1]}
                     row |= {"intact": float(intact.mean()), "n": len(own)}
@@ -169,7 +174,7 @@ class AnchorsResult(Result):
         frame = pd.DataFrame({"layer": layers, "part": [FLOWS[flow] for flow in flows]})
         return frame.assign(mean=mean.ravel(), low=low.ravel(), high=high.ravel())
 
-    def figure(self, measure: str = "accuracy") -> Any:
+    def figure(self, measure: str = "gold") -> Any:
         """What blocking edges changes, one panel a window of layers, beside random edges."""
         from labkit.plots.icl_anchors import knockout_bars
 
@@ -179,7 +184,7 @@ class AnchorsResult(Result):
             raise InputError(f"no measure {measure!r}; there are {', '.join(named)}")
         rows = frame[frame["measure"] == measure]
         return knockout_bars(
-            rows.assign(panel=[f"layers {layers}" for layers in rows["layers"]]),
+            rows.assign(panel=rows["layers"].map(_panel)),
             measure=f"change of {named[measure]}",
             title=self.title,
             subtitle=f"95 % intervals over {len(self.queries)} queries; {self.source}",
@@ -259,6 +264,11 @@ class AnchorsResult(Result):
         if (start, stop) == self.windows[-1]:
             return "all"
         return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
+
+
+def _panel(layers: str) -> str:
+    """What a window is called in the figure."""
+    return "all layers" if layers == "all" else f"layer{'s' * ('-' in layers)} {layers}"
 
 
 def _named(estimate: Estimate, mean: str, ends: str) -> dict[str, float]:

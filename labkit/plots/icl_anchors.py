@@ -126,7 +126,8 @@ def knockout_bars(
 def attention_flow(frame: pd.DataFrame, *, title: str) -> go.Figure:
     """A prompt whose tokens are coloured by the attention of its last one; labels are framed.
 
-    What goes to the first token, mostly attention with nothing to do, is said and not drawn.
+    What goes to the first token, mostly attention with nothing to do, is said and not drawn;
+    tokens of the query are coloured up to the strongest before them.
 
     Args:
         frame: Columns `pos, token, part, attention` (0..1).
@@ -139,9 +140,9 @@ def attention_flow(frame: pd.DataFrame, *, title: str) -> go.Figure:
     first = rows["part"] == "first token"
     sums = rows.groupby("part", sort=False)["attention"].sum()
     shares = ", ".join(f"{part} {sums[part]:.0%}" for part in sums.index)
-    figure = coloured_text(
-        rows.assign(activation=rows["attention"].mask(first, 0.0)), title=title, subtitle=shares
-    )
+    front = rows.loc[~rows["part"].isin(["first token", "query"]), "attention"]
+    drawn = rows["attention"].mask(first, 0.0).clip(upper=front.max() if len(front) else None)
+    figure = coloured_text(rows.assign(activation=drawn), title=title, subtitle=shares)
     is_label = (rows["part"] == "labels").tolist()
     boxes = figure.data[0]
     boxes.marker.line.width = [2 if label else 0 for label in is_label]

@@ -165,7 +165,11 @@ def test_random_edges_are_others_and_as_many(tiny, edges):
         assert drawn == [None] * 12
         return
     assert len({cut.front.tobytes() + cut.query.tobytes() for cut in drawn}) > 1
+    labels = np.flatnonzero(parts_of(prompt) == PARTS.index("labels"))
     for cut in drawn:
+        assert not cut.query[labels].any()
+        if edges != "labels to all before":
+            assert not cut.front[:, labels].any()
         assert not (cut.query & real.query).any() and not cut.query[0]
         assert not (cut.front & real.front).any() and not cut.front[:, 0].any()
         assert not np.triu(cut.front).any()
@@ -173,7 +177,7 @@ def test_random_edges_are_others_and_as_many(tiny, edges):
             assert (cut.front.any(axis=1) == real.front.any(axis=1)).all()
             assert (cut.front.sum(axis=1) <= real.front.sum(axis=1)).all()
         elif edges == "query to inputs":
-            assert cut.query.sum() == min(real.query.sum(), n - 1 - real.query.sum())
+            assert cut.query.sum() == min(real.query.sum(), n - 1 - real.query.sum() - len(labels))
         else:
             assert cut.query.sum() == real.query.sum()
             assert cut.front.any(axis=1).sum() == real.front.any(axis=1).sum()
@@ -256,7 +260,7 @@ def test_the_same_seed_gives_the_same_table(tiny, tmp_path):
     loaded = AnchorsResult.load(tmp_path / "r")
     assert loaded.to_frame().equals(frame) and loaded.title == found.title
     for figure in (
-        loaded.figure(), loaded.figure("gold"), loaded.figure_attention(),
+        loaded.figure(), loaded.figure("accuracy"), loaded.figure_attention(),
         loaded.figure_attention("labels"), loaded.figure_saliency(), loaded.figure_heads(),
         loaded.figure_prompt(), loaded.figure_prompt(1),
     ):  # fmt: skip
