@@ -21,7 +21,7 @@ class FunctionVectorResult(VectorResult):
         heads: The (layer, head) that the vector is the sum of, the strongest first.
     """
 
-    effects: Float[np.ndarray, "prompt layer head"]
+    effects: Float[np.ndarray, "prompt every_layer head"]
     heads: tuple[tuple[int, int], ...]
 
     def heads_frame(self) -> pd.DataFrame:

@@ -18,13 +18,6 @@ PANELS = {
     "attention": "attention, share",
 }
 
-WITH = {
-    "influence": "with position",
-    "gradient": "with leave-one-out",
-    "attention": "with leave-one-out",
-}
-"""What a panel's rank correlation is with."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InfluenceResult(Result):
@@ -129,14 +122,14 @@ class InfluenceResult(Result):
             for row in self.agreement().to_dict("records")
         }
         panels = {
-            name: f"{words}\n{WITH[name]} {ranks['position' if name == 'influence' else name]}"
+            name: f"{words}\nρ {ranks['position' if name == 'influence' else name]}"
             for name, words in PANELS.items()
         }
         return worth_by_position(
             self.to_frame(),
             panels,
             title=self.title,
-            subtitle="below each name: its rank correlation within a prompt; 95 % over queries",
+            subtitle="ρ: rank correlation with leave-one-out (of that: with position); 95 % over queries",
         )
 
 

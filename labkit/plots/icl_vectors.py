@@ -173,7 +173,9 @@ def trajectory_curves(
             )
             figure.data[-1].showlegend = place == 0
         if reading == "rank":
-            figure.update_yaxes(type="log", autorange="reversed", row=row + 1, col=column + 1)
+            figure.update_yaxes(
+                type="log", dtick=1, autorange="reversed", row=row + 1, col=column + 1
+            )
     axis = layer_axis(int(frame["layer"].max()) + 1)
     figure.update_xaxes(**axis | {"dtick": axis["dtick"] * 2})
     figure.update_xaxes(title_text="layer", row=n_rows)

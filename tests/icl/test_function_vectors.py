@@ -185,6 +185,13 @@ def test_without_the_vector_is_without(found):
     assert len(found.vocabulary()) == 1
 
 
+def test_heads_are_looked_for_in_every_layer_wherever_the_vector_is_put(tiny):
+    found = replace(METHOD, layers=(2, 0))(tiny("llama"), SMALL)
+    every = METHOD(tiny("llama"), SMALL)
+    assert np.array_equal(found.effects, every.effects) and found.chosen[1] in (0, 2)
+    np.testing.assert_allclose(found.readings, every.readings[:, :, :, [2, 0]], atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
