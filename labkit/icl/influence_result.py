@@ -129,7 +129,7 @@ class InfluenceResult(Result):
             self.to_frame(),
             panels,
             title=self.title,
-            subtitle="ρ: rank correlation with leave-one-out (its own: with position), 95 % by query",
+            subtitle="ρ: rank correlation with leave-one-out (its own: with position)",
         )
 
 
