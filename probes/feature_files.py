@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 CODES = {"float32": "F32", "float16": "F16"}
 NAME = "features"
+
+KEPT = 20 * 10**9
+"""Bytes of states that the user's cache holds at most, besides the file in use."""
 
 
 @contextmanager
@@ -68,11 +71,36 @@ def map_file(path: Path, shape: Sequence[int], dtype: str) -> np.memmap | None:
             sound = file.read(len(header)) == header
         n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if sound and path.stat().st_size == len(header) + n_bytes:
+            with suppress(OSError):  # a cache that may only be read
+                os.utime(path)
             return np.memmap(path, dtype, "r", offset=len(header), shape=tuple(shape))
     except FileNotFoundError:
         return None
     logger.warning("the cached states %s are damaged, reading them again", path)
     return None
+
+
+def forget_oldest(folder: Path, *, kept: int = KEPT) -> None:
+    """Delete the files of a folder that were not used for longest, until the others fit.
+
+    The one used last stays, whatever its size. A file that is mapped lives on where it is.
+
+    Args:
+        folder: The folder; only its safetensors files are looked at.
+        kept: Bytes that may stay.
+    """
+    files = []
+    for path in folder.glob("*.safetensors"):
+        with suppress(FileNotFoundError):  # another process was faster
+            found = path.stat()
+            files.append((found.st_mtime_ns, found.st_size, path))
+    room = kept
+    for place, (_, size, path) in enumerate(sorted(files, reverse=True)):
+        room -= size
+        if place and room < 0:
+            with suppress(OSError):
+                path.unlink()
+                logger.info("the cached states %s made room for newer ones", path)
 
 
 def _header(shape: Sequence[int], dtype: str) -> bytes:

@@ -32,7 +32,7 @@ from labkit.errors import EmptySplit, InputError
 from labkit.fetch import cache_dir
 from labkit.models import LabModel, Site
 from probes.alignment import Span, encoded
-from probes.feature_files import map_file, new_file
+from probes.feature_files import forget_oldest, map_file, new_file
 from probes.reading import Pieces, Reading
 from probes.tasks import Task
 
@@ -222,6 +222,8 @@ def extract(
         with new_file(path, shape, dtype) as values:
             reading.run(model, sites, columns, values, progress)
         logger.info("states of %d words of %s kept in %s", len(spans), model.name, path)
+        if path.parent == cache_dir() / "features":  # a folder of the caller's is the caller's
+            forget_oldest(path.parent)
         mapped = map_file(path, shape, dtype)
         assert mapped is not None
     return Features(where, depths, mapped if large else np.array(mapped), model.fingerprint, source)

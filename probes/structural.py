@@ -18,7 +18,8 @@ References:
 
 Differs from the paper:
     States are standardised, column by column, before the fit: a few columns of a residual stream
-    are far larger than all others. Correlations are averaged over words, not first within sentences of one length.
+    are far larger than all others. Correlations are averaged over words, not first within
+    sentences of one length.
 """
 
 from collections.abc import Sequence

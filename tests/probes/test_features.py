@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file
 
 from labkit.errors import EmptyPrompt, EmptySplit, InputError, OutputError
 from labkit.execute import Execution
-from probes.feature_files import new_file
+from probes.feature_files import forget_oldest, map_file, new_file
 from probes.features import extract, features_of, n_rows
 from probes.tasks import Example, Task
 from tests.reference import outputs_of
@@ -245,6 +246,20 @@ def test_a_pass_that_fails_leaves_no_file(tiny, task, tmp_path):
     finally:
         weight.copy_(before)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path):
+    for number, name in enumerate("abcd"):
+        with new_file(tmp_path / f"{name}.safetensors", (1, 100), "float32"):
+            pass
+        os.utime(tmp_path / f"{name}.safetensors", (number, number))
+    (tmp_path / "notes.txt").write_text("the user's own")
+    assert map_file(tmp_path / "b.safetensors", (1, 100), "float32") is not None  # used now
+    size = (tmp_path / "b.safetensors").stat().st_size
+    forget_oldest(tmp_path, kept=2 * size)
+    assert {path.stem for path in tmp_path.iterdir()} == {"b", "d", "notes"}
+    forget_oldest(tmp_path, kept=0)
+    assert {path.stem for path in tmp_path.iterdir()} == {"b", "notes"}
 
 
 def test_half_precision_is_the_same_rounded(tiny):
