@@ -29,7 +29,8 @@ Source = Literal["query", "labels"]
 class AnchorsResult(Result):
     """Attention, saliency and blocked edges of a task's prompts.
 
-    The unit of every interval is the query, its sets of demonstrations averaged first.
+    The unit of every interval is the query, its sets of demonstrations averaged first; for what
+    label words look at, which no query changes, the set.
 
     Attributes:
         model: Name of the model.
@@ -147,7 +148,8 @@ class AnchorsResult(Result):
     def attention_frame(self, source: Source = "query", *, by_head: bool = False) -> pd.DataFrame:
         """Shares of attention: `layer, part, mean, low, high`, and `head` if it is asked for.
 
-        Intervals are over queries; without `by_head`, heads are averaged first.
+        Intervals are over queries; those of label words, which no query comes before, over sets
+        of demonstrations. Without `by_head`, heads are averaged first.
 
         Raises:
             InputError: If `source` is neither "query" nor "labels".
@@ -155,7 +157,8 @@ class AnchorsResult(Result):
         if source not in ("query", "labels"):
             raise InputError(f"attention of the 'query' or of 'labels', not of {source!r}")
         parts = PARTS if source == "query" else LABEL_PARTS
-        values = (self.attention if source == "query" else self.label_attention).mean(axis=0)
+        own = self.label_attention.mean(axis=1)
+        values = self.attention.mean(axis=0) if source == "query" else own
         cells = values if by_head else values.mean(axis=2, keepdims=True)
         mean, low, high, _ = over_units(cells)
         layers, heads, places = (axis.ravel() for axis in np.indices(mean.shape))
@@ -195,11 +198,12 @@ class AnchorsResult(Result):
         from labkit.plots.icl_anchors import shares_by_layer
 
         whose = "the query's last token" if source == "query" else "label words"
+        units = "queries" if source == "query" else "sets of demonstrations"
         return shares_by_layer(
             self.attention_frame(source),
             measure="share of attention",
             title=f"Where {whose} look{'s' if source == 'query' else ''}: {self._about}",
-            subtitle="mean over heads; bands: 95 % over queries",
+            subtitle=f"mean over heads; bands: 95 % over {units}",
         )
 
     def figure_saliency(self) -> Any:

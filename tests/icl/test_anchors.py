@@ -21,6 +21,7 @@ from labkit.icl.anchor_edges import (
 )
 from labkit.icl.anchors import reading, windows_of
 from labkit.models import accepts
+from tests.icl.by_hand import by_mask, whole
 
 N_HEADS, ANSWERS = 4, (7, 11, 30)
 SHOTS = [Shot(input="cat is", label="of"), Shot(input="dog", label="the the")]
@@ -29,24 +30,6 @@ TEMPLATE = Template(demonstration="Q: {input} A: {label}", separator=". ", instr
 
 def prompts_of(model, queries=("on the", "cow", "a thing")):
     return [render(model, TEMPLATE, SHOTS, query) for query in queries]
-
-
-def by_mask(model, ids, blocked):
-    """Hugging Face's own model in full, edges `[query key]` masked in every layer."""
-    n = len(ids)
-    allowed = torch.ones(n, n, dtype=torch.bool).tril() & ~torch.from_numpy(blocked)
-    mask = torch.zeros(n, n, dtype=model.dtype).masked_fill(~allowed, torch.finfo(model.dtype).min)
-    with torch.no_grad():
-        out = model.hf(torch.tensor([ids]), attention_mask=mask[None, None], use_cache=False)
-    return out.logits[0, -1].double().log_softmax(dim=-1)
-
-
-def whole(cut, n, total):
-    """A cut's edges in a whole prompt: those of the query from each of its tokens."""
-    blocked = np.zeros((total, total), dtype=bool)
-    blocked[:n, :n] = cut.front
-    blocked[n:, :n] = cut.query
-    return blocked
 
 
 @pytest.mark.parametrize("edges", EDGES)
