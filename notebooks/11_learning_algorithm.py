@@ -71,6 +71,7 @@ found.ratios().round(3)
 # is right but who says the same: the squared distance between each learner's predictions and the
 # transformer's. The controls are the learners that look at the same examples with another
 # algorithm: another penalty, no penalty, a few gradient steps (step size chosen on other prompts).
+# Least squares without a penalty is lost where there are as many examples as dimensions.
 
 # %%
 found.figure("distance")
@@ -102,18 +103,38 @@ CompareLearners(n_pairs=2 * recipe["n_pairs"], prompts=300)(model).figure()
 # ## 4. What is inside?
 #
 # A learner that solves least squares has, somewhere, the moment $\sum y\,x$ or a weight vector. A
-# linear map from the state at one token to that vector, fitted on some prompts and scored on
-# others, says whether it can be read there. Two controls: the states of *random weights*, and the
-# target of *another prompt*. And one target that nobody who has seen the examples can know: by how
-# much the true weights differ from ridge's.
+# linear map from a state to that vector, fitted on some prompts and scored on others, says whether
+# it can be read there. Two controls: the states of *random weights*, and the target of *another
+# prompt*. And one target that nobody who has seen the examples can know: by how much the true
+# weights differ from ridge's.
+#
+# A sum over examples need not stand on one token. So first the mean of the states of all labels,
+# to which each may contribute its own product $y\,x$; then the state of the query alone, where the
+# prediction is made.
+
+# %%
+at_labels = ReadLearner(place="labels")(model)
+at_labels.figure()
 
 # %%
 at_query = ReadLearner(place="query")(model)
 at_query.figure()
 
+# %% [markdown]
+# What is high in the first figure and low in the second is spread over the labels and not gathered,
+# in a form that a linear map could read, into one vector of weights. Ridge regression can be done
+# that way: $w \cdot x = \sum_i \alpha_i\,(x_i \cdot x)$ asks every example for its share, as
+# attention does. The next cell has the numbers.
+
 # %%
-at_label = ReadLearner(place="last y")(model)
-at_label.figure()
+targets = ["moment Σ y x", "ridge weights"]
+read = [
+    {"read at": where.place, "target": target, "depth": (depth := where.best_depth(target))}
+    | {"R²": str(where.r2(target, depth)), "random weights": str(where.r2(target, depth, "twin"))}
+    for where in (at_labels, at_query)
+    for target in targets
+]
+pd.DataFrame(read)
 
 # %% [markdown]
 # ## 5. Attention *can* be gradient descent
@@ -161,9 +182,12 @@ distance = found.estimate(near, "distance")
 print(f"error over Bayes-optimal {ratio}; nearest learner {near}, at {distance} of the variance")
 kept = [name for name in elsewhere.settings if elsewhere.ratio(setting=name).high < 1.5]
 print(f"within half of ridge's error, λ = 0.25, in: {', '.join(kept)}")
+print(f"where noise makes λ = 2.25 the best, nearest is {elsewhere.nearest('noisy')}")
 target = "ridge weights"
-read = {where.place: where.r2(target, where.best_depth(target)) for where in (at_query, at_label)}
-print(pd.Series(read).map(str).to_string())
+one, all_labels = (where.r2(target, where.best_depth(target)) for where in (at_query, at_labels))
+spread = one.high < all_labels.low
+print(f"{target}: R² {all_labels} over all labels, {one} at the query")
+print("spread over the labels" if spread else "gathered at the query, or nowhere")
 assert ratio.high < 1.1, "the transformer errs a tenth more than ridge regression"
 assert near.startswith("ridge"), "it says what another learner says"
 assert built.gap < 1e-6, "the layer made by hand is not gradient descent"

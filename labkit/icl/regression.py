@@ -54,7 +54,7 @@ class CompareLearners:
         n_pairs: Examples of a prompt; more than in training asks for lengths never seen.
         prompts: Prompts of a setting.
         penalties: Penalties of ridge; sigma^2 of training is Bayes-optimal in distribution.
-        steps: Numbers of steps of gradient descent; the step sizes of each are chosen on prompts
+        steps: Numbers of steps of gradient descent; the step size of each is chosen on prompts
             of their own, drawn as in training.
         neighbours: Inputs that the nearest-neighbour learner asks.
         seed: Seed of the prompts.
@@ -83,7 +83,7 @@ class CompareLearners:
             )
         self._formulas()
         for steps in self.steps:
-            GradientDescent(steps=steps, rates=(1.0,))
+            GradientDescent(steps=steps, share=0.5)
 
     def learners(self, d: int) -> list[Learner]:
         """Every learner of the comparison, the step sizes of descent chosen."""
@@ -114,7 +114,7 @@ class CompareLearners:
         return RegressionResult(
             settings=self.settings,
             learners=(TRANSFORMER, *(learner.name for learner in learners)),
-            rates={one.name: one.rates for one in learners if isinstance(one, GradientDescent)},
+            shares={one.name: one.share for one in learners if isinstance(one, GradientDescent)},
             bayes=Ridge(penalty=NOISE**2).name,
             n_trained=int(model.record.get("recipe", {}).get("n_pairs", 0)),
             seed=self.seed,

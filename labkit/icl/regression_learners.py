@@ -5,7 +5,7 @@ are none. With A = sum x x^T and b = sum y x over the n pairs:
 
     least squares       w = A^+ b                   of least norm while n < d
     ridge               w = (A + lambda I)^-1 b     Bayes-optimal at lambda = sigma^2 (w ~ N(0, I))
-    gradient descent    w <- w - eta/n (A w - b)    k times, from w = 0
+    gradient descent    w <- w - eta (A w - b)      k times, from w = 0
     nearest neighbours  mean y of the k nearest x
     mean                mean y
     zero                0
@@ -13,6 +13,10 @@ are none. With A = sum x x^T and b = sum y x over the n pairs:
 References:
     Akyürek et al. (2023), What Learning Algorithm Is In-Context Learning?, section 4.1.
     Garg et al. (2022), What Can Transformers Learn In-Context?, section 3.
+
+Differs from the paper:
+    Akyürek et al. descend with one step size for all prompts, which diverges on some of them and
+    on all whose inputs are larger; here it is a share of what each prompt's inputs allow.
 """
 
 from dataclasses import dataclass
@@ -114,21 +118,21 @@ class Ridge:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientDescent:
-    """Steps downhill on 1/(2n) sum (w . x - y)^2, from w = 0.
+    """Steps downhill on 1/2 sum (w . x - y)^2, from w = 0.
 
     Attributes:
         steps: Number of them.
-        rates: Step size behind n = 0, 1, ... examples; the last one holds for all that follow.
-            Too large for the inputs at hand and w grows without end.
+        share: Step size as a share of 2 over the largest eigenvalue of A, in 0..1: the size from
+            which on descent diverges on the prompt at hand.
     """
 
     steps: int
-    rates: tuple[float, ...]
+    share: float
 
     def __post_init__(self) -> None:
         """Refuse a descent that goes nowhere."""
-        if self.steps < 1 or not self.rates or min(self.rates) <= 0:
-            raise InputError(f"no descent in {self.steps} steps of sizes {self.rates}")
+        if self.steps < 1 or not 0 < self.share < 1:
+            raise InputError(f"no descent in {self.steps} steps at {self.share} of the largest")
 
     @property
     def name(self) -> str:
@@ -138,12 +142,11 @@ class GradientDescent:
     def weights(self, x: Tensor, y: Tensor) -> Float[Tensor, "prompt pos d"]:
         """The weights behind the pairs before each position."""
         A, b = moments(x, y)
-        n_pos, last = b.shape[1], len(self.rates) - 1
-        rates = b.new_tensor([self.rates[min(n, last)] / max(n, 1) for n in range(n_pos)])
+        steepest = torch.linalg.eigvalsh(A)[..., -1:].clamp(min=1e-12)  # 0 without examples
         w = torch.zeros_like(b)
         for _ in range(self.steps):
             slope = einsum(A, w, "prompt pos i j, prompt pos j -> prompt pos i") - b
-            w = w - rates[:, None] * slope
+            w = w - 2 * self.share / steepest * slope
         return w
 
     def __call__(self, x: Tensor, y: Tensor) -> Float[Tensor, "prompt pos"]:
@@ -206,27 +209,17 @@ class Zero:
         return torch.zeros_like(y, dtype=torch.float64)
 
 
-RATES = tuple(0.04 * 1.2**power for power in range(20))  # 0.04 to 1.3
+SHARES = tuple(place / 20 for place in range(1, 20))
 
 
 def tuned_descent(prompts: Prompts, steps: int) -> GradientDescent:
-    """Gradient descent at its best: the step size of least squared error behind every n.
-
-    Behind few examples a loss is steep in their directions and takes a smaller step; with one
-    step size for all, descent would be judged by where it diverges.
+    """Gradient descent with the step size of least squared error.
 
     Args:
         prompts: To choose on; none that is scored later.
         steps: Number of steps.
     """
     clean = prompts.clean.double()
-    errors = torch.stack(
-        [
-            (GradientDescent(steps=steps, rates=(rate,))(prompts.x, prompts.y) - clean)
-            .square()
-            .mean(dim=0)
-            for rate in RATES
-        ]
-    )
-    best = errors.argmin(dim=0).tolist()
-    return GradientDescent(steps=steps, rates=tuple(RATES[place] for place in best))
+    tried = [GradientDescent(steps=steps, share=share) for share in SHARES]
+    errors = [float((one(prompts.x, prompts.y) - clean).square().mean()) for one in tried]
+    return tried[min(range(len(tried)), key=errors.__getitem__)]

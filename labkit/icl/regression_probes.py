@@ -19,8 +19,9 @@ References:
     Akyürek et al. (2023), What Learning Algorithm Is In-Context Learning?, section 5.
 
 Differs from the paper:
-    They learn a weighted mean over positions and probe with one hidden layer too; here the state
-    is that of one token, the last y (no query seen yet) or the query after it, and the map linear.
+    They learn a weighted mean over positions and probe with one hidden layer too; here the map is
+    linear, and the state that of one token, or the plain mean over the tokens of all y: a sum over
+    examples need not stand on any one token, where every y keeps a share of it.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,13 @@ from labkit.icl.regression_prompts import NOISE, Prompts, draw
 from labkit.results import Result
 from labkit.stats import CONFIDENCE, Estimate, numpy_generator
 
-Place = Literal["last y", "query"]
+Place = Literal["labels", "last label", "query"]
+"""The mean over the tokens of all y; the last of them, before any query; the query after it."""
+PLACES = {
+    "labels": "in the mean over all labels",
+    "last label": "at the last label",
+    "query": "at the query",
+}
 STRENGTHS = tuple(10.0**power for power in range(-2, 5))
 RESAMPLES = 1000
 
@@ -79,14 +86,14 @@ class ReadingResult(Result):
     readings: tuple[str, ...]
     seed: int
     missed: Float[np.ndarray, "target reading depth prompt"]
-    spread: Float[np.ndarray, "target prompt"]
+    spread: Float[np.ndarray, "target reading prompt"]
 
     @property
     def title(self) -> str:
         """What was measured, on what."""
         return (
-            f"What a linear map reads at the {self.place} behind {self.n_examples} examples, "
-            f"{self.spread.shape[1]} prompts"
+            f"What a linear map reads {PLACES[self.place]}, {self.n_examples} examples, "
+            f"{self.spread.shape[2]} prompts"
         )
 
     def r2(self, target: str, depth: int, reading: str = "states") -> Estimate:
@@ -101,9 +108,8 @@ class ReadingResult(Result):
                 f"{target!r} from {reading!r} at depth {depth} was not measured; there are "
                 f"{', '.join(self.targets)} from {', '.join(self.readings)} up to {n_depths - 1}"
             )
-        which = self.targets.index(target)
-        missed = self.missed[which, self.readings.index(reading), depth]
-        spread = self.spread[which]
+        which = self.targets.index(target), self.readings.index(reading)
+        missed, spread = self.missed[which][depth], self.spread[which]
         draws = numpy_generator(self.seed, "r2", missed.size)
         rows = draws.integers(missed.size, size=(RESAMPLES, missed.size))
         scores = 1 - missed[rows].sum(axis=1) / spread[rows].sum(axis=1)
@@ -144,15 +150,16 @@ class ReadLearner:
 
     Attributes:
         n_examples: Pairs before the query.
-        place: Whose state is read: the last y, which has not seen the query, or the query.
+        place: Whose state is read: the mean over the tokens of all y, the last one's (which has
+            seen all examples and no query), or the query's.
         fitted_on: Prompts that the maps are fitted on.
         scored_on: Prompts that they are scored on.
         seed: Seed of the prompts, of the random weights and of the shuffling.
     """
 
     n_examples: int = 10
-    place: Place = "last y"
-    fitted_on: int = 1000
+    place: Place = "labels"
+    fitted_on: int = 1200
     scored_on: int = 400
     seed: int = 0
 
@@ -171,17 +178,23 @@ class ReadLearner:
         n_prompts = self.fitted_on + self.scored_on
         prompts = draw("trained", n_prompts, self.n_examples, seed=self.seed, d=model.shape.d)
         twin = ContextRegressor(model.shape, seed=self.seed + 1).eval()
-        token = -2 if self.place == "last y" else -1
-        states = model.states(prompts.x, prompts.y)[:, :, token].cpu().numpy()
-        untrained = twin.states(prompts.x, prompts.y)[:, :, token].cpu().numpy()
-        shuffled = numpy_generator(self.seed, "reading").permutation(n_prompts)
+        states, untrained = (self._states(one, prompts) for one in (model, twin))
+        draws = numpy_generator(self.seed, "reading")
+        # Within both parts, so that a part has the same targets in another order.
+        shuffled = np.concatenate(
+            [
+                draws.permutation(self.fitted_on),
+                self.fitted_on + draws.permutation(self.scored_on),
+            ]
+        )
         own = targets(prompts)
         missed, spread = [], []
         for target in own.values():
             sources = ((states, target), (untrained, target), (states, target[shuffled]))
             missed.append([[self._missed(at, goal) for at in all_at] for all_at, goal in sources])
-            scored = target[self.fitted_on :]
-            spread.append(((scored - target[: self.fitted_on].mean(axis=0)) ** 2).sum(axis=1))
+            mean = target[: self.fitted_on].mean(axis=0)
+            goals = (goal[self.fitted_on :] for _, goal in sources)
+            spread.append([((goal - mean) ** 2).sum(axis=1) for goal in goals])
         return ReadingResult(
             place=self.place,
             n_examples=self.n_examples,
@@ -191,6 +204,15 @@ class ReadLearner:
             missed=np.array(missed),
             spread=np.array(spread),
         )
+
+    def _states(
+        self, model: ContextRegressor, prompts: Prompts
+    ) -> Float[np.ndarray, "depth prompt d_model"]:
+        """The states of the place that is read."""
+        states = model.states(prompts.x, prompts.y)
+        if self.place == "labels":
+            return states[:, :, 1::2].mean(dim=2).cpu().numpy()
+        return states[:, :, -2 if self.place == "last label" else -1].cpu().numpy()
 
     def _missed(self, states: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Squared errors on the prompts held back, of a map fitted on the others."""

@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
+from labkit.icl.regression_prompts import SETTINGS
 from labkit.results import Result
 from labkit.stats import CONFIDENCE, Estimate, average, numpy_generator
 
@@ -31,7 +32,7 @@ class RegressionResult(Result):
     Attributes:
         settings: Distributions of prompts.
         learners: Who predicts; the transformer first.
-        rates: Step sizes that were chosen for each gradient descent, by number of examples.
+        shares: Step size that was chosen for each gradient descent, as a share of the largest.
         bayes: The learner that no other can beat on prompts as in training.
         n_trained: Examples of the prompts in training; 0 where that is not known.
         seed: Seed of the prompts.
@@ -41,7 +42,7 @@ class RegressionResult(Result):
 
     settings: tuple[str, ...]
     learners: tuple[str, ...]
-    rates: dict[str, tuple[float, ...]]
+    shares: dict[str, float]
     bayes: str
     n_trained: int
     seed: int
@@ -184,10 +185,10 @@ class RegressionResult(Result):
         chosen = (frame["setting"] == self.settings[place]) & (frame["measure"] == measure)
         return learner_curves(
             frame[chosen],
-            measure=f"{MEASURES[measure]}, share of the variance",
+            measure=MEASURES[measure],
             n_trained=self.n_trained if self.n_pairs > self.n_trained > 0 else None,
             title=self.title,
-            subtitle=f"{self.settings[place]}; 95 % intervals over prompts",
+            subtitle=f"{SETTINGS[self.settings[place]][1]}; shares of the variance of w · x",
         )
 
     def figure_settings(self) -> Any:

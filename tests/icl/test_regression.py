@@ -1,6 +1,7 @@
 """Linear regression in context: the prompts, the learners, the shipped model, what is inside it."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from labkit.icl.regression_learners import (
     tuned_descent,
 )
 from labkit.icl.regression_model import ContextRegressor, Shape, shipped
-from labkit.icl.regression_probes import ReadLearner
+from labkit.icl.regression_probes import Place, ReadingResult, ReadLearner
 from labkit.icl.regression_prompts import NOISE, SETTINGS, Setting, draw, setting
 from labkit.icl.regression_result import TRANSFORMER, RegressionResult
 from labkit.icl.regression_train import Recipe, train
@@ -95,15 +96,16 @@ def test_learners_are_those_of_scikit_learn(some, learner, reference):
 
 
 def test_gradient_descent_is_that_of_autograd(some):
-    learner = GradientDescent(steps=4, rates=(9.0, 0.1, 0.3))
+    learner = GradientDescent(steps=4, share=0.3)
     said = learner(some.x, some.y)
     for n in (1, 7, 12):
         x, y = some.x[:, :n].double(), some.y[:, :n].double()
+        largest = 2 / torch.linalg.matrix_norm(x.mT @ x, ord=2)[:, None]
         w = torch.zeros(len(some), 5, dtype=torch.float64)
         for _ in range(4):
             w.requires_grad_(True)
-            loss = ((x @ w[..., None]).squeeze(-1) - y).square().sum() / (2 * n)
-            w = (w - (0.1 if n == 1 else 0.3) * torch.autograd.grad(loss, w)[0]).detach()
+            loss = ((x @ w[..., None]).squeeze(-1) - y).square().sum() / 2
+            w = (w - 0.3 * largest * torch.autograd.grad(loss, w)[0]).detach()
         assert torch.allclose(said[:, n], (some.x[:, n] * w).sum(dim=1), atol=1e-12)
 
 
@@ -111,7 +113,7 @@ def test_learners_see_what_is_before_and_nothing_else(some):
     changed = some.y.clone()
     changed[:, 6] += 100
     learners = [Ridge(penalty=0.25), LeastSquares(), NearestNeighbours(), Mean(), Zero()]
-    for learner in [*learners, GradientDescent(steps=3, rates=(0.1,))]:
+    for learner in [*learners, GradientDescent(steps=3, share=0.1)]:
         before, after = learner(some.x, some.y), learner(some.x, changed)
         assert torch.equal(before[:, :7], after[:, :7]) and (before[:, 0] == 0).all()
         assert (learner == Zero()) == torch.equal(before, after)
@@ -128,16 +130,16 @@ def test_no_learner_beats_the_bayes_optimal_one():
     assert all((errors[0][1:] < other[1:]).all() for other in errors[1:])
 
 
-def test_step_sizes_are_the_best_of_those_tried_behind_every_number_of_examples():
+def test_the_step_size_is_the_best_of_those_tried():
     prompts = draw("trained", 300, 10, seed=7)
     best = tuned_descent(prompts, 5)
-    errors = [
-        (GradientDescent(steps=5, rates=rates)(prompts.x, prompts.y) - prompts.clean).square()
-        for rates in (best.rates, (0.1,), *((rate * 1.2,) for rate in best.rates))
-    ]
-    own, *others = (error.mean(dim=0) for error in errors)
-    assert all((own <= other + 1e-12).all() for other in others)
-    assert best.rates[1] < best.rates[10]
+    error = {
+        share: (GradientDescent(steps=5, share=share)(prompts.x, prompts.y) - prompts.clean)
+        .square()
+        .mean()
+        for share in (best.share - 0.05, best.share, best.share + 0.05)
+    }
+    assert min(error, key=error.get) == best.share
 
 
 # The model
@@ -197,7 +199,7 @@ def test_measures_are_what_they_say():
     predictions = np.zeros((1, 3, 2, 3))
     predictions[0, 0], predictions[0, 1] = 1.0, 3.0
     found = RegressionResult(
-        settings=("trained",), learners=(TRANSFORMER, "a", "b"), rates={}, bayes="b", n_trained=2,
+        settings=("trained",), learners=(TRANSFORMER, "a", "b"), shares={}, bayes="b", n_trained=2,
         seed=0, predictions=predictions, clean=np.full((1, 2, 3), 2.0),
     )  # fmt: skip
     assert found.estimate(TRANSFORMER).mean == found.estimate("a").mean == 1
@@ -223,15 +225,39 @@ def test_same_seed_same_table_and_a_figure_for_each(tmp_path):
 # What is inside
 
 
-def test_weights_are_read_from_the_shipped_model_and_not_from_its_controls(model):
-    found = ReadLearner(n_examples=8, place="query", fitted_on=500, scored_on=200, seed=4)(model)
-    own = found.r2("ridge weights", found.best_depth("ridge weights"))
+@pytest.fixture(scope="module")
+def readings(model):
+    method = ReadLearner(n_examples=8, fitted_on=500, scored_on=200, seed=4)
+    return {place: replace(method, place=place)(model) for place in get_args(Place)}
+
+
+@pytest.mark.parametrize("target", ["moment Σ y x", "ridge weights"])
+def test_labels_together_hold_what_no_control_holds(readings, target):
+    found = readings["labels"]
+    own = found.r2(target, found.best_depth(target))
     for control in ("twin", "shuffled"):
-        scores = [found.r2("ridge weights", depth, control).high for depth in range(7)]
-        assert own.low > max(scores)
-    unknowable = [found.r2("true - ridge weights", depth).low for depth in range(7)]
-    assert max(unknowable) < 0.02
+        assert own.low > 0.2 + max(found.r2(target, depth, control).high for depth in range(7))
+    assert found.r2(target, 0).high < 0.05  # an embedding knows no x and y together
     assert found.figure().data
+
+
+def test_nothing_reads_what_cannot_be_known(readings):
+    for found in readings.values():
+        assert max(found.r2("true - ridge weights", depth).low for depth in range(7)) < 0.02
+        for target in found.targets:
+            assert max(found.r2(target, depth, "shuffled").low for depth in range(7)) < 0.02
+
+
+def test_r2_is_1_for_a_perfect_reading_and_0_for_the_mean():
+    found = ReadingResult(
+        place="query", n_examples=2, targets=("a",), readings=("states",), seed=0,
+        missed=np.stack([np.zeros(5), np.arange(5.0), np.full(5, 4.0)])[None, None],
+        spread=np.arange(5.0)[None, None],
+    )  # fmt: skip
+    assert [found.r2("a", depth).mean for depth in range(3)] == [1, 0, -1]
+    assert found.best_depth("a") == 0
+    with pytest.raises(InputError):
+        found.r2("b", 0)
 
 
 # Bad input
@@ -244,8 +270,8 @@ def test_weights_are_read_from_the_shipped_model_and_not_from_its_controls(model
         (Setting, {"scale": 0.0}),
         (Setting, {"n_weights": 6}),
         (Ridge, {"penalty": 0.0}),
-        (GradientDescent, {"steps": 0, "rates": (0.1,)}),
-        (GradientDescent, {"steps": 1, "rates": ()}),
+        (GradientDescent, {"steps": 0, "share": 0.1}),
+        (GradientDescent, {"steps": 1, "share": 1.0}),
         (NearestNeighbours, {"k": 0}),
         (Shape, {"d_model": 30, "n_heads": 4}),
         (Shape, {"n_layers": 0}),
@@ -257,6 +283,7 @@ def test_weights_are_read_from_the_shipped_model_and_not_from_its_controls(model
         (CompareLearners, {"penalties": (0.0,)}),
         (CompareLearners, {"steps": (0,)}),
         (ReadLearner, {"n_examples": 0}),
+        (ReadLearner, {"fitted_on": 5}),
     ],
 )
 def test_impossible_numbers_are_refused_where_they_are_given(made, fields):
