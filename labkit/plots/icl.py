@@ -82,7 +82,7 @@ def measure_by_k(
         zeroline=False,
     )
     figure.update_yaxes(title_text=text(measure), rangemode="tozero")
-    lines = -(-(len(conditions) + len(levels or {})) // 4)  # of the legend
+    lines = -(-(len(conditions) + len(levels or {})) // 3)  # of the legend
     figure = themed(figure, title, subtitle, height=HEIGHT + 40 + 20 * lines, legend=True)
     return figure.update_layout(margin={"t": figure.layout.margin.t + 20 * (lines - 1)})
 
@@ -122,7 +122,8 @@ def measure_by_row(
                 "n=%{customdata[3]}"
             ),
         )
-    figure.update_xaxes(title_text=text(measure), rangemode="tozero")
+    most = max(float(frame["high"].max()), 1e-9)
+    figure.update_xaxes(title_text=text(measure), range=[-0.03 * most, 1.03 * most])
     figure.update_yaxes(
         tickvals=list(range(len(names))),
         ticktext=[text(name) for name in names],
@@ -141,6 +142,8 @@ def candidate_scatter(
 ) -> go.Figure:
     """Instructions by accuracy on the items that they were chosen on, and on others.
 
+    Ties are drawn a little aside; the bar is the interval of the one that was chosen.
+
     Args:
         frame: Columns `candidate, development, mean, low, high` (accuracies, 0..1); the first
             row is the one that was chosen.
@@ -152,6 +155,8 @@ def candidate_scatter(
         InputError: If a column is missing or there are no rows.
     """
     require_columns(frame, ("candidate", "development", "mean", "low", "high"))
+    aside = numpy_generator(0, "candidates").uniform(-0.006, 0.006, size=len(frame))
+    frame = frame.assign(x=frame["development"] + aside)  # many tie
     figure = go.Figure()
     for number, (name, rows) in enumerate(
         {"proposed": frame.iloc[1:], "chosen": frame.iloc[:1]}.items()
@@ -159,12 +164,12 @@ def candidate_scatter(
         colour = COLOURS[number]
         labels = [text(textwrap.shorten(said, 70)) for said in rows["candidate"]]
         figure.add_scatter(
-            x=rows["development"],
+            x=rows["x"],
             y=rows["mean"],
             name=name,
             mode="markers",
             marker={"color": colour, "size": 9, "symbol": SYMBOLS[number]},
-            error_y=interval_bars(rows, colour, thickness=1, width=0),
+            error_y=interval_bars(rows, colour, thickness=1.5, width=0) if number else None,
             customdata=list(zip(labels, rows["low"], rows["high"], strict=True)),
             hovertemplate=(
                 "%{customdata[0]}<br>%{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]"
