@@ -97,7 +97,10 @@ elsewhere.summary()
 # positions:
 
 # %%
-CompareLearners(n_pairs=2 * recipe["n_pairs"], prompts=300)(model).figure()
+longer = CompareLearners(n_pairs=2 * recipe["n_pairs"], prompts=300)(model)
+for n in (recipe["n_pairs"], longer.n_pairs):
+    print(f"error over Bayes-optimal behind {n} examples: {longer.ratio(n=n)}")
+longer.figure()
 
 # %% [markdown]
 # ## 4. What is inside?
@@ -174,7 +177,7 @@ language_model
 #
 # The next cell says what was found, whichever way it came out. Ridge's error *and* ridge's
 # predictions in distribution support C10 as far as this task goes; they do not say how the
-# transformer computes them, and the rows of section 3 say where they end.
+# transformer computes them, and section 3 says where they end.
 
 # %%
 ratio, near = found.ratio(), found.nearest()
