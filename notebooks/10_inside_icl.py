@@ -1,0 +1,211 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Inside in-context learning: which parts of a model do it?
+#
+# **Question.** Demonstrations change the answer and no weight. Where does that happen? In some
+# heads that look for an earlier copy? At the label words? In one state that could be carried over
+# to another prompt?
+#
+# The claims at stake: C12 (certain heads do prefix matching and copying, and carry in-context
+# learning), C13 (late demonstrations weigh more), C19 (the first token is an attention sink); and
+# two findings of the literature: label words are anchors (Wang et al. 2023), and a task is one
+# vector (Hendel et al. 2023, Todd et al. 2024).
+#
+# Any causal language model will do. `"pocket"` ships with the package and shows the tools in a
+# minute; but it knows its little world so well that demonstrations teach it nothing.
+
+# %%
+import math
+import os
+
+from labkit import load
+from labkit.icl import (
+    Anchors,
+    FunctionVectors,
+    HeadAblation,
+    Influence,
+    TaskVectors,
+    Trajectories,
+    task,
+    told_apart,
+)
+from labkit.plots import use_in_notebooks
+
+# %%
+# Or "pocket", a folder in transformers' format, a hub id.
+MODEL = os.environ.get("LABKIT_MODEL", "smollm2-135m")
+
+use_in_notebooks()
+model = load(MODEL)
+pocket = model.name == "pocket"
+names = ("city_river", "country_continent") if pocket else ("past", "topic")
+pairs, classes = (told_apart(model, task(name, model)) for name in names)
+K, QUERIES, LAYERS = (3, 6, None) if pocket else (8, 25, range(8, 28, 2))
+model
+
+# %% [markdown]
+# ## 1. From which layer on does the answer differ?
+#
+# The state of the last token after every block, read as if it were the last one (the logit lens),
+# behind no, one and `K` demonstrations. **Prediction.** The curves part in the upper half, where
+# words of the right kind become the right word.
+
+# %%
+depth = Trajectories(ks=(0, 1, K), draws=1 if pocket else 2, queries=QUERIES)(model, pairs)
+depth.figure()
+
+# %%
+gold = {k: depth.at_last("gold", k) for k in depth.ks}
+apart = {k: depth.parting(k).query("low > 0")["layer"].tolist() for k in depth.ks}
+for k, value in gold.items():
+    print(f"{k} shown: log P(right) {value}, above a wrong label after blocks {apart[k]}")
+
+# %% [markdown]
+# ## 2. C12: are there heads that carry it?
+#
+# Induction heads look, in random tokens that are repeated, for what stood behind the present token
+# the first time. Previous-token heads feed them. They are found on such sequences, then switched
+# off (their output becomes its mean over text), beside as many random heads of the same layers.
+#
+# **Prediction (C12).** Without them repetition is worth less, and so are demonstrations; random heads
+# cost little.
+
+# %%
+setting = {"draws": 2, "sequences": 6, "documents": 3, "window": 64} if pocket else {"draws": 3}
+heads = HeadAblation(k=K, queries=QUERIES, sets=1 if pocket else 2, **setting)
+off = heads(model, [pairs, classes])
+off.figure_heads()
+
+# %%
+off.figure_loss()
+
+# %%
+off.figure()
+
+# %% [markdown]
+# A head that is off also harms what has nothing to do with context: the loss on text says how much.
+# What counts is the gain from demonstrations, and what is lost beyond random heads (`beyond`).
+
+# %%
+table = off.to_frame()
+gain = table.query("measure == 'gain of accuracy'")
+columns = ["on", "heads", "n_heads", "intact", "mean", "beyond", "beyond_low", "beyond_high"]
+gain[[*columns, "p_holm"]].round(2)
+
+# %% [markdown]
+# ## 3. Where is it looked up? Anchors and the sink
+#
+# One prompt, its tokens coloured by how much the last token attends to them; labels are framed.
+
+# %%
+read = Anchors(k=K, sets=1 if pocket else 2, queries=QUERIES, read=2 if pocket else 4)
+anchors = read(model, classes)
+anchors.figure_prompt()
+
+# %%
+anchors.figure_attention()
+
+# %% [markdown]
+# A weight says where a head looks, not what it takes from there. So edges are blocked: from labels to
+# what stands before them, from the query to labels, to inputs, to the first token; beside as many
+# random edges.
+#
+# **Prediction (anchors).** In low layers it costs most to block what labels gather, in high layers to
+# block what is read off them.
+
+# %%
+anchors.figure()
+
+# %%
+blocked = anchors.to_frame().query("measure == 'gold' and layers == 'all'").set_index("edges")
+blocked[["intact", "mean", "random", "beyond", "beyond_low", "beyond_high", "p_holm"]].round(3)
+
+# %% [markdown]
+# ## 4. Is a task one vector?
+#
+# The state of the last token behind `K` demonstrations, put into a bare query at one layer. Layer
+# chosen on some queries, all numbers from others. Placebos: the vector of another task, and a
+# random direction of the same norm. **Prediction.** The vector does most of what demonstrations do.
+
+# %%
+taken = TaskVectors(k=K, draws=1 if pocket else 2, development=3 if pocket else 12, queries=QUERIES)
+vector = taken(model, pairs, other=classes)
+vector.figure()
+
+# %%
+vector.vocabulary().set_index("layer").loc[[vector.chosen[1]]]
+
+# %% [markdown]
+# A function vector is built from heads: those whose output, taken from behind right labels, does most
+# for the answer behind permuted ones. Their mean outputs are summed and added to bare queries.
+
+# %%
+sweep = {"prompts": 2, "heads": 3} if pocket else {"prompts": 12}
+by_heads = FunctionVectors(
+    k=K, draws=1, development=3 if pocket else 12, queries=QUERIES, layers=LAYERS, **sweep
+)(model, pairs)
+by_heads.heads_figure()
+
+# %%
+by_heads.figure()
+
+# %% [markdown]
+# ## 5. C13: which demonstrations count?
+#
+# Each is left out once. Two readings that cost no such runs, gradient x input and attention, should
+# rank them alike if they are to be trusted; and if late ones weigh more, so should position.
+
+# %%
+worth = Influence(k=K, sets=2 if pocket else 3, queries=QUERIES // 2)(model, pairs)
+worth.figure()
+
+# %% [markdown]
+# ## Conclusion
+
+# %%
+said = {what: vector.estimate("said", what) for what in ("zero-shot", *vector.vectors, "k-shot")}
+print("task vector:", {what: str(value) for what, value in said.items()})
+summed = {what: by_heads.estimate("said", what) for what in ("zero-shot", *by_heads.vectors)}
+print("function vector:", {what: str(value) for what, value in summed.items()})
+copy = off.row("score", "repeated tokens", "induction")
+print(f"repetition without induction heads: {copy['beyond']:+.2f} nats beyond random heads, "
+      f"[{copy['beyond_low']:+.2f}, {copy['beyond_high']:+.2f}]")  # fmt: skip
+sink = anchors.attention_frame().query("part == 'first token'")
+print(
+    f"the first token takes {sink['mean'].mean():.0%} of attention, {sink['mean'].max():.0%} at most"
+)
+worth.agreement().round(3)
+
+# %% [markdown]
+# CONCLUSION
+#
+# Asserted: attention is shared out whole, as many random edges are blocked as named ones, and the
+# right label is no likelier than all labels together.
+
+# %%
+shares = anchors.attention_frame().groupby("layer")["mean"].sum()
+assert abs(shares - 1).max() < 1e-3, shares
+edges = anchors.to_frame().query("n_random > 0")
+assert (edges["n_edges"] == edges["n_random"]).all()
+assert all(math.exp(gold[k].mean) <= depth.at_last("mass", k).mean + 1e-6 for k in depth.ks)
+print("all of it holds")
+
+# %% [markdown]
+# **What this does not show.** One or two tasks of one model. A head that is switched off harms
+# whatever reads it; where others take over, a head that carries much costs little. A vector that
+# works at a late layer may be the answer of the dummy query rather than the task.
+#
+# **Try.** Another task (`labkit.icl.task_names()`), `HeadAblation(instead="zero")`,
+# `TaskVectors(form="add", scales=(1.0, 2.0))`, the same on a model of another size.
