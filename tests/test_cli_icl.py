@@ -158,3 +158,28 @@ def test_a_pool_that_is_too_small_is_refused_before_any_forward(labkit, monkeypa
     own = ["--model", "pocket", "--task", "country_continent"]
     status, _, err = labkit("icl", arguments[0], *own, *arguments[1:])
     assert status == 1 and "error: PoolTooSmall" in err
+
+
+@pytest.mark.parametrize("command", ["", "order", "choice", "instruct"])
+@pytest.mark.parametrize(
+    ("labels", "fields", "error"),
+    [
+        (("the a", "the b"), ["--tokens", "first"], "AmbiguousLabels"),
+        (("of", ""), [], "MalformedRecord"),
+        (("of", "in"), ["--k", 40], "ContextTooShort"),
+        ((), [], "MalformedRecord"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_is_refused_before_any_forward(
+    labkit, tmp_path, monkeypatch, command, labels, fields, error
+):
+    pairs = [{"input": f"word {n}", "output": labels[n % 2]} for n in range(120)] if labels else []
+    (tmp_path / "own.json").write_text(json.dumps(pairs))
+    for module in ("scoring", "nearness"):
+        monkeypatch.setattr(f"labkit.icl.{module}.Execution", None)
+    monkeypatch.setattr("labkit.icl.instructions._continued", None)
+    told = ["--instruction", "Do it."] if command == "instruct" else []
+    own = ["--model", "random-gpt2", "--file", "own.json", *told, *fields]
+    status, out, err = labkit("icl", *([command] if command else []), *own)
+    assert status == 1 and not out and f"error: {error}" in err
