@@ -79,8 +79,8 @@ for k, value in gold.items():
 # the first time. Previous-token heads feed them. They are found on such sequences, then switched
 # off (their output becomes its mean over text), beside as many random heads of the same layers.
 #
-# **Prediction (C12).** Without them repetition is worth less, and so are demonstrations; random heads
-# cost little.
+# **Prediction (C12).** Without them repetition is worth less, and so are demonstrations; random
+# heads cost little.
 
 # %%
 setting = {"draws": 2, "sequences": 6, "documents": 3, "window": 64} if pocket else {"draws": 3}
@@ -118,12 +118,12 @@ anchors.figure_prompt()
 anchors.figure_attention()
 
 # %% [markdown]
-# A weight says where a head looks, not what it takes from there. So edges are blocked: from labels to
-# what stands before them, from the query to labels, to inputs, to the first token; beside as many
-# random edges.
+# A weight says where a head looks, not what it takes from there. So edges are blocked: from
+# labels to what stands before them, from the query to labels, to inputs, to the first token;
+# beside as many random edges.
 #
-# **Prediction (anchors).** In low layers it costs most to block what labels gather, in high layers to
-# block what is read off them.
+# **Prediction (anchors).** In low layers it costs most to block what labels gather, in high
+# layers to block what is read off them.
 
 # %%
 anchors.figure()
@@ -148,15 +148,16 @@ vector.figure()
 vector.vocabulary().set_index("layer").loc[[vector.chosen[1]]]
 
 # %% [markdown]
-# A function vector is built from heads: those whose output, taken from behind right labels, does most
-# for the answer behind permuted ones. Their mean outputs are summed and added to bare queries.
+# A function vector is built from heads: those whose output, taken from behind right labels, does
+# most for the answer behind permuted ones. Their mean outputs are summed and added to bare
+# queries.
 
 # %%
 sweep = {"prompts": 2, "heads": 3} if pocket else {"prompts": 12}
 by_heads = FunctionVectors(
     k=K, draws=1, development=3 if pocket else 12, queries=QUERIES, layers=LAYERS, **sweep
 )(model, pairs)
-by_heads.heads_figure()
+by_heads.figure_heads()
 
 # %%
 by_heads.figure()
@@ -183,9 +184,7 @@ copy = off.row("score", "repeated tokens", "induction")
 print(f"repetition without induction heads: {copy['beyond']:+.2f} nats beyond random heads, "
       f"[{copy['beyond_low']:+.2f}, {copy['beyond_high']:+.2f}]")  # fmt: skip
 sink = anchors.attention_frame().query("part == 'first token'")
-print(
-    f"the first token takes {sink['mean'].mean():.0%} of attention, {sink['mean'].max():.0%} at most"
-)
+print(f"the first token takes {sink['mean'].mean():.0%} of attention in the mean of layers")
 worth.agreement().round(3)
 
 # %% [markdown]

@@ -44,7 +44,7 @@ class FunctionVectorResult(VectorResult):
         )
         return frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
 
-    def heads_figure(self) -> Any:
+    def figure_heads(self) -> Any:
         """The average indirect effect of every head, as a grid."""
         from labkit.plots import head_grids
 

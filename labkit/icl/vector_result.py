@@ -195,7 +195,7 @@ class VectorResult(Result):
             subtitle=f"{how}; 95 % over {self.n_measured} queries, layer chosen on others",
         )
 
-    def scale_figure(self, reading: str = "said") -> Any:
+    def figure_scales(self, reading: str = "said") -> Any:
         """A reading of the vector by scale and layer.
 
         Raises:

@@ -173,7 +173,7 @@ def test_the_same_seed_gives_the_same_table_and_another_another(pocket, found, t
     found.save(tmp_path / "r")
     loaded = FunctionVectorResult.load(tmp_path / "r")
     assert loaded.heads_frame().equals(found.heads_frame()) and loaded.title == found.title
-    assert found.figure().data and found.scale_figure().data and found.heads_figure().data
+    assert found.figure().data and found.figure_scales().data and found.figure_heads().data
 
 
 def test_without_the_vector_is_without(found):
