@@ -125,7 +125,7 @@ class Instructions:
         queries, pool = task.queries_and_pool(
             self.queries, self.development + self.k, seed=self.seed
         )
-        development, pool = pool[: self.development], pool[self.development - 1 :]
+        development, pool = pool[: self.development], pool[self.development :]
         texts = [item.input for item in queries]
         sets = [
             [pool[number] for number in self._draw(task, draw).permutation(len(pool))[: self.k]]
