@@ -60,7 +60,7 @@ class UseResult(Result):
     def title(self) -> str:
         """What was done, where, and its effect beside the placebo's."""
         shown = ", ".join(f"{effect.name} {effect.kl.mean:.3f}" for effect in self.effects)
-        return f"{self.change} at depth {self.depth} of {self.model} ({self.task}): KL {shown}"
+        return f"{self._change} at depth {self.depth} of {self.model} ({self.task}): KL {shown}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a change and measure: `intervention, measure, mean, low, high, n`."""
@@ -79,6 +79,11 @@ class UseResult(Result):
         return removal_bars(
             self.to_frame(),
             measures=measures,
-            title=f"{self.change}: effect on the next token",
+            title=f"{self._change}: effect on the next token",
             subtitle=f"{self.task}, depth {self.depth} of {self.model}; 95 % over texts",
         )
+
+    @property
+    def _change(self) -> str:
+        """What was done, as a sentence begins."""
+        return self.change[:1].upper() + self.change[1:]
