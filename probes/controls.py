@@ -28,17 +28,15 @@ Differs from the paper:
     selectivity, and the reason is given in its place.
 """
 
-import copy
 from collections import Counter
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from labkit.models import LabModel, wrap
-from labkit.stats import generator, numpy_generator
+from labkit.random_models import random_twin as random_twin
+from labkit.stats import numpy_generator
 from probes.tasks import Split, Task
 
 RECURRING = 20
@@ -135,30 +133,6 @@ def no_selectivity(task: Task, split: Split) -> str | None:
             f"({RECURRING} are needed): a control task has nothing there to memorise"
         )
     return None
-
-
-def random_twin(model: LabModel, *, seed: int = 0) -> LabModel:
-    """A model of the same shape and tokenizer whose weights were never trained.
-
-    Drawn as the architecture draws them before training. Nothing is downloaded.
-
-    Args:
-        model: The model.
-        seed: Seed of the weights; torch's global random state is left as it was.
-    """
-    config = copy.deepcopy(model.hf.config)
-    draw = generator(seed, "random twin", model.fingerprint)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw.initial_seed())
-        hf: Any = type(model.hf)(config)
-    hf = hf.to(device=model.device, dtype=model.dtype)
-    return wrap(
-        hf,
-        model.tokenizer,
-        name=f"{model.name}, random weights",
-        prepend_bos=model.prepend_bos,
-        check=False,
-    )
 
 
 def _typical(labels: np.ndarray, numeric: bool) -> Any:

@@ -25,6 +25,7 @@ No weight changes, and still a model does a task after a few examples. Here is t
     influence        what every single demonstration is worth
     regression       a transformer trained on linear regression beside learners with a formula
     descent          attention made by hand that is gradient descent
+    finetuning       seeing demonstrations beside fine-tuning on them
 """
 
 from labkit.icl.anchors import Anchors
@@ -34,6 +35,8 @@ from labkit.icl.choice import Choice
 from labkit.icl.conditions import CONDITIONS
 from labkit.icl.demonstrations import Demonstrations
 from labkit.icl.descent import Descend, DescentResult
+from labkit.icl.finetuning import FineTuningComparison
+from labkit.icl.finetuning_result import FineTuningResult
 from labkit.icl.function_vector_result import FunctionVectorResult
 from labkit.icl.function_vectors import FunctionVectors
 from labkit.icl.gains import Gains, GainsResult
@@ -66,6 +69,8 @@ __all__ = [
     "DemonstrationsResult",
     "Descend",
     "DescentResult",
+    "FineTuningComparison",
+    "FineTuningResult",
     "FunctionVectorResult",
     "FunctionVectors",
     "Gains",

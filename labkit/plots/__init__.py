@@ -22,6 +22,7 @@ from labkit.plots.deltas import export_bars, share_bars
 from labkit.plots.evaluation import metrics_bars, predictions_bar
 from labkit.plots.heads import head_grids, knockout_curves
 from labkit.plots.icl import measure_by_k, order_strip
+from labkit.plots.icl_finetuning import similarity_by_layer
 from labkit.plots.icl_regression import (
     attention_weights,
     distance_map,
@@ -98,6 +99,7 @@ __all__ = [
     "scale_map",
     "severed_curves",
     "share_bars",
+    "similarity_by_layer",
     "switch_bars",
     "to_html",
     "to_png",

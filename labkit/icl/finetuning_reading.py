@@ -1,0 +1,151 @@
+"""What attention does at the end of a query: its output, where it looks, and what is said.
+
+The output is what attention adds to the stream, by layer. Where it looks is the logarithm of its
+weights on the query's own tokens: its scores before the softmax, up to a constant for each head.
+That constant is what demonstrations change most (they take weight away from the query), and it is
+taken out before two maps are compared.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from labkit.activations import capture
+from labkit.errors import SelfCheckFailed
+from labkit.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.icl.shared import Ids, freeze_together, length_of, shared_ids
+from labkit.models import LabModel
+from labkit.tokens import TokenBatch, pad_id
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read at the last token of every query, in float64 on the CPU.
+
+    Attributes:
+        outputs: What attention adds to the stream.
+        maps: One a query: centred log-weights on the last tokens of the prompt.
+        log_probs: Log-probability of each label's first token, in nats.
+    """
+
+    outputs: Float[Tensor, "query layer d_model"]
+    maps: tuple[Float[Tensor, "layer head key"], ...]
+    log_probs: Float[Tensor, "query label"]
+
+
+@torch.no_grad()
+def read(
+    model: LabModel, prompts: Sequence[Ids], firsts: Sequence[int], n_compared: Sequence[int]
+) -> Reading:
+    """Read the end of some prompts, what all begin with run once.
+
+    Args:
+        model: The model.
+        prompts: Their ids.
+        firsts: The first token of each label.
+        n_compared: Of each prompt, how many of its last tokens make up its map.
+
+    Raises:
+        SelfCheckFailed: If the model's attention does not say where it looks.
+    """
+    beginning = shared_ids(prompts)
+    with _weights_told(model) as told, capture(model, ["attn_out"]) as seen:
+        (prefix,) = freeze_together(model, [beginning])
+        first, width = length_of(prefix), max(map(len, prompts))
+        outputs: list[Tensor] = []
+        maps: list[Tensor] = []
+        said: list[Tensor] = []
+        for rows in torch.arange(len(prompts)).split(rows_within(model, width, MEMORY)):
+            own = [prompts[row] for row in rows.tolist()]
+            # Filled up on the right, with tokens that nothing reads.
+            ids = torch.full((len(own), max(map(len, own))), pad_id(model.tokenizer))
+            for number, prompt in enumerate(own):
+                ids[number, : len(prompt)] = torch.tensor(prompt)
+            batch = TokenBatch(ids, torch.ones_like(ids).bool()).to(model.device)
+            resid = Execution(model, batch, prefix).forward()
+            row = torch.arange(len(own), device=resid.device)
+            last = torch.tensor([len(prompt) - 1 - first for prompt in own], device=resid.device)
+            answers = [seen["attn_out", layer][row, last] for layer in range(model.n_layers)]
+            outputs.append(torch.stack(answers, dim=1))
+            for number, prompt in enumerate(own):
+                n = n_compared[rows[0] + number]
+                keys = slice(len(prompt) - n, len(prompt))
+                weights = torch.stack([w[number, :, last[number], keys] for w in told])
+                maps.append(_centred(weights.double().cpu()))
+            logits = read_logits(model, resid[row, last][:, None])[:, 0].double()
+            said.append(logits.log_softmax(dim=-1)[:, list(firsts)])
+    return Reading(torch.cat(outputs).double().cpu(), tuple(maps), torch.cat(said).cpu())
+
+
+def update_cosines(
+    before: Float[Tensor, "... d"], one: Float[Tensor, "... d"], other: Float[Tensor, "... d"]
+) -> Float[Tensor, "..."]:
+    """Cosine of two updates of the same state, in -1..1; 0 where there is no update.
+
+    All three are brought to length 1 first, as in the paper: what only stretches a state is
+    none.
+    """
+    start, first, second = (
+        torch.nn.functional.normalize(state, dim=-1) for state in (before, one, other)
+    )
+    return _cosines(first - start, second - start)
+
+
+def map_cosines(one: Reading, other: Reading) -> Float[Tensor, "query layer"]:
+    """Cosine of where attention looks, head by head, averaged over the heads of a layer."""
+    return torch.stack(
+        [_cosines(a, b).mean(dim=-1) for a, b in zip(one.maps, other.maps, strict=True)]
+    )
+
+
+def n_common(one: Ids, other: Ids) -> int:
+    """How many tokens two prompts have in common at their end."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _cosines(one: Tensor, other: Tensor) -> Tensor:
+    """Cosines along the last axis, 0 where one has no length."""
+    product = one.norm(dim=-1) * other.norm(dim=-1)
+    return torch.where(product > 0, (one * other).sum(dim=-1) / product.clamp(min=1e-300), 0.0)
+
+
+def _centred(weights: Float[Tensor, "layer head key"]) -> Float[Tensor, "layer head key"]:
+    """Log-weights, less their mean over the keys."""
+    logs = weights.clamp(min=torch.finfo(torch.float32).tiny).log()
+    return logs - rearrange(logs.mean(dim=-1), "layer head -> layer head 1")
+
+
+@contextmanager
+def _weights_told(model: LabModel) -> Iterator[list[Tensor]]:
+    """Attention's weights of the last run, by layer, `[row head pos key]`.
+
+    Only attention that is spelled out keeps its weights: the model is switched to it, and back.
+    """
+    told: list[Tensor] = [torch.empty(0)] * model.n_layers
+    before = model.hf.config._attn_implementation
+    handles = []
+    try:
+        for layer, block in enumerate(model.blocks):
+
+            def keep(_module: object, _args: object, out: object, at: int = layer) -> None:
+                weights = out[1] if isinstance(out, tuple) and len(out) > 1 else None
+                if not isinstance(weights, Tensor):
+                    raise SelfCheckFailed(
+                        f"{model.name}: its attention does not say where it looks"
+                    )
+                told[at] = weights
+
+            module = block.get_submodule(model.anatomy.attn)
+            handles.append(module.register_forward_hook(keep))
+        model.hf.set_attn_implementation("eager")
+        yield told
+    finally:
+        model.hf.set_attn_implementation(before)
+        for handle in handles:
+            handle.remove()
