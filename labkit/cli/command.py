@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from labkit.errors import InputError
 from labkit.files import atomic_write, require_free
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -85,7 +86,9 @@ class ModelOptions(Options):
             return load(self.model, device=self.device, dtype=self.dtype)
 
 
-def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    app: typer.Typer, *, itself: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command, its group of shared options spelt out behind its own.
 
     Where a command has a parameter of the name of a shared option (`predict MODEL` in place
@@ -93,6 +96,8 @@ def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., N
 
     Args:
         app: The family of commands that the command joins.
+        itself: Whether it is what the family does by itself, with no command behind its name
+            (`labkit probe --task upos` beside `labkit probe map`).
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -107,18 +112,34 @@ def command(app: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., N
 
         @wraps(function)
         def run(**given: Any) -> None:
+            if itself and _leads_on(given["ctx"]):
+                return
             options = group.annotation(**{option.name: given[option.name] for option in shared})
             function(options, **{name: given[name] for name in names})
 
         listed = [*own, *(option for option in shared if option.name not in names)]
+        if itself:
+            listed.append(group.replace(name="ctx", annotation=typer.Context))
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
         )
         run.__annotations__ = {}
-        app.command()(run)
+        (app.callback(invoke_without_command=True) if itself else app.command())(run)
         return function
 
     return register
+
+
+def _leads_on(ctx: typer.Context) -> bool:
+    """Whether a command follows; options before its name, which it would not see, are refused."""
+    if ctx.invoked_subcommand is None:
+        return False
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"write {flag} behind {ctx.invoked_subcommand}")
+    return True
 
 
 @contextmanager

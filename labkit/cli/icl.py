@@ -26,18 +26,9 @@ group = typer.Typer(help="See what demonstrations do, and what it is about them 
 app.add_typer(group, name="icl")
 
 
-class _Itself(typer.Typer):
-    """What the group does by itself: `labkit icl --task ...`."""
-
-    def command(self, *given: Any, **named: Any) -> Any:
-        """Register a function as what the group does without a command behind it."""
-        return group.callback(invoke_without_command=True)
-
-
-@command(_Itself())
+@command(group, itself=True)
 def icl(
     options: ModelOptions,
-    ctx: typer.Context,
     task: Task = "capital",
     conditions: Annotated[
         str, typer.Option(help="What is done to demonstrations; the first is compared with.")
@@ -51,12 +42,6 @@ def icl(
     seed: Seed = 0,
 ) -> None:
     """See what demonstrations do: accuracy by number and condition."""
-    if ctx.invoked_subcommand is not None:
-        for name in ctx.params:
-            source = ctx.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":  # it would be lost
-                raise InputError(f"write --{name} behind {ctx.invoked_subcommand}")
-        return
     from labkit.icl import Demonstrations
 
     method = Demonstrations(

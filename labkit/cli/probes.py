@@ -45,18 +45,9 @@ Depths = Annotated[
 ]
 
 
-class _Itself(typer.Typer):
-    """What the group does by itself: `labkit probe --task ...`."""
-
-    def command(self, *given: Any, **named: Any) -> Any:
-        """Register a function as what the group does without a command behind it."""
-        return group.callback(invoke_without_command=True)
-
-
-@command(_Itself())
+@command(group, itself=True)
 def probe(
     options: ModelOptions,
-    ctx: typer.Context,
     task: Annotated[str | None, typer.Option(help="Name of the task, such as upos.")] = None,
     data: Data = None,
     test: Test = None,
@@ -72,13 +63,6 @@ def probe(
     seed: Seed = 0,
 ) -> None:
     """Probe one task at every depth; `labkit probe map` probes many, `structural` trees."""
-    if ctx.invoked_subcommand is not None:
-        for name in ctx.params:
-            source = ctx.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":  # it would be lost
-                flag = "--" + name.replace("_", "-")
-                raise InputError(f"write {flag} behind {ctx.invoked_subcommand}")
-        return
     if task is None:
         raise InputError("labkit probe takes --task NAME (or is followed by: map, structural)")
     from probes.estimators import make
