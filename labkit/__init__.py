@@ -23,7 +23,7 @@ is a row that this projection writes into the residual stream.
 import importlib
 from typing import Any
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOMES = {
     "load": "labkit.models",
