@@ -98,20 +98,29 @@ class Bench:
             return read(self.model, prompts, self.firsts, self.n_compared)
 
     def choose(
-        self, shots: Shots, rates: Sequence[float], *, by_layer: bool
+        self, sets: Sequence[Shots], rates: Sequence[float], *, by_layer: bool
     ) -> tuple[float, pd.DataFrame]:
-        """The step size that serves the development queries best, and what each does to them."""
+        """The step size that serves the development queries best, and what each does to them.
+
+        Raises:
+            NonFiniteLoss: If none leads to numbers.
+        """
         texts, gold = self.development
         prompts = prompt_ids(self.model, [Front().before(self.task, text) for text in texts])
         rows = []
         for rate in (0.0, *rates):
-            changed = self.tuned(self.lessons(shots), rate, by_layer=by_layer) if rate else {}
-            with other_weights(self.model, changed):
-                said = read(self.model, prompts, self.firsts, [1] * len(prompts)).log_probs
-            shares = said.log_softmax(dim=-1)
-            right = shares[range(len(gold)), gold].mean()
-            accuracy = (shares.argmax(dim=-1) == torch.tensor(gold)).double().mean()
-            rows.append({"rate": rate, "log_share": float(right), "accuracy": float(accuracy)})
+            right, accuracy = [], []
+            for shots in sets if rate else sets[:1]:
+                own = self.lessons(shots)
+                changed = self.tuned(own, rate, by_layer=by_layer) if rate else {}
+                with other_weights(self.model, changed):
+                    said = read(self.model, prompts, self.firsts, [1] * len(prompts)).log_probs
+                shares = said.log_softmax(dim=-1)
+                right.append(float(shares[range(len(gold)), gold].mean()))
+                accuracy.append(
+                    float((shares.argmax(dim=-1) == torch.tensor(gold)).double().mean())
+                )
+            rows.append({"rate": rate, "log_share": np.mean(right), "accuracy": np.mean(accuracy)})
         table = pd.DataFrame(rows)
         tried = table[(table["rate"] > 0) & np.isfinite(table["log_share"])]
         if tried.empty:

@@ -34,7 +34,7 @@ class Reading:
     """
 
     outputs: Float[Tensor, "query layer d_model"]
-    maps: tuple[Float[Tensor, "layer head key"], ...]
+    maps: tuple[Float[Tensor, "layer head _"], ...]
     log_probs: Float[Tensor, "query label"]
 
 

@@ -222,16 +222,25 @@ class FineTuningResult(Result):
     def sentence(self) -> str:
         """What was found, whichever way it falls."""
         above = self.above()
-        below = [arm for arm in CONTROLS if arm in self.arms and arm not in above]
+        below = [arm for arm in CONTROLS if arm not in above]
+        recall, chance = self.recall(), self.recall_by_chance
+        context, sgd = self.order_spread()["mean"]
         parts = [
-            f"The updates that demonstrations of {self.task} and fine-tuning on them make to "
-            f"attention have a cosine of {self.similarity()}."
+            f"Seeing demonstrations of {self.task} and fine-tuning on them change attention's "
+            f"output alike: cosine {self.similarity()}."
+            if above
+            else f"Seeing demonstrations of {self.task} and fine-tuning on them change attention's "
+            f"output no more alike than any control: cosine {self.similarity()}.",
+            f"That is above {', '.join(ARMS[arm] for arm in above)}." if above else "",
+            f"It is not above {', '.join(ARMS[arm] for arm in below)}." if below else "",
+            f"Of what fine-tuning puts right, context puts right {recall}; of all that was wrong, "
+            f"{chance}."
+            if recall is not None
+            else "Fine-tuning puts nothing right that was wrong.",
+            f"Answers differ between orders of the same demonstrations by {context:.3f} in "
+            f"context and by {sgd:.3f} after SGD; by 0 after a full batch.",
         ]
-        if above:
-            parts.append(f"It is above: {', '.join(ARMS[arm] for arm in above)}.")
-        if below:
-            parts.append(f"It is not above: {', '.join(ARMS[arm] for arm in below)}.")
-        return " ".join(parts)
+        return " ".join(part for part in parts if part)
 
     def figure(self, likeness: Likeness = "outputs") -> Any:
         """A likeness by layer, a curve an arm."""
