@@ -127,13 +127,13 @@ def ablation_intervals(
     panels, sets = list(dict.fromkeys(frame["panel"])), list(dict.fromkeys(frame["heads"]))
     down = -(-len(panels) // ACROSS)
     tall = 34 * len(sets) + 40
-    gap = 70
+    gap = 90
     plot = down * tall + (down - 1) * gap
     figure = make_subplots(
         rows=down,
         cols=min(ACROSS, len(panels)),
         shared_yaxes=True,
-        subplot_titles=[text(panel) for panel in panels],
+        subplot_titles=[text(panel).replace(": ", "<br>") for panel in panels],
         horizontal_spacing=0.05,
         vertical_spacing=gap / plot if down > 1 else 0,
     )
