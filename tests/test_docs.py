@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from labkit import pocket
+from labkit import load, pocket
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -20,7 +20,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def test_the_ten_lines_of_the_readme_are_ten_and_do_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(README, "python")
+    code, _ = blocks(README, "python")
     lines = [line for line in code.splitlines() if line and "import" not in line]
     assert len(lines) <= 10
     # The same path in the pocket model's own world.
@@ -42,6 +42,20 @@ def test_the_ten_lines_of_the_readme_are_ten_and_do_what_they_say(tmp_path, monk
     assert (tmp_path / "edited" / "model.safetensors").exists()
     for name in ("lens", "trace", "report"):
         assert names[name].figure().data
+
+
+def test_the_benches_of_the_readme_run():
+    _, code = blocks(README, "python")
+    for real, invented in {
+        "default_tasks(model)": 'default_tasks(model, names=["relation"], n_examples=60)',
+        'task("sentiment")': 'task("city_river", model)',
+    }.items():
+        assert real in code
+        code = code.replace(real, invented)
+    names: dict = {"model": load("pocket")}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["found"].figure().data and names["shown"].figure().data
+    assert set(names["shown"].comparisons()["condition"]) == {"random"}
 
 
 def commands() -> set[str]:
