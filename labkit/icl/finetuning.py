@@ -66,8 +66,8 @@ from labkit.stats import numpy_generator
 DEVELOPMENT_SETS = 2
 """Sets of demonstrations that a step size is chosen on: single steps are unsteady."""
 
-SMALLER = 0.1
-"""Steps taken layer by layer, as a share of those taken at once."""
+SMALLER = 10
+"""How many times smaller steps are that are taken layer by layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +146,9 @@ class FineTuningComparison:
         rates, tables = {}, []
         for arm, where in (("own", bench), ("causal", bench), ("twin", twin)):
             by_layer = arm == "causal"
-            sizes = [rate * (SMALLER if by_layer else 1) for rate in self.rates]
-            rates[arm], table = where.choose(spare, sizes, by_layer=by_layer)
+            sizes = [rate / (SMALLER if by_layer else 1) for rate in self.rates]
+            chosen_on = spare[:1] if by_layer else spare  # a layer at a time takes long
+            rates[arm], table = where.choose(chosen_on, sizes, by_layer=by_layer)
             tables.append(table.assign(arm=arm))
             _tell(progress, f"step size of {ARMS[arm]}", 0.1 * len(tables))
         found = []

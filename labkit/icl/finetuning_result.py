@@ -225,14 +225,20 @@ class FineTuningResult(Result):
         below = [arm for arm in CONTROLS if arm not in above]
         recall, chance = self.recall(), self.recall_by_chance
         context, sgd = self.order_spread()["mean"]
+        table = self.summary().set_index("arm")
+        near = max(CONTROLS, key=lambda arm: table.loc[arm, "similarity"])
+        right = [f"{self.right(state).mean():.2f}" for state in ("none", "context", "own")]
         parts = [
-            f"Seeing demonstrations of {self.task} and fine-tuning on them change attention's "
-            f"output alike: cosine {self.similarity()}."
-            if above
-            else f"Seeing demonstrations of {self.task} and fine-tuning on them change attention's "
-            f"output no more alike than any control: cosine {self.similarity()}.",
+            f"The changes of attention's output that demonstrations of {self.task} and "
+            f"fine-tuning on them make have a cosine of {self.similarity()}.",
             f"That is above {', '.join(ARMS[arm] for arm in above)}." if above else "",
             f"It is not above {', '.join(ARMS[arm] for arm in below)}." if below else "",
+            f"The nearest control is {ARMS[near]}, at {table.loc[near, 'similarity']:.3f}: what is "
+            "this task's own is no more than the difference, "
+            f"{table.loc[near, 'mean']:.3f} [{table.loc[near, 'low']:.3f}, "
+            f"{table.loc[near, 'high']:.3f}].",
+            f"Right are {right[0]} without demonstrations, {right[1]} in context, {right[2]} "
+            "fine-tuned.",
             f"Of what fine-tuning puts right, context puts right {recall}; of all that was wrong, "
             f"{chance}."
             if recall is not None
@@ -251,7 +257,7 @@ class FineTuningResult(Result):
             frame.assign(arm=frame["arm"].map(ARMS)),
             reading=WORDS[likeness],
             title=self.title,
-            subtitle="95 % intervals over queries; fine-tuned on ...",
+            subtitle="what is fine-tuned on by colour; 95 % interval over queries",
         )
 
     @property
