@@ -89,7 +89,7 @@ def knockout_bars(
         rows = frame[frame["panel"] == panel].set_index("edges").loc[edges]
         for columns, name, colour, up in (
             (own, "these edges blocked", COLOURS[1], -0.2),
-            (random, "as many random edges", INK, 0.2),
+            (random, "random edges", INK, 0.2),
         ):
             points = rows[columns].set_axis(["mean", "low", "high"], axis=1)
             figure.add_bar(
