@@ -233,8 +233,8 @@ class FineTuningResult(Result):
             f"fine-tuning on them make have a cosine of {self.similarity()}.",
             f"That is above {', '.join(ARMS[arm] for arm in above)}." if above else "",
             f"It is not above {', '.join(ARMS[arm] for arm in below)}." if below else "",
-            f"The nearest control is {ARMS[near]}, at {table.loc[near, 'similarity']:.3f}: what is "
-            "this task's own is no more than the difference, "
+            f"Only what lies above the nearest control, {ARMS[near]} at "
+            f"{table.loc[near, 'similarity']:.3f}, can be this task's own: a difference of "
             f"{table.loc[near, 'mean']:.3f} [{table.loc[near, 'low']:.3f}, "
             f"{table.loc[near, 'high']:.3f}].",
             f"Right are {right[0]} without demonstrations, {right[1]} in context, {right[2]} "
