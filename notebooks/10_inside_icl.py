@@ -120,7 +120,7 @@ anchors.figure_attention()
 # %% [markdown]
 # A weight says where a head looks, not what it takes from there. So edges are blocked: from
 # labels to what stands before them, from the query to labels, to inputs, to the first token;
-# beside as many random edges.
+# beside random edges.
 #
 # **Prediction (anchors).** In low layers it costs most to block what labels gather, in high
 # layers to block what is read off them.
