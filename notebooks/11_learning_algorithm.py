@@ -32,16 +32,17 @@ import pandas as pd
 
 from labkit import load
 from labkit.icl import FineTuningComparison, task, task_names, told_apart
-from labkit.icl.descent import Descend
-from labkit.icl.regression import CompareLearners
-from labkit.icl.regression_model import shipped
-from labkit.icl.regression_probes import ReadLearner
-from labkit.icl.regression_prompts import SETTINGS, draw
+from labkit.icl.implicit.descent import Descend
+from labkit.icl.implicit.regression import CompareLearners
+from labkit.icl.implicit.regression_model import shipped
+from labkit.icl.implicit.regression_probes import ReadLearner
+from labkit.icl.implicit.regression_prompts import SETTINGS, draw
 from labkit.plots import use_in_notebooks
 
 # %%
 use_in_notebooks()
-model = shipped()  # yours: python -m labkit.icl.regression_train FOLDER, then ContextRegressor.load
+# Your own: python -m labkit.icl.implicit.regression_train FOLDER, then ContextRegressor.load.
+model = shipped()
 recipe = model.record["recipe"]
 print(f"{sum(p.numel() for p in model.parameters()):,} weights, {model.shape}")
 print(f"{recipe['steps'] * recipe['batch']:,} prompts of up to {recipe['n_pairs']} examples, once")

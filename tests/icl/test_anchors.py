@@ -8,7 +8,7 @@ import torch
 
 from labkit.errors import AmbiguousLabels, ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import Anchors, AnchorsResult, Item, Shot, Task, Template, render
-from labkit.icl.anchor_edges import (
+from labkit.icl.inside.anchor_edges import (
     EDGES,
     PARTS,
     BlockedRuns,
@@ -19,7 +19,7 @@ from labkit.icl.anchor_edges import (
     parts_of,
     random_cut,
 )
-from labkit.icl.anchors import reading, windows_of
+from labkit.icl.inside.anchors import reading, windows_of
 from labkit.models import accepts
 from tests.icl.by_hand import by_mask, whole
 
@@ -269,7 +269,7 @@ def test_the_same_seed_gives_the_same_table(tiny, tmp_path):
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.icl.anchor_edges.Execution", None)
+    monkeypatch.setattr("labkit.icl.inside.anchor_edges.Execution", None)
     with pytest.raises(error):
         replace(METHOD, **fields)(model, own)
 

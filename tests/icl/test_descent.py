@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from labkit.errors import InputError
-from labkit.icl.descent import Descend, by_attention, by_autograd, gradient_step
-from labkit.icl.regression_prompts import Setting, draw
+from labkit.icl.implicit.descent import Descend, by_attention, by_autograd, gradient_step
+from labkit.icl.implicit.regression_prompts import Setting, draw
 
 
 def problem(dtype, *, d_x=5, d_y=2, n=12):

@@ -14,10 +14,10 @@ from labkit.errors import (
     PoolTooSmall,
 )
 from labkit.icl import FineTuningComparison, FineTuningResult, Item, Shot, Task, Template, task
-from labkit.icl.descent import gradient_step
-from labkit.icl.finetuning_reading import map_cosines, n_common, read, update_cosines
-from labkit.icl.finetuning_result import ARMS
-from labkit.icl.finetuning_steps import (
+from labkit.icl.implicit.descent import gradient_step
+from labkit.icl.implicit.finetuning_reading import map_cosines, n_common, read, update_cosines
+from labkit.icl.implicit.finetuning_result import ARMS
+from labkit.icl.implicit.finetuning_steps import (
     descend,
     key_value_weights,
     lesson_loss,

@@ -10,10 +10,10 @@ from labkit import load
 from labkit.activations import capture
 from labkit.errors import InputError, LayerOutOfRange, NotDecomposable, PoolTooSmall
 from labkit.icl import Item, Task, prompt_ids, task, told_apart
-from labkit.icl.function_vector_result import FunctionVectorResult
-from labkit.icl.function_vectors import FunctionVectors
-from labkit.icl.head_effects import head_effects, last_heads, written
-from labkit.icl.vectors import Labels, LastPositions, parted
+from labkit.icl.inside.function_vector_result import FunctionVectorResult
+from labkit.icl.inside.function_vectors import FunctionVectors
+from labkit.icl.inside.head_effects import head_effects, last_heads, written
+from labkit.icl.inside.vectors import Labels, LastPositions, parted
 
 TEXTS = ("it is", "one of the other things", "the sun and the moon")
 WORDS = "rain sun moon red blue day night sea land fire ice wind".split()
@@ -201,8 +201,8 @@ def test_heads_are_looked_for_in_every_layer_wherever_the_vector_is_put(tiny):
     ],
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, error):
-    monkeypatch.setattr("labkit.icl.vectors.Execution", None)
-    monkeypatch.setattr("labkit.icl.vectors.freeze", None)
+    monkeypatch.setattr("labkit.icl.inside.vectors.Execution", None)
+    monkeypatch.setattr("labkit.icl.inside.vectors.freeze", None)
     with pytest.raises(error):
         replace(METHOD, **fields)(tiny("llama"), SMALL)
 

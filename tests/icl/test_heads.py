@@ -9,7 +9,7 @@ import torch
 from labkit.activations import patched
 from labkit.errors import ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import HeadAblation, HeadAblationResult, Item, Task
-from labkit.icl.ablating import (
+from labkit.icl.inside.ablating import (
     mean_outputs,
     repeated_tokens,
     switched_off,
@@ -224,7 +224,7 @@ def test_the_tokens_of_the_test_are_not_those_that_found_the_heads(tiny, monkeyp
 )
 def test_bad_input_is_refused_before_any_forward(tiny, corpus, monkeypatch, fields, tasks, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.icl.ablating.Execution", None)
+    monkeypatch.setattr("labkit.icl.inside.ablating.Execution", None)
     monkeypatch.setattr("labkit.locate.head_kinds.run_with_cache", None)
     with pytest.raises(error):
         replace(METHOD, **fields)(model, tasks, corpus=corpus)

@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 
 from labkit.errors import AmbiguousLabels, InputError, PoolTooSmall
 from labkit.icl import Item, Shot, Task, render, task, write
-from labkit.icl.influence import Influence, attention_shares, gradient_shares, over_tokens
-from labkit.icl.influence_result import InfluenceResult
+from labkit.icl.inside.influence import Influence, attention_shares, gradient_shares, over_tokens
+from labkit.icl.inside.influence_result import InfluenceResult
 
 METHOD = Influence(k=4, sets=2, queries=5)
 
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_table_and_another_another(pocket, found, t
     [(8, ("of", "in"), PoolTooSmall), (3, ("the a", "the b"), AmbiguousLabels)],
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, k, labels, error):
-    monkeypatch.setattr("labkit.icl.influence.Execution", None)
+    monkeypatch.setattr("labkit.icl.inside.influence.Execution", None)
     monkeypatch.setattr("labkit.icl.scoring.Execution", None)
     items = tuple(Item(input=word, label=labels[i % 2]) for i, word in enumerate("abcdefgh"))
     with pytest.raises(error):

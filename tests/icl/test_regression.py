@@ -11,8 +11,8 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import KNeighborsRegressor
 
 from labkit.errors import InputError, MalformedRecord, MissingFile, OutputError
-from labkit.icl.regression import CompareLearners
-from labkit.icl.regression_learners import (
+from labkit.icl.implicit.regression import CompareLearners
+from labkit.icl.implicit.regression_learners import (
     GradientDescent,
     LeastSquares,
     Mean,
@@ -21,11 +21,11 @@ from labkit.icl.regression_learners import (
     Zero,
     tuned_descent,
 )
-from labkit.icl.regression_model import ContextRegressor, Shape, shipped
-from labkit.icl.regression_probes import Place, ReadingResult, ReadLearner
-from labkit.icl.regression_prompts import NOISE, SETTINGS, Setting, draw, setting
-from labkit.icl.regression_result import TRANSFORMER, RegressionResult
-from labkit.icl.regression_train import Recipe, train
+from labkit.icl.implicit.regression_model import ContextRegressor, Shape, shipped
+from labkit.icl.implicit.regression_probes import Place, ReadingResult, ReadLearner
+from labkit.icl.implicit.regression_prompts import NOISE, SETTINGS, Setting, draw, setting
+from labkit.icl.implicit.regression_result import TRANSFORMER, RegressionResult
+from labkit.icl.implicit.regression_train import Recipe, train
 
 SMALL = Shape(d=3, d_model=16, d_mlp=32, n_layers=2, n_heads=2)
 

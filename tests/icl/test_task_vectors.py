@@ -15,9 +15,9 @@ from labkit.errors import (
     PoolTooSmall,
 )
 from labkit.icl import Item, Task, Template, prompt_ids, task, told_apart
-from labkit.icl.task_vectors import TaskVectors
-from labkit.icl.vector_result import VectorResult
-from labkit.icl.vectors import LastPositions, asked_ids, last_states, parted, random_like
+from labkit.icl.inside.task_vectors import TaskVectors
+from labkit.icl.inside.vector_result import VectorResult
+from labkit.icl.inside.vectors import LastPositions, asked_ids, last_states, parted, random_like
 
 TEXTS = ("it is", "one of the other things", "the sun and the moon")
 WORDS = "rain sun moon red blue day night sea land fire ice wind".split()
@@ -174,14 +174,14 @@ def test_the_same_seed_gives_the_same_table_and_another_another(tiny, tmp_path):
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, other, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.icl.vectors.Execution", None)
-    monkeypatch.setattr("labkit.icl.vectors.freeze", None)
+    monkeypatch.setattr("labkit.icl.inside.vectors.Execution", None)
+    monkeypatch.setattr("labkit.icl.inside.vectors.freeze", None)
     with pytest.raises(error):
         replace(METHOD, **fields)(model, own, other=other)
 
 
 def test_demonstrations_that_do_not_fit(tiny, monkeypatch):
-    monkeypatch.setattr("labkit.icl.vectors.freeze", None)
+    monkeypatch.setattr("labkit.icl.inside.vectors.freeze", None)
     long = Template(demonstration="{input} " + "and so on " * 40 + ": {label}")
     with pytest.raises(ContextTooShort):
         METHOD(tiny("gpt2"), replace(SMALL, template=long), other=OTHER)

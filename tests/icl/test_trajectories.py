@@ -9,8 +9,8 @@ import torch
 from labkit import logit_lens
 from labkit.errors import AmbiguousLabels, InputError, PoolTooSmall
 from labkit.icl import Item, Shot, Task, task, write
-from labkit.icl.trajectories import Trajectories, TrajectoriesResult
-from labkit.icl.vectors import drawn_shots
+from labkit.icl.inside.trajectories import Trajectories, TrajectoriesResult
+from labkit.icl.inside.vectors import drawn_shots
 
 METHOD = Trajectories(ks=(0, 1, 4), draws=2, queries=6)
 
@@ -102,7 +102,7 @@ def small(labels):
     [((0, 4), ("of", "in"), PoolTooSmall), ((0,), ("the a", "the b"), AmbiguousLabels)],
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, ks, labels, error):
-    monkeypatch.setattr("labkit.icl.vectors.Execution", None)
+    monkeypatch.setattr("labkit.icl.inside.vectors.Execution", None)
     with pytest.raises(error):
         Trajectories(ks=ks)(tiny("llama"), small(labels))
 

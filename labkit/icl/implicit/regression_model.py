@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from labkit.errors import InputError, MalformedRecord, MissingFile
-from labkit.icl.regression_prompts import N_DIMENSIONS
+from labkit.icl.implicit.regression_prompts import N_DIMENSIONS
 from labkit.stats import generator
 
 WEIGHTS, RECORD = "model.safetensors", "training.json"
@@ -154,5 +154,5 @@ class ContextRegressor(nn.Module):
 
 
 def shipped() -> ContextRegressor:
-    """The model that comes with the lab; `labkit.icl.regression_train` made it."""
+    """The model that comes with the lab; `labkit.icl.implicit.regression_train` made it."""
     return ContextRegressor.load(str(resources.files("labkit.data").joinpath("icl", "regression")))

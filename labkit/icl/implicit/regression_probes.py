@@ -35,9 +35,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from labkit.errors import InputError
-from labkit.icl.regression_learners import LeastSquares, Ridge, moments
-from labkit.icl.regression_model import ContextRegressor
-from labkit.icl.regression_prompts import NOISE, Prompts, draw
+from labkit.icl.implicit.regression_learners import LeastSquares, Ridge, moments
+from labkit.icl.implicit.regression_model import ContextRegressor
+from labkit.icl.implicit.regression_prompts import NOISE, Prompts, draw
 from labkit.results import Result
 from labkit.stats import CONFIDENCE, Estimate, numpy_generator
 

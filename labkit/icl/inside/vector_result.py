@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.icl.vectors import READINGS
+from labkit.icl.inside.vectors import READINGS
 from labkit.locate.knockout_result import over_units
 from labkit.results import Result
 from labkit.stats import Estimate, average, bootstrap, holm, paired_difference

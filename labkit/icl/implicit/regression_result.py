@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.icl.regression_prompts import SETTINGS
+from labkit.icl.implicit.regression_prompts import SETTINGS
 from labkit.results import Result
 from labkit.stats import CONFIDENCE, Estimate, average, numpy_generator
 

@@ -14,8 +14,8 @@ from labkit.activations import capture, patched
 from labkit.corpus import Progress
 from labkit.errors import NotDecomposable
 from labkit.execute import MEMORY, rows_within
+from labkit.icl.inside.vectors import READINGS, Labels, LastPositions
 from labkit.icl.shared import Ids
-from labkit.icl.vectors import READINGS, Labels, LastPositions
 from labkit.models import LabModel
 
 

@@ -38,12 +38,8 @@ from torch import Tensor
 from labkit.corpus import Progress
 from labkit.errors import InputError, PoolTooSmall
 from labkit.execute import MEMORY
-from labkit.icl.own_tasks import task as own_task
-from labkit.icl.own_tasks import task_names
-from labkit.icl.scoring import require_context
-from labkit.icl.tasks import Task
-from labkit.icl.vector_result import VectorResult
-from labkit.icl.vectors import (
+from labkit.icl.inside.vector_result import VectorResult
+from labkit.icl.inside.vectors import (
     Labels,
     LastPositions,
     asked_ids,
@@ -55,6 +51,10 @@ from labkit.icl.vectors import (
     swept,
     words,
 )
+from labkit.icl.own_tasks import task as own_task
+from labkit.icl.own_tasks import task_names
+from labkit.icl.scoring import require_context
+from labkit.icl.tasks import Task
 from labkit.models import LabModel
 
 Form = Literal["replace", "add"]

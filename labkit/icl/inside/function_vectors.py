@@ -37,12 +37,9 @@ from labkit import stats
 from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import MEMORY
-from labkit.icl.function_vector_result import FunctionVectorResult
-from labkit.icl.head_effects import head_effects, last_heads, require_heads, written
-from labkit.icl.scoring import require_context
-from labkit.icl.shared import Ids
-from labkit.icl.tasks import Item, Task
-from labkit.icl.vectors import (
+from labkit.icl.inside.function_vector_result import FunctionVectorResult
+from labkit.icl.inside.head_effects import head_effects, last_heads, require_heads, written
+from labkit.icl.inside.vectors import (
     Labels,
     LastPositions,
     asked_ids,
@@ -54,6 +51,9 @@ from labkit.icl.vectors import (
     swept,
     words,
 )
+from labkit.icl.scoring import require_context
+from labkit.icl.shared import Ids
+from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
 
 

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import InputError
-from labkit.icl.regression_prompts import Prompts
+from labkit.icl.implicit.regression_prompts import Prompts
 
 SINGULAR = 1e-10
 """An eigenvalue of A below this share of the largest counts as 0: least squares then has no say."""

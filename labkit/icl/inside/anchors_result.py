@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.icl.anchor_edges import PARTS
+from labkit.icl.inside.anchor_edges import PARTS
 from labkit.icl.measures import measured
 from labkit.locate.knockout_result import over_units
 from labkit.results import Result

@@ -43,10 +43,16 @@ import torch
 from labkit.activations import patched
 from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import InputError
-from labkit.icl.ablating import mean_outputs, repeated_tokens, switched_off, token_losses, windows
 from labkit.icl.asking import require_fit
 from labkit.icl.demonstrations import Demonstrations
-from labkit.icl.heads_result import ALL, NOTHING, HeadAblationResult, Heads
+from labkit.icl.inside.ablating import (
+    mean_outputs,
+    repeated_tokens,
+    switched_off,
+    token_losses,
+    windows,
+)
+from labkit.icl.inside.heads_result import ALL, NOTHING, HeadAblationResult, Heads
 from labkit.icl.scoring import Tokens
 from labkit.icl.tasks import Task
 from labkit.locate.head_kinds import PATTERNS, HeadScores, head_scores

@@ -9,8 +9,8 @@ import torch
 
 from labkit.errors import NonFiniteLoss
 from labkit.icl.asking import Front
-from labkit.icl.finetuning_reading import Reading, n_common, read
-from labkit.icl.finetuning_steps import (
+from labkit.icl.implicit.finetuning_reading import Reading, n_common, read
+from labkit.icl.implicit.finetuning_steps import (
     Learnt,
     Lesson,
     Weights,

@@ -41,7 +41,7 @@ import torch
 
 from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.icl.anchor_edges import (
+from labkit.icl.inside.anchor_edges import (
     EDGES,
     PARTS,
     BlockedRuns,
@@ -51,7 +51,7 @@ from labkit.icl.anchor_edges import (
     parts_of,
     random_cut,
 )
-from labkit.icl.anchors_result import FLOWS, LABEL_PARTS, AnchorsResult
+from labkit.icl.inside.anchors_result import FLOWS, LABEL_PARTS, AnchorsResult
 from labkit.icl.prompts import Prompt, Shot, render
 from labkit.icl.scoring import label_ids, require_context
 from labkit.icl.tasks import Item, Task
@@ -68,7 +68,7 @@ class Anchors:
         sets: Sets of demonstrations that are drawn; each has random edges of its own.
         queries: Items that are asked about.
         read: Queries, of these, whose attention and saliency are read.
-        edges: What is blocked, out of `labkit.icl.anchor_edges.EDGES`.
+        edges: What is blocked, out of `labkit.icl.inside.anchor_edges.EDGES`.
         windows: Windows that the layers are cut into; beside them all layers are one.
         seed: Seed of every draw.
 

@@ -38,7 +38,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import InputError
-from labkit.icl.regression_prompts import Prompts
+from labkit.icl.implicit.regression_prompts import Prompts
 from labkit.results import Result
 from labkit.stats import Estimate, average
 

@@ -19,7 +19,7 @@ References:
 
 Differs from the paper:
     Akyürek et al. also compare weights that are fitted to the transformer's predictions; here
-    weights are read from its states (`labkit.icl.regression_probes`).
+    weights are read from its states (`labkit.icl.implicit.regression_probes`).
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ import numpy as np
 
 from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.icl.regression_learners import (
+from labkit.icl.implicit.regression_learners import (
     GradientDescent,
     Learner,
     LeastSquares,
@@ -38,9 +38,9 @@ from labkit.icl.regression_learners import (
     Zero,
     tuned_descent,
 )
-from labkit.icl.regression_model import ContextRegressor
-from labkit.icl.regression_prompts import NOISE, draw, setting
-from labkit.icl.regression_result import TRANSFORMER, RegressionResult
+from labkit.icl.implicit.regression_model import ContextRegressor
+from labkit.icl.implicit.regression_prompts import NOISE, draw, setting
+from labkit.icl.implicit.regression_result import TRANSFORMER, RegressionResult
 
 N_TUNED_ON = 512  # prompts that the step size of gradient descent is chosen on
 
@@ -50,7 +50,7 @@ class CompareLearners:
     """A regression transformer beside learners with a formula, on the same prompts.
 
     Attributes:
-        settings: Distributions of prompts, of `labkit.icl.regression_prompts.SETTINGS`.
+        settings: Distributions of prompts, of `labkit.icl.implicit.regression_prompts.SETTINGS`.
         n_pairs: Examples of a prompt; more than in training asks for lengths never seen.
         prompts: Prompts of a setting.
         penalties: Penalties of ridge; sigma^2 of training is Bayes-optimal in distribution.

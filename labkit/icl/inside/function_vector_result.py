@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from labkit.icl.vector_result import VectorResult
+from labkit.icl.inside.vector_result import VectorResult
 from labkit.locate.knockout_result import over_units
 
 

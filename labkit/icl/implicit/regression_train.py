@@ -4,7 +4,7 @@ At every x the model is asked for its y, and the mean squared error over all pos
 of new prompts is what training lowers: no prompt is ever seen twice, so what is learned is a
 procedure. The shipped weights come of the default recipe:
 
-    python -m labkit.icl.regression_train OUT
+    python -m labkit.icl.implicit.regression_train OUT
 
 Matrices inside the blocks are trained with Muon and the rest with AdamW, as in
 `labkit.pocket.train`; here too it took far fewer steps than AdamW alone.
@@ -28,8 +28,8 @@ import torch
 
 from labkit.errors import InputError, NonFiniteLoss
 from labkit.files import atomic_folder, require_free
-from labkit.icl.regression_model import ContextRegressor, Shape
-from labkit.icl.regression_prompts import Setting
+from labkit.icl.implicit.regression_model import ContextRegressor, Shape
+from labkit.icl.implicit.regression_prompts import Setting
 from labkit.stats import generator
 
 N_KEPT = 20  # losses that the record keeps
