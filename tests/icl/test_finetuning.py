@@ -311,7 +311,8 @@ def test_what_is_above_is_tested_and_the_sentence_says_so():
     ],
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
-    for name in ("finetuning_reading.Execution", "finetuning_steps.Execution", "shared.freeze"):
+    reading, steps = (f"implicit.finetuning_{part}.Execution" for part in ("reading", "steps"))
+    for name in (reading, steps, "shared.freeze"):
         monkeypatch.setattr(f"labkit.icl.{name}", None)
     other = words(120, ("a", "on", "is"), "others")
     with pytest.raises(error):
