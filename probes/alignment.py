@@ -36,6 +36,10 @@ class Encoded:
     ids: tuple[int, ...]
     begins: tuple[int, ...]
 
+    def has_token(self, start: int, stop: int) -> bool:
+        """Whether a token begins at one of the characters `start..stop-1`."""
+        return any(start <= at < stop for at in self.begins)
+
     def positions(self, start: int, stop: int) -> range:
         """Positions of the tokens that begin at characters `start..stop-1`.
 

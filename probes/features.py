@@ -240,10 +240,7 @@ def readable(model: LabModel, task: Task) -> Task:
     """
     known = encoded(model, task.texts)
     has_token = [
-        all(
-            any(start <= at < stop for at in known[text].begins)
-            for text, start, stop in example.words
-        )
+        all(known[text].has_token(start, stop) for text, start, stop in example.words)
         for example in task.examples
     ]
     if all(has_token):

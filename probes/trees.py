@@ -214,15 +214,16 @@ class _Trees:
         known = encoded(model, texts)
         spans, gold = [], []
         for number, sentence in enumerate(sentences):
-            kept = []
-            for place, word in enumerate(sentence.words):
-                if word.span is None or word.upos == "PUNCT":
-                    continue
-                if any(word.span[0] <= at < word.span[1] for at in known[number].begins):
-                    kept.append(place)
+            kept = {
+                place: word.span
+                for place, word in enumerate(sentence.words)
+                if word.upos != "PUNCT"
+                and word.span is not None
+                and known[number].has_token(*word.span)
+            }
             distances = tree_distances([word.head - 1 for word in sentence.words])
-            gold.append(distances[np.ix_(kept, kept)])
-            spans.append([(number, *(sentence.words[place].span or (0, 0))) for place in kept])
+            gold.append(distances[np.ix_(list(kept), list(kept))])
+            spans.append([(number, *span) for span in kept.values()])
         return cls(texts, spans, gold)
 
     def read(self, model: LabModel, depths: Sequence[int] | None) -> Features:
