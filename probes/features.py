@@ -96,6 +96,19 @@ def n_rows(model: LabModel, where: Where) -> int:
     return model.n_layers + (where == "resid")
 
 
+def depths_of(model: LabModel, where: Where, depths: Sequence[int] | None) -> tuple[int, ...]:
+    """The depths of a site that are asked for, in order and each once; all with None.
+
+    Raises:
+        InputError: If there is no such site or depth, or none is asked for.
+    """
+    n = n_rows(model, where)
+    chosen = tuple(range(n)) if depths is None else tuple(sorted(set(depths)))
+    if not chosen or not set(chosen) <= set(range(n)):
+        raise InputError(f"depths {chosen} of {where} of {model.name}: choose from 0..{n - 1}")
+    return chosen
+
+
 def features_of(
     model: LabModel,
     task: Task,
@@ -188,7 +201,7 @@ def extract(
         InputError: For a site, depth, head or span that does not exist, a text that is too
             long, or states that are not finite in `dtype`.
     """
-    depths = _depths(model, where, depths)
+    depths = depths_of(model, where, depths)
     columns = _columns(model, where, heads)
     if pieces not in get_args(Pieces) or dtype not in get_args(Precision):
         choices = ", ".join((*get_args(Pieces), *get_args(Precision)))
@@ -266,15 +279,6 @@ def _site(where: Where, depth: int) -> tuple[Site, int]:
     if where != "resid":
         return where, depth
     return ("resid_pre", 0) if depth == 0 else ("resid_post", depth - 1)
-
-
-def _depths(model: LabModel, where: Where, depths: Sequence[int] | None) -> tuple[int, ...]:
-    """The depths that are asked for, checked."""
-    n = n_rows(model, where)
-    chosen = tuple(range(n)) if depths is None else tuple(sorted(set(depths)))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= n:
-        raise InputError(f"depths {chosen} of {where} of {model.name}: choose from 0..{n - 1}")
-    return chosen
 
 
 def _columns(model: LabModel, where: Where, heads: Sequence[int] | None) -> Tensor | None:

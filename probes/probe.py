@@ -28,7 +28,7 @@ from probes.bench import Bench
 from probes.controls import no_selectivity, random_twin
 from probes.description_length import PORTIONS, DescriptionLength
 from probes.estimators import make
-from probes.features import Features, Pieces, Where, features_of, n_rows, readable
+from probes.features import Features, Pieces, Where, depths_of, features_of, readable
 from probes.probe_result import ProbeResult
 from probes.tasks import Task
 
@@ -76,10 +76,7 @@ def probe(
             of their own are left out, and counted in the result's source.
     """
     estimator = chosen_estimator(estimator, task)
-    there = range(n_rows(model, where))
-    missing = [] if depths is None else [depth for depth in depths if depth not in there]
-    if missing or (depths is not None and not len(depths)):
-        raise InputError(f"depths {missing} of {where}: {model.name} has 0..{len(there) - 1}")
+    depths = depths_of(model, where, depths)
     task.split(seed=seed)
     task, left_out = limited(readable(model, task), n_train, seed=seed)
     told = progress or (lambda what, share: None)

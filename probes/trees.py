@@ -36,7 +36,7 @@ from labkit.results import Result
 from labkit.stats import Estimate, average, numpy_generator, paired_difference
 from probes.alignment import Span, encoded
 from probes.controls import random_twin
-from probes.features import Features, extract, n_rows
+from probes.features import Features, depths_of, extract
 from probes.structural import StructuralProbe, arcs_found, rank_correlations, tree_distances
 from probes.treebank import Sentence
 
@@ -157,9 +157,7 @@ def probe_trees(
         InputError: If there is no such depth, or a number of sentences is below 1.
         EmptySplit: If too few sentences have 5 to 40 words.
     """
-    there = range(n_rows(model, "resid"))
-    if depths is not None and (not len(depths) or set(depths) - set(there)):
-        raise InputError(f"depths {list(depths)}: {model.name} has 0..{len(there) - 1}")
+    depths = depths_of(model, "resid", depths)
     if min(n_train, n_test) < 1:
         raise InputError(f"{n_train} and {n_test} sentences: at least one of each is needed")
     train, held_out = _sides(sentences, test, n_train, n_test, seed)
@@ -226,7 +224,7 @@ class _Trees:
             spans.append([(number, *span) for span in kept.values()])
         return cls(texts, spans, gold)
 
-    def read(self, model: LabModel, depths: Sequence[int] | None) -> Features:
+    def read(self, model: LabModel, depths: Sequence[int]) -> Features:
         """The states of all words."""
         flat = [span for several in self.spans for span in several]
         return extract(model, self.texts, flat, depths=depths)
