@@ -8,9 +8,10 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from labkit.icl.measures import tested
 from labkit.locate.knockout_result import over_units
 from labkit.results import Result
-from labkit.stats import average, holm, paired_difference
+from labkit.stats import average
 
 PANELS = {
     "influence": "leave-one-out, nats",
@@ -105,13 +106,12 @@ class InfluenceResult(Result):
         """
         place = np.broadcast_to(np.arange(float(self.left_out.shape[-1])), self.left_out.shape)
         others = {"gradient": self.gradient, "attention": self.attention, "position": place}
-        rows = []
-        for reading, values in others.items():
-            own = _rank_correlation(self.influence, values).mean(axis=0)
-            estimate, p = paired_difference(own, np.zeros_like(own), seed=self.seed)
-            rows.append({"reading": reading} | estimate.to_dict() | {"p": p})
-        frame = pd.DataFrame(rows)
-        return frame.assign(p_holm=holm(frame["p"].tolist()))
+        ranks = {
+            reading: _rank_correlation(self.influence, values).mean(axis=0)
+            for reading, values in others.items()
+        }
+        pairs = (({"reading": name}, own, np.zeros_like(own)) for name, own in ranks.items())
+        return tested(pairs, ("reading",), seed=self.seed)
 
     def figure(self) -> Any:
         """Leave-one-out and both attributions of every demonstration, by where it stands."""

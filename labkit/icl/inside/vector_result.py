@@ -9,9 +9,10 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.inside.vectors import READINGS
+from labkit.icl.measures import tested
 from labkit.locate.knockout_result import over_units
 from labkit.results import Result
-from labkit.stats import Estimate, average, bootstrap, holm, paired_difference
+from labkit.stats import Estimate, average, bootstrap
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,12 +159,10 @@ class VectorResult(Result):
         Columns `against, mean, low, high, n`, `p` of a sign-flip test over queries, and
         `p_holm`, corrected for the number of rows.
         """
-        own, rows = self.values(reading, self.vectors[0]), []
-        for other in ("zero-shot", *self.vectors[1:], "k-shot"):
-            difference, p = paired_difference(own, self.values(reading, other), seed=self.seed)
-            rows.append({"against": other} | difference.to_dict() | {"p": p})
-        frame = pd.DataFrame(rows)
-        return frame.assign(p_holm=holm(frame["p"].tolist()))
+        own = self.values(reading, self.vectors[0])
+        others = ("zero-shot", *self.vectors[1:], "k-shot")
+        pairs = (({"against": other}, own, self.values(reading, other)) for other in others)
+        return tested(pairs, ("against",), seed=self.seed)
 
     def vocabulary(self) -> pd.DataFrame:
         """What the vector reads as through the final norm and unembedding: `layer, tokens`."""
