@@ -167,13 +167,19 @@ def probe_trees(
     states = trees.read(model, depths)
     other = trees.read(random_twin(model, seed=seed), depths) if controls else None
     probe = StructuralProbe(seed=seed) if probe is None else probe
-    chain = np.array([_found(_chain(gold), gold) for gold in trees.gold[len(train) :]])
+    test_gold = trees.gold[len(train) :]
+    chain = _found([_chain(gold) for gold in test_gold], test_gold)
     by_depth = []
     for place, depth in enumerate(states.depths):
         told(f"depth {depth}", 0.05 + 0.95 * place / len(states.depths))
-        found, correlation = trees.scored(probe, states, depth, len(train))
+        predicted = trees.predicted(probe, states, depth, len(train))
+        found = _found(predicted, test_gold)
+        pairs = zip(predicted, test_gold, strict=True)
+        correlation = np.array([rank_correlations(*pair).mean() for pair in pairs])
         above, p = paired_difference(found, chain, seed=seed)
-        twin = None if other is None else trees.scored(probe, other, depth, len(train))[0]
+        twin = None
+        if other is not None:
+            twin = _found(trees.predicted(probe, other, depth, len(train)), test_gold)
         by_depth.append(
             TreesAtDepth(
                 depth=depth,
@@ -229,18 +235,14 @@ class _Trees:
         flat = [span for several in self.spans for span in several]
         return extract(model, self.texts, flat, depths=depths)
 
-    def scored(
+    def predicted(
         self, probe: StructuralProbe, states: Features, depth: int, n_train: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Of each test sentence the share of arcs found, and the rank correlation."""
+    ) -> list[np.ndarray]:
+        """The distances that a probe of the first sentences sees in each of the others."""
         ends = np.cumsum([len(several) for several in self.spans])
         of_sentence = np.split(states.at(depth), ends[:-1])
         fitted = clone(probe).fit(of_sentence[:n_train], self.gold[:n_train])
-        predicted = fitted.predict(of_sentence[n_train:])
-        pairs = list(zip(predicted, self.gold[n_train:], strict=True))
-        found = [_found(distances, gold) for distances, gold in pairs]
-        ranks = [float(rank_correlations(*pair).mean()) for pair in pairs]
-        return np.asarray(found), np.asarray(ranks)
+        return fitted.predict(of_sentence[n_train:])
 
 
 def _sides(
@@ -282,6 +284,6 @@ def _chain(gold: np.ndarray) -> np.ndarray:
     return np.abs(places[:, None] - places[None])
 
 
-def _found(distances: np.ndarray, gold: np.ndarray) -> float:
-    """Share of a sentence's arcs that a spanning tree of some distances has."""
-    return float(arcs_found(distances, gold).mean())
+def _found(distances: Sequence[np.ndarray], gold: Sequence[np.ndarray]) -> np.ndarray:
+    """Of each sentence, the share of arcs that a spanning tree of some distances has."""
+    return np.array([arcs_found(*pair).mean() for pair in zip(distances, gold, strict=True)])
