@@ -146,8 +146,7 @@ def scorable(model: LabModel, task: Task, tokens: Tokens | None = None) -> tuple
     if tokens is not None:
         return task, tokens
     tokens = "all" if task.closed else "first"
-    kept = told_apart(model, task, tokens=tokens)
-    return (kept if len(kept) < len(task) else task), tokens
+    return told_apart(model, task, tokens=tokens), tokens
 
 
 def require_settings(*, tokens: str, ks: Sequence[int], least: int = 0, **counts: int) -> None:

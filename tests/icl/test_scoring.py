@@ -1,10 +1,22 @@
 """Reuse changes nothing: scores are those of every prompt run from scratch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from labkit.errors import AmbiguousLabels, ContextTooShort, EmptyTarget
-from labkit.icl import Item, Shot, Task, Template, label_ids, prompt_ids, score_labels, told_apart
+from labkit.icl import (
+    Item,
+    Shot,
+    Task,
+    Template,
+    label_ids,
+    prompt_ids,
+    scorable,
+    score_labels,
+    told_apart,
+)
 from labkit.icl.prompts import write
 
 LABELS = ("on", "one", "the one", "the other thing")
@@ -92,6 +104,11 @@ def test_labels_that_scores_cannot_tell_apart(tiny, pocket):
     own = Task(name="t", items=items, source="s")
     assert told_apart(model, own).labels == ("the cat", "of")
     assert told_apart(model, own, tokens="all").labels == own.labels
+    unseen = replace(
+        own, items=items[1:], labels=("of", "the dog", "the cat", *map(str, range(20)))
+    )
+    assert not unseen.closed and "the cat" not in scorable(model, unseen)[0].labels
+    assert scorable(model, own) == (own, "all")
 
 
 def test_too_long_is_refused_before_any_forward(tiny, monkeypatch):
