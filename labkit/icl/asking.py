@@ -21,6 +21,7 @@ from labkit.icl.scoring import (
     label_ids,
     prompt_ids,
     require_context,
+    require_tokens,
     score_labels,
     told_apart,
 )
@@ -166,8 +167,7 @@ def require_settings(*, tokens: str, ks: Sequence[int], least: int = 0, **counts
     for name, count in counts.items():
         if count < 1:
             raise InputError(f"{name} = {count}: at least one")
-    if tokens not in ("all", "first"):
-        raise InputError(f"labels are scored by 'all' their tokens or the 'first', not {tokens!r}")
+    require_tokens(tokens)
 
 
 def about(model: LabModel, task: Task, queries: Sequence[Item]) -> dict[str, Any]:

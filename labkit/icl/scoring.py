@@ -16,7 +16,7 @@ the mass that the labels have together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,16 @@ READ_AT_ONCE = 512
 """Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
 
 
+def require_tokens(tokens: str) -> None:
+    """Raise unless it says how much of a label is scored.
+
+    Raises:
+        InputError: If it is neither "all" nor "first".
+    """
+    if tokens not in get_args(Tokens):
+        raise InputError(f"labels are scored by 'all' their tokens or the 'first', not {tokens!r}")
+
+
 def label_ids(
     model: LabModel, template: Template, labels: Sequence[str], *, tokens: Tokens = "all"
 ) -> list[Ids]:
@@ -64,8 +74,7 @@ def label_ids(
             beginning of them.
         InputError: If the tokenizer merges a label into the query, or `tokens` is neither.
     """
-    if tokens not in ("all", "first"):
-        raise InputError(f"labels are scored by 'all' their tokens or the 'first', not {tokens!r}")
+    require_tokens(tokens)
     asked = template.query.replace("{input}", "it")
     found = [tuple(target_ids(model.tokenizer, asked, template.gap + label)) for label in labels]
     scored = [ids[:1] if tokens == "first" else ids for ids in found]
