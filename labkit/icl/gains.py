@@ -157,8 +157,7 @@ class GainsResult(Result):
         query), `p`, `p_holm`, and `clear`: the interval lies above 0, so does the test after
         Holm's correction, at 5 %, and the accuracy behind demonstrations is above the majority's.
         """
-        names = list(dict.fromkeys(self.answers["task"]))
-        frame = self._tested(names, "gold", "none", measure)
+        frame = self._tested(self._ranked(measure), "gold", "none", measure)
         means = self._means(measure)
         for place, arm in enumerate(ARMS, start=1):
             frame.insert(place, arm, means.loc[frame["task"], arm].to_numpy())
@@ -168,7 +167,7 @@ class GainsResult(Result):
         frame.insert(1, "labels", asked["labels"].first().loc[frame["task"]].to_numpy())
         better = self._means("accuracy").loc[frame["task"], "gold"].to_numpy() > frame["majority"]
         clear = (frame["low"] > 0) & (frame["p_holm"] < 0.05) & better
-        return frame.assign(clear=clear).sort_values("mean", ascending=False, ignore_index=True)
+        return frame.assign(clear=clear)
 
     def by_labels(self, measure: Answered = "accuracy") -> pd.DataFrame:
         """What random labels cost, task by task: columns as in `to_frame`, of gold - random."""
@@ -206,7 +205,7 @@ class GainsResult(Result):
         rows = [
             {"row": task, "series": words}
             | bootstrap(self.values(task, arm, measure), seed=self.seed).to_dict()
-            for task in self.to_frame(measure)["task"]
+            for task in self._ranked(measure)
             for arm, words in ARMS.items()
         ]
         return measure_by_row(
@@ -215,6 +214,15 @@ class GainsResult(Result):
             title=self.title,
             subtitle="95 % intervals over queries; the largest gain on top",
         )
+
+    def _ranked(self, measure: Answered) -> list[str]:
+        """The tasks, the largest gain first."""
+
+        def gain(task: str) -> float:
+            both = (self.values(task, arm, measure) for arm in ("gold", "none"))
+            return float(np.subtract(*both).mean())
+
+        return sorted(dict.fromkeys(self.answers["task"]), key=gain, reverse=True)
 
     def _means(self, measure: Answered) -> pd.DataFrame:
         """Mean of a measure by task (down) and arm."""

@@ -44,6 +44,8 @@ def test_a_gain_by_luck_is_not_clear_and_a_planted_one_is():
     found = made([*coin[:, 0], planted[0]], [*coin[:, 1], planted[1]], label="ab")
     assert found.clear() == ("t20",)
     frame = found.to_frame().set_index("task")
+    assert frame["mean"].is_monotonic_decreasing and frame.index[0] == "t20"
+    assert list(found.figure().layout.yaxis.ticktext) == frame.index.tolist()
     assert (frame["p_holm"] >= frame["p"]).all()
     assert frame.loc["t20", "mean"] == pytest.approx(0.7)
     assert found.by_labels().set_index("task").loc["t20", "mean"] == pytest.approx(0.7)
