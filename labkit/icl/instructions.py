@@ -30,7 +30,8 @@ Differs from the paper:
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -200,8 +201,9 @@ class Instructions:
         """An instruction of another of the lab's tasks for every draw, none of them twice."""
         names = [name for name in task_names(model) if name != task.name]
         order = numpy_generator(self.seed, "icl others", task.name).permutation(len(names))
-        chosen = [own_task(names[number], model) for number in order]
-        written = [own.instructions[0] for own in chosen if own.items != task.items]
+        every = (own_task(names[number], model) for number in order)
+        others = (own for own in every if own.items != task.items)
+        written = [own.instructions[0] for own in islice(others, self.draws)]
         return [written[draw % len(written)] for draw in range(self.draws)]
 
     def _fronts(
@@ -233,9 +235,8 @@ def instruction_in(text: str) -> str:
 
 def _question(task: Task, items: Sequence[Item]) -> str:
     """The text that an instruction would follow."""
-    template = replace(task.template, instruction=ASKED[0])
-    shown = Front.of(items).before(replace(task, template=template), "\0")
-    return shown[: shown.rindex(template.query.replace("{input}", "\0"))] + ASKED[1]
+    shown = Front.of(items, instruction=ASKED[0]).before(task, "")
+    return shown.removesuffix(task.template.query.replace("{input}", "")) + ASKED[1]
 
 
 @torch.no_grad()

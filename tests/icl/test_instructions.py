@@ -52,6 +52,7 @@ def test_nothing_shown_is_asked_and_no_candidate_has_seen_a_query(pocket, monkey
     found = method(pocket, task("country_continent", pocket))
     shown = {shot.input for front in seen for shot in front.shots}
     developed = {text for texts in seen.values() for text in texts} - set(found.queries)
+    assert not set(found.others) & set(found.written) and len(set(found.others)) == 8
     assert len(shown) == 10 and len(developed) == 4  # of twenty, all of the rest
     assert not shown & developed and not shown & set(found.queries)
 
