@@ -16,10 +16,11 @@ from torch import Tensor
 
 from labkit.activations import capture, patched
 from labkit.execute import Execution, Prefix, freeze, read_logits
+from labkit.icl.inside.vectors import filled_up
 from labkit.icl.prompts import Prompt, ShotSpans
 from labkit.icl.shared import Ids
 from labkit.models import LabModel
-from labkit.tokens import TokenBatch, TokenSpan, pad_id
+from labkit.tokens import TokenSpan
 
 PARTS = ("labels", "inputs", "format", "query", "first token")
 """Parts of a prompt; every position is of one. *Format* are the words of the template, separators
@@ -143,7 +144,7 @@ class BlockedRuns:
         self.model, self.answers = model, list(answers)
         self.n = front_length(prompts)
         self.front = model.pad([prompts[0].ids[: self.n]])
-        self.batch, self.last = _behind(model, [prompt.ids for prompt in prompts], self.n)
+        self.batch, self.last = filled_up(model, [prompt.ids for prompt in prompts], self.n)
         self.front_run = Execution(model, self.front)
         with capture(model, ["resid_pre"]) as seen:
             _, self.prefix = self.front_run.freeze()
@@ -190,7 +191,7 @@ class BlockedRuns:
 
     def _read(self, resid: Float[Tensor, "query pos d_model"]) -> Float[Tensor, "query answer"]:
         """Log-probabilities of the answers behind each query."""
-        ends = resid[torch.arange(len(resid)), self.last][:, None]
+        ends = resid[torch.arange(len(resid), device=resid.device), self.last][:, None]
         logits = read_logits(self.model, ends)[:, 0]
         return logits.double().log_softmax(dim=-1)[:, self.answers].cpu()
 
@@ -202,18 +203,6 @@ def front_length(prompts: Sequence[Prompt]) -> int:
     while any(prompt.ids[:n] != first[:n] for prompt in prompts):  # a query glued to the front
         n -= 1
     return n
-
-
-def _behind(model: LabModel, rows: Sequence[Ids], n: int) -> tuple[TokenBatch, list[int]]:
-    """Prompts as a batch filled up on the right, and where each ends behind the front.
-
-    What fills it up is read by nothing, so it needs no mask.
-    """
-    ids = torch.full((len(rows), max(map(len, rows))), pad_id(model.tokenizer), dtype=torch.long)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-    batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)
-    return batch, [len(row) - n - 1 for row in rows]
 
 
 def attention_and_saliency(

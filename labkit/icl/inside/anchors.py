@@ -41,6 +41,7 @@ import torch
 
 from labkit.corpus import Progress
 from labkit.errors import InputError
+from labkit.icl.asking import about
 from labkit.icl.inside.anchor_edges import (
     EDGES,
     PARTS,
@@ -52,7 +53,8 @@ from labkit.icl.inside.anchor_edges import (
     random_cut,
 )
 from labkit.icl.inside.anchors_result import FLOWS, LABEL_PARTS, AnchorsResult
-from labkit.icl.prompts import Prompt, Shot, render
+from labkit.icl.inside.vectors import asked_prompts, drawn_shots
+from labkit.icl.prompts import Prompt
 from labkit.icl.scoring import label_ids, require_context
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
@@ -138,13 +140,8 @@ class Anchors:
         )
         first = drawn[0][0]
         return AnchorsResult(
-            model=model.name,
-            fingerprint=model.fingerprint,
-            task=task.name,
-            source=task.source,
-            labels=task.labels,
+            **about(model, task, queries),
             queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
             config=asdict(self),
             edges=self.edges,
             windows=windows,
@@ -168,10 +165,8 @@ class Anchors:
         number: int,
     ) -> list[Prompt]:
         """All queries behind one set of demonstrations."""
-        draw = numpy_generator(self.seed, "icl anchors", task.name, number)
-        chosen = [pool[place] for place in draw.permutation(len(pool))[: self.k]]
-        shots = [Shot(input=item.input, label=item.label) for item in chosen]
-        prompts = [render(model, task.template, shots, item.input) for item in queries]
+        chosen = drawn_shots(pool, self.k, self.seed, "icl anchors", task.name, number)
+        prompts = asked_prompts(model, task, chosen, queries)
         if front_length(prompts) < 2:
             raise InputError(f"the prompts of {task.name!r} have nothing in front of the query")
         return prompts

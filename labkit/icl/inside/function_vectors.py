@@ -45,9 +45,9 @@ from labkit.icl.inside.vectors import (
     asked_ids,
     chosen_layers,
     drawn_shots,
-    last_states,
     parted,
     random_like,
+    read_behind,
     swept,
     words,
 )
@@ -170,10 +170,6 @@ class FunctionVectors:
             )
             readings.append(np.concatenate([alike, parts[1]], axis=1))
         numbers = torch.arange(len(queries), device=model.device)
-        k_shot = [
-            labels.read_states(model, last_states(model, prompts, memory=self.memory)[-1], numbers)
-            for prompts in shown
-        ]
         return FunctionVectorResult(
             method="function vector",
             model=model.name,
@@ -191,7 +187,7 @@ class FunctionVectors:
             seed=self.seed,
             readings=np.stack(readings, axis=3),
             zero_shot=labels.read_states(model, asked.states[-1], numbers),
-            k_shot=np.stack(k_shot, axis=1),
+            k_shot=read_behind(model, labels, shown, memory=self.memory),
             directions=own[None, None].float().cpu().numpy(),
             words=words(model, own[None], 10),
             effects=effects.numpy(),

@@ -38,8 +38,8 @@ from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import MEMORY, Execution, read_logits, rows_within
 from labkit.icl.inside.influence_result import InfluenceResult
-from labkit.icl.inside.vectors import asked_ids, drawn_shots
-from labkit.icl.prompts import Prompt, Shot, render
+from labkit.icl.inside.vectors import asked_ids, asked_prompts, drawn_shots
+from labkit.icl.prompts import Prompt
 from labkit.icl.scoring import label_ids, require_context, score_labels
 from labkit.icl.tasks import Task
 from labkit.models import LabModel
@@ -96,18 +96,7 @@ class Influence:
             drawn_shots(pool, self.k, self.seed, "icl influence", task.name, number)
             for number in range(self.sets)
         ]
-        shown = [
-            [
-                render(
-                    model,
-                    task.template,
-                    [Shot(input=item.input, label=item.label) for item in items],
-                    query.input,
-                )
-                for query in queries
-            ]
-            for items in sets
-        ]
+        shown = [asked_prompts(model, task, items, queries) for items in sets]
         require_context(model, [prompt.ids for some in shown for prompt in some], labels)
 
         groups = [

@@ -48,6 +48,7 @@ from labkit.icl.inside.vectors import (
     last_states,
     parted,
     random_like,
+    read_behind,
     swept,
     words,
 )
@@ -170,10 +171,6 @@ class TaskVectors:
             changed = self.changed(asked.states[layer], kinds[:, layer])
             readings.append(swept(asked, labels, layer, changed))
         numbers = torch.arange(len(queries), device=model.device)
-        k_shot = [
-            labels.read_states(model, last_states(model, prompts, memory=self.memory)[-1], numbers)
-            for prompts in shown
-        ]
         directions = own[list(layers)]
         return VectorResult(
             method="task vector",
@@ -192,7 +189,7 @@ class TaskVectors:
             seed=self.seed,
             readings=np.stack(readings, axis=3),
             zero_shot=labels.read_states(model, asked.states[-1], numbers),
-            k_shot=np.stack(k_shot, axis=1),
+            k_shot=read_behind(model, labels, shown, memory=self.memory),
             directions=rearrange(directions, "l draw d -> draw l d").float().cpu().numpy(),
             words=words(model, directions[:, 0]),
         )

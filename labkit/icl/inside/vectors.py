@@ -19,8 +19,9 @@ from torch import Tensor
 from labkit import stats
 from labkit.errors import InputError, PoolTooSmall
 from labkit.execute import MEMORY, Execution, freeze, read_logits, rows_within
-from labkit.icl.prompts import Shot, write
-from labkit.icl.scoring import label_ids, prompt_ids
+from labkit.icl.asking import Front
+from labkit.icl.prompts import Prompt, render
+from labkit.icl.scoring import READ_AT_ONCE, label_ids, prompt_ids
 from labkit.icl.shared import Ids, freeze_together, length_of, shared_ids
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
@@ -33,9 +34,6 @@ READINGS: dict[str, str] = {
     "mass": "probability of all labels together",
 }
 """What is read of an answer: shares in 0..1, and a log-probability in nats."""
-
-READ_AT_ONCE = 512
-"""Rows whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +139,27 @@ class LastPositions:
         )
 
 
+def filled_up(
+    model: LabModel, prompts: Sequence[Ids], first: int
+) -> tuple[TokenBatch, Int[Tensor, " prompt"]]:
+    """Prompts as a batch filled up on the right, and where each ends behind its first tokens.
+
+    What fills it up is read by nothing: it cannot change the rest, and needs no mask.
+
+    Args:
+        model: The model.
+        prompts: Their ids, all of them.
+        first: How many tokens of each are frozen.
+    """
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), pad_id(model.tokenizer), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)
+    last = torch.tensor([len(prompt) - 1 - first for prompt in prompts], device=model.device)
+    return batch, last
+
+
 @torch.no_grad()
 def last_states(
     model: LabModel, prompts: Sequence[Ids], *, memory: int = MEMORY
@@ -149,28 +168,28 @@ def last_states(
 
     What all prompts begin with is run once.
     """
-    shared = shared_ids(prompts)
-    prefix = freeze_together(model, [shared])[0]
-    first, width = length_of(prefix), max(map(len, prompts)) - len(shared)
-    at_once = rows_within(model, first + width, memory)
+    (prefix,) = freeze_together(model, [shared_ids(prompts)])
+    at_once = rows_within(model, max(map(len, prompts)), memory)
     found = []
     for start in range(0, len(prompts), at_once):
-        rests = [ids[first:] for ids in prompts[start : start + at_once]]
-        # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
-        ids = torch.full((len(rests), first + width), pad_id(model.tokenizer), dtype=torch.long)
-        for row, rest in enumerate(rests):
-            ids[row, :first] = torch.tensor(shared, dtype=torch.long)
-            ids[row, first : first + len(rest)] = torch.tensor(rest)
-        batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)
+        batch, last = filled_up(model, prompts[start : start + at_once], length_of(prefix))
         run = Execution(model, batch, prefix)
-        rows = torch.arange(len(rests), device=model.device)
-        last = torch.tensor([len(rest) - 1 for rest in rests], device=model.device)
+        rows = torch.arange(len(last), device=model.device)
         resid, own = run.embed, []
         for layer in range(model.n_layers):
             resid = run.forward(resid, start=layer, stop=layer + 1)
             own.append(resid[rows, last])
         found.append(torch.stack(own))
     return torch.cat(found, dim=1)
+
+
+def read_behind(
+    model: LabModel, labels: Labels, sets: Sequence[Sequence[Ids]], *, memory: int = MEMORY
+) -> Float[np.ndarray, "reading set query"]:
+    """The `READINGS` of all queries behind each set of demonstrations."""
+    queries = torch.arange(len(labels.gold), device=model.device)
+    states = (last_states(model, prompts, memory=memory)[-1] for prompts in sets)
+    return np.stack([labels.read_states(model, own, queries) for own in states], axis=1)
 
 
 def parted(
@@ -205,8 +224,16 @@ def asked_ids(
     model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
 ) -> list[Ids]:
     """Prompts that ask each query behind some items with their own labels."""
-    shots = [Shot(input=item.input, label=item.label) for item in items]
-    return prompt_ids(model, [write(task.template, shots, query.input) for query in queries])
+    front = Front.of(items)
+    return prompt_ids(model, [front.before(task, query.input) for query in queries])
+
+
+def asked_prompts(
+    model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
+) -> list[Prompt]:
+    """The same prompts with the tokens of their parts."""
+    shots = Front.of(items).shots
+    return [render(model, task.template, shots, query.input) for query in queries]
 
 
 def random_like(
