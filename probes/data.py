@@ -10,6 +10,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from labkit.datasets import read_relations
@@ -56,9 +57,7 @@ def tasks_of(
         return linguistic_tasks(sentences, held_out, names=names, source=source)
     if test is not None or context:
         raise InputError(f"a test file and a context go with treebanks, not with {path.name}")
-    makers = _pairs(path) if kind == ".jsonl" else _places(path)
-    if kind == ".json":
-        makers = _relations(path)
+    makers = READERS[kind](path)
     chosen = makers if names is None else names
     unknown = [name for name in chosen if name not in makers]
     if unknown:
@@ -104,7 +103,7 @@ def _kind(path: Path) -> str:
             if kind in suffixes:
                 return kind
         raise InputError(f"the folder {path} holds neither JSONL nor JSON files")
-    return path.suffix if path.suffix in (".csv", ".json", ".jsonl") else ".conllu"
+    return path.suffix if path.suffix in READERS else ".conllu"
 
 
 def _pairs(path: Path) -> dict[str, Callable[[], Task]]:
@@ -126,8 +125,12 @@ def _places(path: Path) -> dict[str, Callable[[], Task]]:
 
 def _relations(path: Path) -> dict[str, Callable[[], Task]]:
     """A task for each relation."""
+    return {relation.id: partial(of_relation, facts) for relation, facts in read_relations(path)}
 
-    def maker(facts: Sequence) -> Callable[[], Task]:
-        return lambda: of_relation(facts)
 
-    return {relation.id: maker(facts) for relation, facts in read_relations(path)}
+READERS: dict[str, Callable[[Path], dict[str, Callable[[], Task]]]] = {
+    ".jsonl": _pairs,
+    ".json": _relations,
+    ".csv": _places,
+}
+"""What makes the tasks of data that is no treebank, by its suffix."""
