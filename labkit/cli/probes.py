@@ -193,8 +193,7 @@ def structural(
     from probes.structural import StructuralProbe
     from probes.trees import probe_trees
 
-    if data is None and test is not None:
-        raise InputError("--test is a treebank to score on: it goes with --data")
+    _require_data(data, test)
     if out is not None:
         require_free(out)
     named = _range(depths)
@@ -256,15 +255,20 @@ def _data_tasks(
     data: str | None, test: Path | None, context: int, names: list[str] | None
 ) -> dict[str, Any] | None:
     """The tasks of some data; None without any."""
+    _require_data(data, test, context)
     if data is None:
-        if test is not None:
-            raise InputError("--test is a treebank to score on: it goes with --data")
-        if context:
-            raise InputError("--context is for sentences of a treebank: it goes with --data")
         return None
     from probes.data import tasks_of
 
     return tasks_of(data, test, names=names, context=context)
+
+
+def _require_data(data: str | None, test: Path | None, context: int = 0) -> None:
+    """Refuse without data what goes with it."""
+    if data is None and test is not None:
+        raise InputError("--test is a treebank to score on: it goes with --data")
+    if data is None and context:
+        raise InputError("--context is for sentences of a treebank: it goes with --data")
 
 
 def _own_tasks(lab: Any, names: list[str] | None) -> dict[str, Any]:
