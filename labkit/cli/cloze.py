@@ -79,9 +79,7 @@ def cloze(
     out_console.print(result.title, markup=False, highlight=False)
     shown = Table("stays among", "facts", "from depth", title=f"of {lab.n_layers} blocks")
     for row in table[table["relation"] == "all"].itertuples():
-        where = "never"
-        if row.reach:
-            where = f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}]"
+        where = short(row, digits=1) if row.reach else "never"
         shown.add_row(f"the top {row.k}", f"{row.reach} of {row.facts}", where)
     out_console.print(shown)
     if table[table["relation"] == "all"]["reach"].min():
@@ -98,8 +96,7 @@ def _print_popularity(result: Any) -> None:
     frame = result.popularity_frame()
     shown = Table("views a month", *(f"top {k}" for k in result.ks), title="after the last block")
     for views, rows in frame.groupby("popularity"):
-        cells = (f"{r.mean:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples())
-        shown.add_row(f"{views:,.0f}", *cells)
+        shown.add_row(f"{views:,.0f}", *(short(row) for row in rows.itertuples()))
     out_console.print(shown)
 
 
