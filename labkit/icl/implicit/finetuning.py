@@ -58,6 +58,7 @@ from labkit.icl.implicit.finetuning_bench import Bench, Shots
 from labkit.icl.implicit.finetuning_reading import map_cosines, update_cosines
 from labkit.icl.implicit.finetuning_result import ARMS, FineTuningResult
 from labkit.icl.implicit.finetuning_steps import Lesson, lessons, random_change
+from labkit.icl.inside.vectors import drawn_shots
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
 from labkit.random_models import random_twin
@@ -191,8 +192,7 @@ class FineTuningComparison:
 
     def _chosen(self, pool: Sequence[Item], *content: object) -> list[Item]:
         """So many items of a pool, drawn for some content."""
-        draw = numpy_generator(self.seed, "icl fine-tuning", len(pool), *content)
-        return [pool[number] for number in draw.permutation(len(pool))[: self.k]]
+        return drawn_shots(pool, self.k, self.seed, "icl fine-tuning", len(pool), *content)
 
     def _shots(
         self, model: LabModel, task: Task, other: Task, pool: Sequence[Item], number: int
@@ -236,13 +236,12 @@ class FineTuningComparison:
         compared = [(bench.plain, context, reading) for reading in readings.values()]
         compared.append((twin.plain, twin.behind(shown), in_twin))
         said = [bench.plain, context, *readings.values()]
-        ways = [[context], [readings["own"]]]
+        orders = [[context], [readings["own"]]]
         for number in range(1, self.orders):
             draw = numpy_generator(self.seed, "icl fine-tuning order", repr(shown), number)
             order = tuple(shown[place] for place in draw.permutation(self.k))
-            ways[0].append(bench.behind(order))
-            ways[1].append(bench.after(bench.tuned(bench.lessons(order), rate)))
-        log_probs = [torch.stack([one.log_probs for one in own]) for own in (said, *ways)]
+            orders[0].append(bench.behind(order))
+            orders[1].append(bench.after(bench.tuned(bench.lessons(order), rate)))
         tables = {
             "outputs": [
                 update_cosines(plain.outputs, one.outputs, reading.outputs)
@@ -250,8 +249,8 @@ class FineTuningComparison:
             ],
             "maps": [map_cosines(one, reading) for _, one, reading in compared],
             "maps_before": [map_cosines(one, plain) for plain, one, _ in compared],
-            "log_probs": list(log_probs[0]),
-            "order_log_probs": log_probs[1:],
+            "log_probs": [one.log_probs for one in said],
+            "order_log_probs": [torch.stack([one.log_probs for one in way]) for way in orders],
         }
         return {name: torch.stack(parts).numpy() for name, parts in tables.items()}
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from labkit.activations import capture
 from labkit.errors import SelfCheckFailed
 from labkit.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.icl.inside.vectors import filled_up
 from labkit.icl.shared import Ids, freeze_together, length_of, shared_ids
 from labkit.models import LabModel
-from labkit.tokens import TokenBatch, pad_id
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,9 @@ def read(
         said: list[Tensor] = []
         for rows in torch.arange(len(prompts)).split(rows_within(model, width, MEMORY)):
             own = [prompts[row] for row in rows.tolist()]
-            # Filled up on the right, with tokens that nothing reads.
-            ids = torch.full((len(own), max(map(len, own))), pad_id(model.tokenizer))
-            for number, prompt in enumerate(own):
-                ids[number, : len(prompt)] = torch.tensor(prompt)
-            batch = TokenBatch(ids, torch.ones_like(ids).bool()).to(model.device)
+            batch, last = filled_up(model, own, first)
             resid = Execution(model, batch, prefix).forward()
             row = torch.arange(len(own), device=resid.device)
-            last = torch.tensor([len(prompt) - 1 - first for prompt in own], device=resid.device)
             answers = [seen["attn_out", layer][row, last] for layer in range(model.n_layers)]
             outputs.append(torch.stack(answers, dim=1))
             for number, prompt in enumerate(own):
