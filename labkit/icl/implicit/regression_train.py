@@ -30,6 +30,7 @@ from labkit.errors import InputError, NonFiniteLoss
 from labkit.files import atomic_folder, require_free
 from labkit.icl.implicit.regression_model import ContextRegressor, Shape
 from labkit.icl.implicit.regression_prompts import Setting
+from labkit.pocket.recipe import Progress
 from labkit.stats import generator
 
 N_KEPT = 20  # losses that the record keeps
@@ -72,15 +73,6 @@ class Recipe:
         """The share of the peak rates that a step is taken with, counted from 0."""
         rising = min(1.0, (step + 1) / max(1, self.warmup))
         return rising * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What `train` reports after every step: the step (from 1), of how many, and the loss."""
-
-    step: int
-    steps: int
-    loss: float
 
 
 def train(
