@@ -4,11 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from labkit.errors import ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import Choice, Demonstrations, Item, Task, task
 from labkit.icl.choice import WORDS
 from labkit.icl.nearness import bm25_scores, spread, state_vectors, varied
+from labkit.icl.prompts import write
 
 pytest.importorskip("bm25s")
 TOPIC = task("topic")
@@ -44,6 +46,23 @@ def test_the_nearest_state_of_an_input_is_its_own(model):
     scores = queries @ states.T
     assert scores[range(3), range(3)] == pytest.approx(1) and (scores < 1 + 1e-9).all()
     assert scores.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_states_are_those_of_the_middle_around_their_mean(model):
+    """Hugging Face's own hidden states, one prompt at a time."""
+    texts = [item.input for item in TOPIC.items[:4]]
+    _, states = state_vectors(model, TOPIC, texts[:1], texts)
+    with torch.no_grad():
+        hidden = [
+            model.hf(
+                torch.tensor([model.ids(write(TOPIC.template, (), text))]),
+                output_hidden_states=True,
+            ).hidden_states[(model.n_layers + 1) // 2][0, -1]
+            for text in texts
+        ]
+    centred = torch.stack(hidden).double() - torch.stack(hidden).double().mean(dim=0)
+    expected = (centred / centred.norm(dim=-1, keepdim=True)).numpy()
+    assert states == pytest.approx(expected, abs=1e-4)
 
 
 def test_far_from_each_other_is_the_greedy_cover():
