@@ -1,5 +1,7 @@
 """Pictures of heads that are switched off: which they are, and what goes with them."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
@@ -23,6 +25,21 @@ ACROSS = 3
 """Panels side by side at most."""
 
 
+def head_columns(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
+    """One row a head, as `head_grids` takes it, of a table with one row a head and name.
+
+    Args:
+        frame: Columns `layer, head, mean, low, high` and the one that holds the names.
+        column: That one.
+        names: Those that are kept, each as `NAME, NAME_low, NAME_high`.
+    """
+    wide = frame.pivot(index=["layer", "head"], columns=column)
+    columns = {name: wide["mean", name] for name in names}
+    for name in names:
+        columns |= {f"{name}_low": wide["low", name], f"{name}_high": wide["high", name]}
+    return pd.DataFrame(columns).reset_index()
+
+
 def ablated_heads(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:
     """Every head of every layer, one panel a kind, the heads that were switched off framed.
 
@@ -36,12 +53,8 @@ def ablated_heads(frame: pd.DataFrame, *, title: str, subtitle: str | None = Non
     """
     require_columns(frame, ("kind", "layer", "head", "mean", "low", "high", "off"))
     kinds = list(dict.fromkeys(frame["kind"]))
-    wide = frame.pivot(index=["layer", "head"], columns="kind")
-    columns = {kind: wide["mean", kind] for kind in kinds}
-    for kind in kinds:
-        columns |= {f"{kind}_low": wide["low", kind], f"{kind}_high": wide["high", kind]}
     figure = head_grids(
-        pd.DataFrame(columns).reset_index(),
+        head_columns(frame, "kind", kinds),
         {kind: kind for kind in kinds},
         title=title,
         subtitle=subtitle,
@@ -91,7 +104,11 @@ def loss_by_position(frame: pd.DataFrame, *, title: str, subtitle: str | None = 
                 name=text(called),
                 legendgroup=called,
                 mode="lines",
-                line={"color": colour, "width": 1.5 if random else 2, "dash": _dash(random)},
+                line={
+                    "color": colour,
+                    "width": 1.5 if random else 2,
+                    "dash": "dot" if random else "solid",
+                },
                 customdata=rows[["low", "high"]].to_numpy(),
                 hovertemplate="%{y:.2f} [%{customdata[0]:.2f}, %{customdata[1]:.2f}] nats",
             )
@@ -100,11 +117,6 @@ def loss_by_position(frame: pd.DataFrame, *, title: str, subtitle: str | None = 
     figure.update_yaxes(title_text="loss in nats", rangemode="tozero")
     figure = themed(figure, title, subtitle, height=HEIGHT + 100, legend=True)
     return figure.update_layout(margin={"t": figure.layout.margin.t + 40})
-
-
-def _dash(random: bool) -> str:
-    """Dotted where random heads are off."""
-    return "dot" if random else "solid"
 
 
 def ablation_intervals(

@@ -6,6 +6,7 @@ import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
+from labkit.plots.icl import DASHES
 from labkit.plots.theme import (
     COLOURS,
     HEIGHT,
@@ -22,7 +23,6 @@ from labkit.plots.tracing import SYMBOLS, add_curve
 from labkit.stats import Estimate
 
 PANELS_ACROSS = 2
-LEVEL_DASHES = ("dot", "dash")
 WORTH_SYMBOLS = ("circle", "diamond", "square")
 
 
@@ -51,7 +51,7 @@ def vector_curves(
     require_columns(frame, ("vector", "layer", "mean", "low", "high"))
     figure = go.Figure()
     ends = [-0.5, float(frame["layer"].max()) + 0.5]
-    for (name, level), dash in zip(levels.items(), LEVEL_DASHES, strict=True):
+    for (name, level), dash in zip(levels.items(), DASHES[1:], strict=True):
         figure.add_scatter(
             x=ends,
             y=[level.mean, level.mean],

@@ -10,10 +10,11 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.inside.anchor_edges import PARTS
+from labkit.icl.inside.heads_result import named
 from labkit.icl.measures import measured
 from labkit.locate.knockout_result import over_units
 from labkit.results import Result
-from labkit.stats import Estimate, average, bootstrap, holm, paired_difference
+from labkit.stats import average, bootstrap, holm, paired_difference
 
 LABEL_PARTS = ("own input", "other inputs", "labels", "format", "first token")
 """What label words look at; *labels* are themselves and those before."""
@@ -105,23 +106,18 @@ class AnchorsResult(Result):
             for place, edges in enumerate(self.edges):
                 for window, (start, stop) in enumerate(self.windows):
                     own = values[place, 0, window]
-                    row: dict[str, Any] = {
-                        "measure": measure,
-                        "edges": edges,
-                        "start": start,
-                        "stop": stop,
-                    }
-                    row |= {"layers": self._layers(start, stop)}
+                    row: dict[str, Any] = {"measure": measure, "edges": edges}
+                    row |= {"start": start, "stop": stop, "layers": self._layers(start, stop)}
                     row |= {"n_edges": self.n_edges[place, 0], "n_random": self.n_edges[place, 1]}
                     row |= {"intact": float(intact.mean()), "n": len(own)}
                     of = bootstrap if measure == "accuracy" else average
-                    row |= _named(of(own), "mean", "")
-                    row |= _named(average(own - intact), "change", "change_")
+                    row |= named(of(own))
+                    row |= named(average(own - intact), "change")
                     if self.n_edges[place, 1]:
                         random = values[place, 1, window]
                         beyond, p = paired_difference(own, random)
-                        row |= _named(average(random - intact), "random", "random_")
-                        row |= _named(beyond, "beyond", "beyond_") | {"p": p}
+                        row |= named(average(random - intact), "random")
+                        row |= named(beyond, "beyond") | {"p": p}
                     rows.append(row)
         frame = pd.DataFrame(rows)
         if "p" in frame:
@@ -220,15 +216,11 @@ class AnchorsResult(Result):
     def figure_heads(self) -> Any:
         """Which heads look from the query's last token at labels, and at inputs."""
         from labkit.plots import head_grids
+        from labkit.plots.icl_heads import head_columns
 
-        frame = self.attention_frame(by_head=True)
-        wide = frame.pivot(index=["layer", "head"], columns="part")
         panels = {"labels": "labels", "inputs": "inputs"}
-        columns = {name: wide["mean", name] for name in panels}
-        for name in panels:
-            columns |= {f"{name}_low": wide["low", name], f"{name}_high": wide["high", name]}
         return head_grids(
-            pd.DataFrame(columns).reset_index(),
+            head_columns(self.attention_frame(by_head=True), "part", list(panels)),
             panels,
             title=f"Attention of the last token, head by head: {self._about}",
             percent=list(panels),
@@ -273,8 +265,3 @@ class AnchorsResult(Result):
 def _panel(layers: str) -> str:
     """What a window is called in the figure."""
     return "all layers" if layers == "all" else f"layer{'s' * ('-' in layers)} {layers}"
-
-
-def _named(estimate: Estimate, mean: str, ends: str) -> dict[str, float]:
-    """An estimate as columns of the table."""
-    return {mean: estimate.mean, f"{ends}low": estimate.low, f"{ends}high": estimate.high}

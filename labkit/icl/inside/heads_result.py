@@ -96,11 +96,11 @@ class HeadAblationResult(Result):
                 rows.append(
                     {"measure": measure, "on": on, "k": k, "heads": kind}
                     | {"n_heads": len(sets[0]), "intact": float(intact.mean())}
-                    | _named(of(values), "mean", "")
-                    | _named(average(values - intact), "change", "change_")
-                    | _named(average(over_draws - intact), "random", "random_")
+                    | named(of(values))
+                    | named(average(values - intact), "change")
+                    | named(average(over_draws - intact), "random")
                     | {"least": float(by_draw.min()), "most": float(by_draw.max())}
-                    | _named(beyond, "beyond", "beyond_")
+                    | named(beyond, "beyond")
                     | {"p": p, "n": len(values)}
                 )
         frame = pd.DataFrame(rows)
@@ -217,6 +217,7 @@ def _panel(measure: str, on: str, k: int) -> str:
     return f"{on}: late - early loss" if measure == "score" else f"{on}: loss"
 
 
-def _named(estimate: Estimate, mean: str, ends: str) -> dict[str, float]:
-    """An estimate as columns of the table."""
-    return {mean: estimate.mean, f"{ends}low": estimate.low, f"{ends}high": estimate.high}
+def named(estimate: Estimate, name: str = "") -> dict[str, float]:
+    """An estimate as columns: `NAME, NAME_low, NAME_high`; without a name `mean, low, high`."""
+    ends = f"{name}_" if name else ""
+    return {name or "mean": estimate.mean, f"{ends}low": estimate.low, f"{ends}high": estimate.high}
