@@ -13,7 +13,19 @@ from labkit.errors import (
     NonFiniteLoss,
     PoolTooSmall,
 )
-from labkit.icl import FineTuningComparison, FineTuningResult, Item, Shot, Task, Template, task
+from labkit.icl import (
+    FineTuningComparison,
+    FineTuningResult,
+    Item,
+    Shot,
+    Task,
+    Template,
+    label_ids,
+    prompt_ids,
+    score_labels,
+    task,
+)
+from labkit.icl.asking import Front
 from labkit.icl.implicit.descent import gradient_step
 from labkit.icl.implicit.finetuning_reading import map_cosines, n_common, read, update_cosines
 from labkit.icl.implicit.finetuning_result import ARMS
@@ -25,7 +37,9 @@ from labkit.icl.implicit.finetuning_steps import (
     other_weights,
     random_change,
 )
+from labkit.icl.inside.vectors import drawn_shots
 from labkit.models import fingerprint
+from labkit.stats import numpy_generator
 from tests.reference import outputs_of
 
 SHOTS = (Shot(input="the", label="of"), Shot(input="is a", label="the in on"))
@@ -225,6 +239,38 @@ def test_every_family_is_compared(model):
     assert np.isfinite(found.log_probs).all() and found.order_log_probs.shape == (2, 1, 2, 5, 3)
     # Without demonstrations no arm has anything to do with where attention looked.
     assert (found.maps_before[:5] == found.maps_before[0]).all()
+
+
+def test_every_arm_is_fine_tuned_on_what_it_is_called(tiny):
+    """In context: scored behind the set. Own, permuted, another task: scored with other weights."""
+    model, own = tiny("llama", "float64"), words(14)
+    found = METHOD(model, own, other=OTHER)
+    _, pool = own.queries_and_pool(8, 3, seed=0)
+    shown, another = (
+        drawn_shots(items, 3, 0, "icl fine-tuning", len(items), *content)
+        for items, content in ((pool, ("set", 0)), (OTHER.items, ("other", "others", 0)))
+    )
+    order = numpy_generator(0, "icl fine-tuning", own.name, 0, "order", 3).permutation(3)
+    shuffled = [
+        Item(input=i.input, label=shown[n].label) for i, n in zip(shown, order, strict=True)
+    ]
+    labels = label_ids(model, own.template, own.labels, tokens="first")
+
+    def scored(items):
+        texts = [Front.of(items).before(own, query) for query in found.queries]
+        return score_labels(model, [prompt_ids(model, texts)], labels)[0].numpy()
+
+    np.testing.assert_allclose(found.log_probs[0, 0], scored([]), atol=1e-6)
+    np.testing.assert_allclose(found.log_probs[1, 0], scored(shown), atol=1e-6)
+    for arm, items in (("own", shown), ("permuted", shuffled), ("other", another)):
+        steps = [[one] for one in lessons(model, own.template, Front.of(items).shots)]
+        changed = descend(model, key_value_weights(model), steps, rate=0.01)
+        with other_weights(model, changed):
+            expected = scored([])
+        state = 2 + found.arms.index(arm)
+        np.testing.assert_allclose(found.log_probs[state, 0], expected, atol=1e-6)
+        others = np.delete(found.log_probs[:, 0], state, axis=0)
+        assert np.abs(others - expected).max(axis=(1, 2)).min() > 1e-5
 
 
 def test_the_same_seed_gives_the_same_table_and_it_is_kept(tiny, tmp_path, unchecked):

@@ -17,7 +17,14 @@ from labkit.errors import (
 from labkit.icl import Item, Task, Template, prompt_ids, task, told_apart
 from labkit.icl.inside.task_vectors import TaskVectors
 from labkit.icl.inside.vector_result import VectorResult
-from labkit.icl.inside.vectors import LastPositions, asked_ids, last_states, parted, random_like
+from labkit.icl.inside.vectors import (
+    LastPositions,
+    asked_ids,
+    drawn_shots,
+    last_states,
+    parted,
+    random_like,
+)
 
 TEXTS = ("it is", "one of the other things", "the sun and the moon")
 WORDS = "rain sun moon red blue day night sea land fire ice wind".split()
@@ -113,6 +120,25 @@ def test_answers_without_a_vector_are_the_models_own(pocket):
             log_probs[first].exp().sum(),
         ]
         np.testing.assert_allclose(found.zero_shot[:, number], expected, atol=1e-4)
+
+
+def test_answers_behind_demonstrations_and_the_vector_are_the_models_own(pocket):
+    """Draw by draw: queries behind the demonstrations, the vector behind them and the dummy."""
+    own = task("country_continent", pocket)
+    found = METHOD(pocket, own)
+    development, measured, pool = parted(own, 3, 4, 3, seed=0)
+    first = [pocket.ids(label)[1] for label in own.labels]
+    for draw in range(2):
+        *items, dummy = drawn_shots(pool, 3, 0, own.name, "vector", draw)
+        for number, query in enumerate([*development, *measured]):
+            (ids,) = asked_ids(pocket, own, items, [query])
+            right = by_hand(pocket, ids).log_softmax(dim=-1)[first[own.labels.index(query.label)]]
+            assert found.k_shot[2, draw, number] == pytest.approx(right.item(), abs=1e-4)
+        (ids,) = asked_ids(pocket, own, items, [dummy])
+        with torch.no_grad():
+            states = pocket.hf(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        expected = torch.stack(states)[1:-1, 0, -1]  # the last one is normed
+        np.testing.assert_allclose(found.directions[draw, :-1], expected, atol=1e-4)
 
 
 def test_a_placebo_has_the_norm_and_no_direction():
