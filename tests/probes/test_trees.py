@@ -66,6 +66,7 @@ def test_a_model_is_probed_with_its_twin_and_kept(tiny, sentences, tmp_path):
     probe = StructuralProbe(rank=4, epochs=2)
     found = probe_trees(tiny("llama"), sentences, probe=probe, depths=[0, 2], n_train=20, n_test=9)
     assert [at.depth for at in found.depths] == [0, 2] and found.n_test == 9
+    assert all(at.twin != at.uuas for at in found.depths)  # it is another model
     frame = found.to_frame()
     assert set(frame["reading"]) == {"score", "twin", "chain"}
     assert (frame["low"] <= frame["mean"]).all() and (frame["mean"] <= frame["high"]).all()
