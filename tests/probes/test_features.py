@@ -262,6 +262,16 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path):
     assert {path.stem for path in tmp_path.iterdir()} == {"b", "notes"}
 
 
+def test_only_the_users_cache_makes_room(tiny, tmp_path, monkeypatch):
+    asked: list = []
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("probes.features.forget_oldest", asked.append)
+    extract(tiny("llama"), TEXTS, WORDS, folder=tmp_path / "own")
+    assert not asked
+    extract(tiny("llama"), TEXTS, WORDS, in_memory=1000)
+    assert asked == [tmp_path / "cache" / "features"]
+
+
 def test_half_precision_is_the_same_rounded(tiny):
     model = tiny("gpt2")
     whole, half = extract(model, TEXTS, WORDS), extract(model, TEXTS, WORDS, dtype="float16")
