@@ -15,7 +15,7 @@ import numpy as np
 
 from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.icl.prompts import Shot, write
+from labkit.icl.prompts import Prompt, Shot, render, write
 from labkit.icl.scoring import (
     Tokens,
     label_ids,
@@ -28,6 +28,7 @@ from labkit.icl.scoring import (
 from labkit.icl.shared import Ids
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
+from labkit.stats import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -180,3 +181,25 @@ def about(model: LabModel, task: Task, queries: Sequence[Item]) -> dict[str, Any
         "labels": task.labels,
         "gold": tuple(item.label for item in queries),
     }
+
+
+def drawn_shots(pool: Sequence[Item], k: int, seed: int, *content: object) -> list[Item]:
+    """`k` of the pool's items in a drawn order."""
+    order = numpy_generator(seed, *content).permutation(len(pool))[:k]
+    return [pool[number] for number in order]
+
+
+def asked_ids(
+    model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
+) -> list[Ids]:
+    """Prompts that ask each query behind some items with their own labels."""
+    front = Front.of(items)
+    return prompt_ids(model, [front.before(task, query.input) for query in queries])
+
+
+def asked_prompts(
+    model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
+) -> list[Prompt]:
+    """The same prompts with the tokens of their parts."""
+    shots = Front.of(items).shots
+    return [render(model, task.template, shots, query.input) for query in queries]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from labkit.execute import Prefix, freeze, rows_within
 from labkit.models import LabModel
+from labkit.tokens import TokenBatch, pad_id
 
 Ids = tuple[int, ...]
 
@@ -146,3 +148,24 @@ def side_by_side(prefixes: Sequence[Prefix | None]) -> Prefix | None:
         ),
         mask,
     )
+
+
+def filled_up(
+    model: LabModel, prompts: Sequence[Ids], first: int
+) -> tuple[TokenBatch, Int[Tensor, " prompt"]]:
+    """Prompts as a batch filled up on the right, and where each ends behind its first tokens.
+
+    What fills it up is read by nothing: it cannot change the rest, and needs no mask.
+
+    Args:
+        model: The model.
+        prompts: Their ids, all of them.
+        first: How many tokens of each are frozen.
+    """
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), pad_id(model.tokenizer), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)
+    last = torch.tensor([len(prompt) - 1 - first for prompt in prompts], device=model.device)
+    return batch, last

@@ -15,16 +15,10 @@ from labkit.errors import (
     PoolTooSmall,
 )
 from labkit.icl import Item, Task, Template, prompt_ids, task, told_apart
+from labkit.icl.asking import asked_ids, drawn_shots
 from labkit.icl.inside.task_vectors import TaskVectors
 from labkit.icl.inside.vector_result import VectorResult
-from labkit.icl.inside.vectors import (
-    LastPositions,
-    asked_ids,
-    drawn_shots,
-    last_states,
-    parted,
-    random_like,
-)
+from labkit.icl.inside.vectors import LastPositions, last_states, parted, random_like
 
 TEXTS = ("it is", "one of the other things", "the sun and the moon")
 WORDS = "rain sun moon red blue day night sea land fire ice wind".split()

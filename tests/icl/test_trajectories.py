@@ -9,8 +9,8 @@ import torch
 from labkit import logit_lens
 from labkit.errors import AmbiguousLabels, InputError, PoolTooSmall
 from labkit.icl import Item, Shot, Task, task, write
+from labkit.icl.asking import drawn_shots
 from labkit.icl.inside.trajectories import Trajectories, TrajectoriesResult
-from labkit.icl.inside.vectors import drawn_shots
 
 METHOD = Trajectories(ks=(0, 1, 4), draws=2, queries=6)
 

@@ -52,13 +52,12 @@ import torch
 from labkit.corpus import Progress
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl import own_tasks
-from labkit.icl.asking import Front, about, require_fit
+from labkit.icl.asking import Front, about, drawn_shots, require_fit
 from labkit.icl.conditions import Surroundings, shots_of
 from labkit.icl.implicit.finetuning_bench import Bench, Shots
 from labkit.icl.implicit.finetuning_reading import map_cosines, update_cosines
 from labkit.icl.implicit.finetuning_result import ARMS, FineTuningResult
 from labkit.icl.implicit.finetuning_steps import Lesson, lessons, random_change
-from labkit.icl.inside.vectors import drawn_shots
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
 from labkit.random_models import random_twin

@@ -18,8 +18,7 @@ from torch import Tensor
 from labkit.activations import capture
 from labkit.errors import SelfCheckFailed
 from labkit.execute import MEMORY, Execution, read_logits, rows_within
-from labkit.icl.inside.vectors import filled_up
-from labkit.icl.shared import Ids, freeze_together, length_of, shared_ids
+from labkit.icl.shared import Ids, filled_up, freeze_together, length_of, shared_ids
 from labkit.models import LabModel
 
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from labkit.activations import capture, patched
 from labkit.execute import Execution, Prefix, freeze, read_logits
-from labkit.icl.inside.vectors import filled_up
 from labkit.icl.prompts import Prompt, ShotSpans
-from labkit.icl.shared import Ids
+from labkit.icl.shared import Ids, filled_up
 from labkit.models import LabModel
 from labkit.tokens import TokenSpan
 

@@ -41,7 +41,7 @@ import torch
 
 from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.icl.asking import about
+from labkit.icl.asking import about, asked_prompts, drawn_shots
 from labkit.icl.inside.anchor_edges import (
     EDGES,
     PARTS,
@@ -53,7 +53,6 @@ from labkit.icl.inside.anchor_edges import (
     random_cut,
 )
 from labkit.icl.inside.anchors_result import FLOWS, LABEL_PARTS, AnchorsResult
-from labkit.icl.inside.vectors import asked_prompts, drawn_shots
 from labkit.icl.prompts import Prompt
 from labkit.icl.scoring import label_ids, require_context
 from labkit.icl.tasks import Item, Task

@@ -37,14 +37,13 @@ from labkit import stats
 from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import MEMORY
+from labkit.icl.asking import asked_ids, drawn_shots
 from labkit.icl.inside.function_vector_result import FunctionVectorResult
 from labkit.icl.inside.head_effects import head_effects, last_heads, require_heads, written
 from labkit.icl.inside.vectors import (
     Labels,
     LastPositions,
-    asked_ids,
     chosen_layers,
-    drawn_shots,
     parted,
     random_like,
     read_behind,

@@ -37,8 +37,8 @@ from labkit.activations import run_with_cache
 from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.icl.asking import asked_ids, asked_prompts, drawn_shots
 from labkit.icl.inside.influence_result import InfluenceResult
-from labkit.icl.inside.vectors import asked_ids, asked_prompts, drawn_shots
 from labkit.icl.prompts import Prompt
 from labkit.icl.scoring import label_ids, require_context, score_labels
 from labkit.icl.tasks import Task

@@ -38,13 +38,12 @@ from torch import Tensor
 from labkit.corpus import Progress
 from labkit.errors import InputError, PoolTooSmall
 from labkit.execute import MEMORY
+from labkit.icl.asking import asked_ids, drawn_shots
 from labkit.icl.inside.vector_result import VectorResult
 from labkit.icl.inside.vectors import (
     Labels,
     LastPositions,
-    asked_ids,
     chosen_layers,
-    drawn_shots,
     last_states,
     parted,
     random_like,

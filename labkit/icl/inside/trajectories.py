@@ -36,8 +36,9 @@ from torch import Tensor
 from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.execute import MEMORY, read_logits
+from labkit.icl.asking import asked_ids, drawn_shots
 from labkit.icl.conditions import flipped
-from labkit.icl.inside.vectors import Labels, asked_ids, drawn_shots, last_states
+from labkit.icl.inside.vectors import Labels, last_states
 from labkit.icl.scoring import READ_AT_ONCE, require_context
 from labkit.icl.tasks import Task
 from labkit.locate.knockout_result import over_units

@@ -19,13 +19,10 @@ from torch import Tensor
 from labkit import stats
 from labkit.errors import InputError, PoolTooSmall
 from labkit.execute import MEMORY, Execution, freeze, read_logits, rows_within
-from labkit.icl.asking import Front
-from labkit.icl.prompts import Prompt, render
-from labkit.icl.scoring import READ_AT_ONCE, label_ids, prompt_ids
-from labkit.icl.shared import Ids, freeze_together, length_of, shared_ids
+from labkit.icl.scoring import READ_AT_ONCE, label_ids
+from labkit.icl.shared import Ids, filled_up, freeze_together, length_of, shared_ids
 from labkit.icl.tasks import Item, Task
 from labkit.models import LabModel
-from labkit.tokens import TokenBatch, pad_id
 
 READINGS: dict[str, str] = {
     "accuracy": "accuracy among the labels",
@@ -139,27 +136,6 @@ class LastPositions:
         )
 
 
-def filled_up(
-    model: LabModel, prompts: Sequence[Ids], first: int
-) -> tuple[TokenBatch, Int[Tensor, " prompt"]]:
-    """Prompts as a batch filled up on the right, and where each ends behind its first tokens.
-
-    What fills it up is read by nothing: it cannot change the rest, and needs no mask.
-
-    Args:
-        model: The model.
-        prompts: Their ids, all of them.
-        first: How many tokens of each are frozen.
-    """
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), pad_id(model.tokenizer), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, : len(prompt)] = torch.tensor(prompt)
-    batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)
-    last = torch.tensor([len(prompt) - 1 - first for prompt in prompts], device=model.device)
-    return batch, last
-
-
 @torch.no_grad()
 def last_states(
     model: LabModel, prompts: Sequence[Ids], *, memory: int = MEMORY
@@ -212,28 +188,6 @@ def parted(
     share = development / (development + queries)
     first = min(max(1, round(share * len(asked))), len(asked) - 1)
     return asked[:first], asked[first:], pool
-
-
-def drawn_shots(pool: Sequence[Item], k: int, seed: int, *content: object) -> list[Item]:
-    """`k` of the pool's items in a drawn order."""
-    order = stats.numpy_generator(seed, *content).permutation(len(pool))[:k]
-    return [pool[number] for number in order]
-
-
-def asked_ids(
-    model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
-) -> list[Ids]:
-    """Prompts that ask each query behind some items with their own labels."""
-    front = Front.of(items)
-    return prompt_ids(model, [front.before(task, query.input) for query in queries])
-
-
-def asked_prompts(
-    model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
-) -> list[Prompt]:
-    """The same prompts with the tokens of their parts."""
-    shots = Front.of(items).shots
-    return [render(model, task.template, shots, query.input) for query in queries]
 
 
 def random_like(
