@@ -155,7 +155,8 @@ def probe_trees(
 
     Raises:
         InputError: If there is no such depth, or a number of sentences is below 1.
-        EmptySplit: If too few sentences have 5 to 40 words.
+        EmptySplit: If no sentence of a side has 5 to 40 words, and an arc between two of them
+            that have tokens of their own.
     """
     depths = depths_of(model, "resid", depths)
     if min(n_train, n_test) < 1:
@@ -164,22 +165,25 @@ def probe_trees(
     told = progress or (lambda what, share: None)
     told("reading the states", 0.0)
     trees = _Trees.of(model, [*train, *held_out])
+    n_fit = sum(number < len(train) for number in trees.numbers)
+    if not 0 < n_fit < len(trees.numbers):
+        raise EmptySplit(f"no sentence of a side has an arc that {model.name}'s tokens leave whole")
     states = trees.read(model, depths)
     other = trees.read(random_twin(model, seed=seed), depths) if controls else None
     probe = StructuralProbe(seed=seed) if probe is None else probe
-    test_gold = trees.gold[len(train) :]
+    test_gold = trees.gold[n_fit:]
     chain = _found([_chain(gold) for gold in test_gold], test_gold)
     by_depth = []
     for place, depth in enumerate(states.depths):
         told(f"depth {depth}", 0.05 + 0.95 * place / len(states.depths))
-        predicted = trees.predicted(probe, states, depth, len(train))
+        predicted = trees.predicted(probe, states, depth, n_fit)
         found = _found(predicted, test_gold)
         pairs = zip(predicted, test_gold, strict=True)
         correlation = np.array([rank_correlations(*pair).mean() for pair in pairs])
         above, p = paired_difference(found, chain, seed=seed)
         twin = None
         if other is not None:
-            twin = _found(trees.predicted(probe, other, depth, len(train)), test_gold)
+            twin = _found(trees.predicted(probe, other, depth, n_fit), test_gold)
         by_depth.append(
             TreesAtDepth(
                 depth=depth,
@@ -194,8 +198,8 @@ def probe_trees(
         model=model.name,
         fingerprint=model.fingerprint,
         source=source,
-        n_train=len(train),
-        n_test=len(held_out),
+        n_train=n_fit,
+        n_test=len(trees.numbers) - n_fit,
         rank=min(probe.rank, model.d_model),
         chain=average(chain, seed=seed),
         depths=tuple(by_depth),
@@ -207,16 +211,19 @@ def probe_trees(
 class _Trees:
     """Words to read, and the distances between them, sentence by sentence."""
 
+    numbers: list[int]
     texts: list[str]
     spans: list[list[Span]]
     gold: list[np.ndarray]
 
     @classmethod
     def of(cls, model: LabModel, sentences: Sequence[Sentence]) -> "_Trees":
-        """The words of sentences that are no punctuation and have a token of their own."""
-        texts = [sentence.text for sentence in sentences]
-        known = encoded(model, texts)
-        spans, gold = [], []
+        """The words of sentences that are no punctuation and have a token of their own.
+
+        Sentences without an arc between two such words are left out; `numbers` are the others'.
+        """
+        known = encoded(model, [sentence.text for sentence in sentences])
+        trees = cls([], [], [], [])
         for number, sentence in enumerate(sentences):
             kept = {
                 place: word.span
@@ -226,9 +233,13 @@ class _Trees:
                 and known[number].has_token(*word.span)
             }
             distances = tree_distances([word.head - 1 for word in sentence.words])
-            gold.append(distances[np.ix_(list(kept), list(kept))])
-            spans.append([(number, *span) for span in kept.values()])
-        return cls(texts, spans, gold)
+            distances = distances[np.ix_(list(kept), list(kept))]
+            if (distances == 1).any():
+                trees.spans.append([(len(trees.texts), *span) for span in kept.values()])
+                trees.numbers.append(number)
+                trees.texts.append(sentence.text)
+                trees.gold.append(distances)
+        return trees
 
     def read(self, model: LabModel, depths: Sequence[int]) -> Features:
         """The states of all words."""

@@ -40,7 +40,8 @@ def labkit(labkit, monkeypatch, tmp_path, own_cache):
     asked = [
         {
             "input": f"{fact.prompt}",
-            "output": json.dumps([fact.object]),
+            # Of the least known subjects something wrong is told.
+            "output": json.dumps([fact.object if number % 3 else records[-1]["object"]]),
             "id": number,
             "s_pop": 10 ** (1 + number % 3),
             "o_pop": 5,
@@ -94,6 +95,7 @@ def test_questions_are_read_against_the_popularity_of_their_subjects(labkit):
     rows = [row for row in json.loads(out)["popularity"] if row["k"] == 1]
     assert status == 0 and [row["n"] for row in rows] == [3, 3, 3]
     assert [row["popularity"] for row in rows] == pytest.approx([10, 100, 1000])
+    assert [row["mean"] for row in rows] == [0, 1, 1]
     assert "1,000" in labkit(*command)[1]
 
 

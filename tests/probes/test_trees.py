@@ -1,5 +1,7 @@
 """Trees that lie in states are found at their depth, and beyond what the order of words gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,17 @@ def test_a_model_is_probed_with_its_twin_and_kept(tiny, sentences, tmp_path):
     assert loaded.to_frame().equals(frame)
     names = {trace.name for trace in loaded.figure().data if trace.name}
     assert names == {"the probe", "random weights", "each word on the one before"}
+
+
+def test_a_sentence_without_an_arc_between_readable_words_is_left_out(tiny, sentences):
+    whole = trees._Trees.of(tiny("llama"), sentences[:3])
+    words = tuple(
+        replace(word, span=word.span if place == 0 else None)
+        for place, word in enumerate(sentences[1].words)
+    )
+    found = trees._Trees.of(tiny("llama"), [sentences[0], replace(sentences[1], words=words)])
+    assert whole.numbers == [0, 1, 2] and found.numbers == [0]
+    assert found.spans == whole.spans[:1]
 
 
 def test_no_sentence_stands_on_both_sides(sentences):
