@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from labkit.corpus import Progress
 from labkit.errors import ClassTooSmall, InputError
@@ -33,6 +34,9 @@ from probes.probe_result import ProbeResult
 from probes.tasks import Task
 
 N_TRAIN = 2000
+
+SMALL = 10_000
+"""Examples up to which fits run on one thread: products so small cost more to share than to do."""
 
 
 def probe(
@@ -186,18 +190,19 @@ def probe_features(
     """
     if len(features) != len(task):
         raise InputError(f"{len(features)} states for the {len(task)} examples of {task.name!r}")
-    bench = Bench.of(task, features, chosen_estimator(estimator, task), tuple(portions), seed)
     found, credit = [], []
     best: tuple[float, DescriptionLength | None] = (-np.inf, None)
-    for place, depth in enumerate(features.depths):
-        if progress is not None:
-            progress(f"{task.name}: depth {depth}", place / len(features.depths))
-        other = None if twin is None else twin.at(depth)
-        at, answers, code = bench.probed(depth, features.at(depth), other, controls)
-        found.append(at)
-        credit.append(bench.scorer.by_group(bench.scorer.credits(answers)))
-        if at.score.mean > best[0]:
-            best = at.score.mean, code
+    with threadpool_limits(1 if len(task) <= SMALL else None):
+        bench = Bench.of(task, features, chosen_estimator(estimator, task), tuple(portions), seed)
+        for place, depth in enumerate(features.depths):
+            if progress is not None:
+                progress(f"{task.name}: depth {depth}", place / len(features.depths))
+            other = None if twin is None else twin.at(depth)
+            at, answers, code = bench.probed(depth, features.at(depth), other, controls)
+            found.append(at)
+            credit.append(bench.scorer.by_group(bench.scorer.credits(answers)))
+            if at.score.mean > best[0]:
+                best = at.score.mean, code
     corrected = holm([at.p for at in found])
     return ProbeResult(
         task=task.name,
