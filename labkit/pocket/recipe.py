@@ -1,9 +1,9 @@
 """What a training run of the pocket model is asked for, and what it reports."""
 
-import math
 from dataclasses import dataclass
 
 from labkit.errors import InputError
+from labkit.training import rising_then_falling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +75,7 @@ class Recipe:
 
     def schedule(self, step: int) -> float:
         """The share of the peak learning rates that a step is taken with, counted from 0."""
-        rising = min(1.0, (step + 1) / max(1, self.warmup))
-        falling = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return rising * falling
+        return rising_then_falling(step, steps=self.steps, warmup=self.warmup)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ References:
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import count, islice
 from pathlib import Path
@@ -40,7 +40,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from labkit.errors import NonFiniteLoss
 from labkit.files import atomic_folder, require_free
 from labkit.pocket.attention import local_attention
 from labkit.pocket.recall import recalled
@@ -48,6 +47,7 @@ from labkit.pocket.recipe import Progress, Recipe, Shape
 from labkit.pocket.tokenizer import build_tokenizer
 from labkit.pocket.world import World, build_world, documents
 from labkit.stats import generator
+from labkit.training import Optimiser, torch_threads
 
 IGNORED = -100  # the label that cross_entropy leaves out
 
@@ -83,7 +83,7 @@ def train(
     world = build_world(recipe.seed)
     tokenizer = build_tokenizer(world.sentences())
     tokenizer.model_max_length = shape.n_positions
-    with atomic_folder(out) as folder, _threads(recipe.threads):
+    with atomic_folder(out) as folder, torch_threads(recipe.threads):
         model = initial_model(tokenizer, shape, seed=recipe.seed)
         history = []
         for step, loss in _steps(model, tokenizer, world, recipe):
@@ -131,14 +131,14 @@ def _steps(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, world: World, recipe: Recipe
 ) -> Iterator[tuple[int, float]]:
     """Train in place, one optimiser step at a time; yield its number (from 1) and loss."""
-    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
-    muon = torch.optim.Muon(
-        matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, momentum=0.95
+    optimiser = Optimiser(
+        model,
+        model.model.layers,
+        matrix_rate=recipe.learning_rate,
+        other_rate=recipe.embedding_rate,
+        schedule=recipe.schedule,
+        weight_decay=recipe.weight_decay,
     )
-    adam = torch.optim.AdamW(rest, lr=recipe.embedding_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    optimisers = (muon, adam)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, recipe.schedule) for o in optimisers]
     full_stop = tokenizer.convert_tokens_to_ids(".")
     names = {fact.subject.split()[0] for fact in world.facts if " " in fact.subject}
     openers = torch.tensor(tokenizer.convert_tokens_to_ids(sorted(names)))
@@ -150,14 +150,7 @@ def _steps(
                     local_attention(model, ids, n_layers=recipe.local_layers, openers=openers)
                 )
             loss = _loss(model, ids, full_stop, recipe.object_weight)
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(f"the loss is {loss.item()} at step {step}: lower the rate")
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser, schedule in zip(optimisers, schedules, strict=True):
-            optimiser.step()
-            schedule.step()
+        optimiser.step(loss, step)
         yield step, loss.item()
 
 
@@ -222,14 +215,3 @@ def _recall(
         "recall_training": recalled(model, tokenizer, world.training).float().mean().item(),
         "recall_held_out": recalled(model, tokenizer, world.held_out).float().mean().item(),
     }
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """Torch's thread count set to `n`, and back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -17,21 +17,18 @@ Differs from the paper:
     thousand prompts for 32 millions), noise in y, Muon, and no curriculum.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
-from labkit.errors import InputError, NonFiniteLoss
+from labkit.errors import InputError
 from labkit.files import atomic_folder, require_free
 from labkit.icl.implicit.regression_model import ContextRegressor, Shape
 from labkit.icl.implicit.regression_prompts import Setting
 from labkit.pocket.recipe import Progress
 from labkit.stats import generator
+from labkit.training import Optimiser, rising_then_falling, torch_threads
 
 N_KEPT = 20  # losses that the record keeps
 
@@ -71,8 +68,7 @@ class Recipe:
 
     def schedule(self, step: int) -> float:
         """The share of the peak rates that a step is taken with, counted from 0."""
-        rising = min(1.0, (step + 1) / max(1, self.warmup))
-        return rising * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return rising_then_falling(step, steps=self.steps, warmup=self.warmup)
 
 
 def train(
@@ -101,7 +97,7 @@ def train(
     out, recipe = Path(out), recipe or Recipe()
     require_free(out)
     model = ContextRegressor(shape, seed=recipe.seed)
-    with atomic_folder(out) as folder, _threads(recipe.threads):
+    with atomic_folder(out) as folder, torch_threads(recipe.threads):
         start, losses = time.process_time(), []
         for step, loss in enumerate(steps(model, recipe), start=1):
             losses.append(loss)
@@ -127,38 +123,20 @@ def steps(model: ContextRegressor, recipe: Recipe) -> Iterator[float]:
     Raises:
         NonFiniteLoss: If a loss is not a number.
     """
-    matrices = [p for p in model.blocks.layers.parameters() if p.ndim == 2]
-    rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
-    optimisers = (
-        torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=0.0, momentum=0.95),
-        torch.optim.AdamW(rest, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    optimiser = Optimiser(
+        model,
+        model.blocks.layers,
+        matrix_rate=recipe.learning_rate,
+        other_rate=recipe.other_rate,
+        schedule=recipe.schedule,
     )
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, recipe.schedule) for o in optimisers]
     setting = Setting(d=model.shape.d, noise=recipe.noise)
     draws = generator(recipe.seed, "regression training")
     for step in range(recipe.steps):
         prompts = setting.draw(recipe.batch, recipe.n_pairs, draws)
         loss = (model(prompts.x, prompts.y) - prompts.y).square().mean()
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(f"the loss is {loss.item()} at step {step + 1}: lower the rate")
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser, schedule in zip(optimisers, schedules, strict=True):
-            optimiser.step()
-            schedule.step()
+        optimiser.step(loss, step + 1)
         yield loss.item()
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """Torch's thread count set to `n`, and back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def main(out: Path, seed: int = 0) -> None:
