@@ -11,100 +11,42 @@ diff(model, "out/")                          # two checkpoints as a delta
 undo(total, delta)                           # one edit of several taken back
 """
 
-from functools import partial
+from typing import TYPE_CHECKING
 
-from editing.adapter import export_peft
-from editing.alphaedit import AlphaEdit
-from editing.audit import Audit, audit
-from editing.compare_methods import compare_methods
-from editing.delta import Dense, LowRank, WeightDelta, applied
-from editing.diff import diff
-from editing.effect import in_effect
-from editing.emmet import EMMET
-from editing.evaluate import Evaluation, evaluate
-from editing.export import export_hf
-from editing.fine_tuning import Ball, FineTuning
-from editing.gguf_file import export_gguf
-from editing.in_context import InContext, PromptEdit
-from editing.known_cases import known_cases
-from editing.lora import LoRA
-from editing.memit import MEMIT
-from editing.method_comparison import MethodComparison
-from editing.neuron_editing import KnowledgeNeuronEditing
-from editing.pmet import PMET
-from editing.portability import implications, mirrored
-from editing.portability_result import Portability, portability
-from editing.presets import Preset, preset
-from editing.public_tasks import PublicTasks, public_tasks
-from editing.reopen import ExportCheck, check_export
-from editing.restore import undo_checkpoint
-from editing.rome import ROME
-from editing.side_effects import SideEffects
-from editing.side_effects_result import SideComparison
-from editing.sweep import LayerSweep, sweep_layers
-from editing.truncate import truncated
-from editing.undo import Undo, undo
+from labkit.doors import door
 
-METHODS = {
-    "rome": ROME,
-    "emmet": EMMET,
-    "memit": MEMIT,
-    "blue": partial(MEMIT, spread="boundary"),
-    "pmet": PMET,
-    "alphaedit": AlphaEdit,
-    "kn": KnowledgeNeuronEditing,
-    "ft": FineTuning,
-    "ft_constrained": partial(FineTuning, ball=Ball()),
-    "lora": LoRA,
-    "in_context": InContext,
-}
-"""Editors by the name that the command line knows."""
+if TYPE_CHECKING:
+    from editing.edits.delta import Dense, LowRank, WeightDelta, applied
+    from editing.edits.difference import diff
+    from editing.edits.effect import in_effect
+    from editing.edits.truncate import truncated
+    from editing.edits.undoing import Undo, undo
+    from editing.evaluation.many_cases import Evaluation, evaluate
+    from editing.evaluation.method_comparison import MethodComparison
+    from editing.evaluation.one_edit import Audit, audit
+    from editing.evaluation.several_methods import compare_methods
+    from editing.export.adapter import export_peft
+    from editing.export.checkpoint import export_hf
+    from editing.export.gguf_file import export_gguf
+    from editing.export.reopening import ExportCheck, check_export
+    from editing.export.restore import undo_checkpoint
+    from editing.layers.presets import Preset, preset
+    from editing.layers.sweep import LayerSweep, sweep_layers
+    from editing.layers.tuning_cases import known_cases
+    from editing.methods.closed_form.alphaedit import AlphaEdit
+    from editing.methods.closed_form.emmet import EMMET
+    from editing.methods.closed_form.memit import MEMIT
+    from editing.methods.closed_form.pmet import PMET
+    from editing.methods.closed_form.rome import ROME
+    from editing.methods.in_context import InContext, PromptEdit
+    from editing.methods.neuron_editing import KnowledgeNeuronEditing
+    from editing.methods.table import METHODS
+    from editing.methods.tuning.fine_tuning import Ball, FineTuning
+    from editing.methods.tuning.lora import LoRA
+    from editing.readings.consequences import implications, mirrored
+    from editing.readings.lm_eval_tasks import PublicTasks, public_tasks
+    from editing.readings.portability_result import Portability, portability
+    from editing.readings.side_effects import SideEffects
+    from editing.readings.side_effects_result import SideComparison
 
-__all__ = [
-    "EMMET",
-    "MEMIT",
-    "METHODS",
-    "PMET",
-    "ROME",
-    "AlphaEdit",
-    "Audit",
-    "Ball",
-    "Dense",
-    "Evaluation",
-    "ExportCheck",
-    "FineTuning",
-    "InContext",
-    "KnowledgeNeuronEditing",
-    "LayerSweep",
-    "LoRA",
-    "LowRank",
-    "MethodComparison",
-    "Portability",
-    "Preset",
-    "PromptEdit",
-    "PublicTasks",
-    "SideComparison",
-    "SideEffects",
-    "Undo",
-    "WeightDelta",
-    "applied",
-    "audit",
-    "check_export",
-    "compare_methods",
-    "diff",
-    "evaluate",
-    "export_gguf",
-    "export_hf",
-    "export_peft",
-    "implications",
-    "in_effect",
-    "known_cases",
-    "mirrored",
-    "portability",
-    "preset",
-    "public_tasks",
-    "sweep_layers",
-    "truncated",
-    "undo",
-    "undo_checkpoint",
-]
+__getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -9,10 +9,10 @@ The path, and where each step lives:
     ROME, audit    editing            change a fact in the weights, and judge the change
     export_hf      editing            carry the edited checkpoint away
 
-Underneath: `labkit.execute` (partial forward runs), `labkit.activations` (read and write
-states), `labkit.moments` (statistics of FFN keys), `labkit.tokens`, `labkit.facts`,
-`labkit.stats`, `labkit.results`, `labkit.plots`, `labkit.pocket` (a small model of a known
-world).
+Beside it `labkit.icl`, what demonstrations in a prompt do, and `probes`, what can be read off
+every layer. Underneath: `labkit.running` (partial forward runs, states read and written),
+`labkit.facts`, `labkit.text`, `labkit.tokens`, `labkit.stats`, `labkit.results`,
+`labkit.plots`, and `labkit.pocket`, a small model of a known world.
 
 Axes are named everywhere in this order: batch, prompt, pos, layer, head, d_model, d_mlp,
 d_head, vocab. A *fact* is (subject, relation prompt, object); a *rewrite* is a fact with a
@@ -20,38 +20,23 @@ new object. A *key* is the input of the FFN's output projection at one position;
 is a row that this projection writes into the residual stream.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from labkit.errors import LabkitError
+    from labkit.facts.fact import Case, Fact, Rewrite, bundled_facts
+    from labkit.facts.known import facts_of, known_facts
+    from labkit.locate.traces.tracing import CausalTrace
+    from labkit.models.model import LabModel, load
+    from labkit.plots.output import use_in_notebooks
+    from labkit.readout import logit_lens, predict
+    from labkit.running.activations import capture, patched, run_with_cache
+    from labkit.running.execute import Execution
+    from labkit.stats import Estimate
+    from labkit.text.corpus import Corpus
 
 __version__ = "0.5.0"
 
-_HOMES = {
-    "load": "labkit.models",
-    "LabModel": "labkit.models",
-    "predict": "labkit.readout",
-    "logit_lens": "labkit.readout",
-    "CausalTrace": "labkit.locate",
-    "Fact": "labkit.facts",
-    "Rewrite": "labkit.facts",
-    "Case": "labkit.facts",
-    "bundled_facts": "labkit.facts",
-    "known_facts": "labkit.known",
-    "capture": "labkit.activations",
-    "patched": "labkit.activations",
-    "Execution": "labkit.execute",
-    "Estimate": "labkit.stats",
-    "LabkitError": "labkit.errors",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a name where it lives, when it is first asked for: `labkit --help` stays quick."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'labkit' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Names that complete behind `labkit.` in a notebook."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -17,16 +17,16 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 
-from labkit.cases import demo_case
 from labkit.errors import OutputError, SelfCheckFailed
-from labkit.execute import next_token_logits
-from labkit.facts import Case, Fact
+from labkit.facts.cases import demo_case
+from labkit.facts.fact import Case, Fact
 from labkit.locate import CausalTrace, TraceResult
-from labkit.models import LabModel
+from labkit.models.model import LabModel
 from labkit.plots import predictions_bar, trace_curves
 from labkit.readout import LensResult, Predictions, logit_lens, predict
-from labkit.report import Report
-from labkit.results import RunDirectory
+from labkit.results.report import Report
+from labkit.results.result import RunDirectory
+from labkit.running.execute import next_token_logits
 
 Progress = Callable[[str, float | None], None]
 

@@ -20,9 +20,9 @@ from transformer_lens.tools.analysis import direct_logit_attribution as _attribu
 from transformer_lens.tools.analysis import logit_lens as _lens
 
 from labkit.errors import InputError
-from labkit.execute import next_token_logits
-from labkit.models import LabModel, bridge
-from labkit.results import Result
+from labkit.models.model import LabModel, bridge
+from labkit.results.result import Result
+from labkit.running.execute import next_token_logits
 from labkit.tokens import target_ids
 
 

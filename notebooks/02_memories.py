@@ -29,8 +29,7 @@
 import os
 
 from labkit import load
-from labkit.cases import demo_case_of
-from labkit.corpus import corpus_of
+from labkit.facts.cases import demo_case_of
 from labkit.memories import (
     agreement,
     contributions,
@@ -42,6 +41,7 @@ from labkit.memories import (
     writers,
 )
 from labkit.plots import use_in_notebooks
+from labkit.text.corpus import corpus_of
 from labkit.tokens import target_ids
 
 # %%

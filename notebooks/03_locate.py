@@ -31,9 +31,9 @@ from dataclasses import replace
 
 from editing import sweep_layers
 from labkit import CausalTrace, load
-from labkit.cases import demo_case_of, make_case
-from labkit.facts import Fact
-from labkit.known import facts_of, known_sample
+from labkit.facts.cases import demo_case_of, make_case
+from labkit.facts.fact import Fact
+from labkit.facts.known import facts_of, known_sample
 from labkit.locate import (
     AttentionKnockout,
     AttributionPatching,
@@ -46,7 +46,7 @@ from labkit.locate import (
     compare_severed,
 )
 from labkit.plots import use_in_notebooks
-from labkit.results import RunDirectory
+from labkit.results.result import RunDirectory
 
 # %%
 # Or "pocket", a folder in transformers' format, a hub id.

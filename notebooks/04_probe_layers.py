@@ -31,9 +31,9 @@ import pandas as pd
 
 from labkit import load
 from labkit.plots import use_in_notebooks
-from probes.default_tasks import default_tasks
-from probes.map import probe_map
-from probes.use import forget
+from probes.probing.map import probe_map
+from probes.tasks.defaults import default_tasks
+from probes.use.interventions import forget
 
 # %%
 # Or "pocket", a folder in transformers' format, a hub id.

@@ -29,12 +29,12 @@ import os
 import pandas as pd
 
 from labkit import load
-from labkit.known import facts_of, known_facts, known_sample
+from labkit.facts.known import facts_of, known_facts, known_sample
 from labkit.plots import use_in_notebooks
-from probes.cloze import Cloze
-from probes.relation_scores import ScoreRelations
-from probes.relations import LinearRelation
-from probes.translator_fit import TranslatorFit
+from probes.cloze.objects import Cloze
+from probes.cloze.translator_fit import TranslatorFit
+from probes.relations.linear import LinearRelation
+from probes.relations.relation_scores import ScoreRelations
 
 # %%
 # Or "pocket", a folder in transformers' format, a hub id.
@@ -188,7 +188,7 @@ print("all of it holds")
 # there it may lie ready at the subject, which is where part 4 reads it. And a map that is
 # faithful on facts the model *knows* says nothing of what it does with the others.
 #
-# **Try.** Your own relations: `read_relations` of `labkit.datasets` reads the collection of
+# **Try.** Your own relations: `read_relations` of `labkit.facts.datasets` reads the collection of
 # Hernandez et al., `labkit cloze --relations FILE` does part 1. PopQA with its page views:
-# `facts, views = question_facts(read_questions(FILE))` of `probes.cloze`, then
+# `facts, views = question_facts(read_questions(FILE))` of `probes.cloze.objects`, then
 # `Cloze()(model, facts, popularity=views).figure_popularity()`.

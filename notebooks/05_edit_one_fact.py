@@ -32,13 +32,13 @@ import pandas as pd
 import torch
 
 from editing import ROME, applied, audit
-from editing.keys import group_keys, subject_keys
-from editing.requests import grouped
-from editing.solve import change
-from editing.values import value_stars
-from editing.writing import ffn_answer
+from editing.edits.requests import grouped
+from editing.methods.closed_form.keys import group_keys, subject_keys
+from editing.methods.closed_form.solve import change
+from editing.methods.closed_form.values import value_stars
+from editing.methods.closed_form.writing import ffn_answer
 from labkit import CausalTrace, Fact, capture, load, logit_lens, patched, predict
-from labkit.cases import demo_case_of
+from labkit.facts.cases import demo_case_of
 from labkit.plots import use_in_notebooks
 
 # %%

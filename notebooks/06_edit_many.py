@@ -32,7 +32,7 @@ import os
 from dataclasses import replace
 
 from editing import EMMET, MEMIT, AlphaEdit, compare_methods
-from editing.known_cases import known_cases
+from editing.layers.tuning_cases import known_cases
 from labkit import load
 from labkit.plots import use_in_notebooks
 

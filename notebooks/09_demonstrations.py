@@ -41,7 +41,7 @@ from labkit.icl import (
     task,
     task_names,
 )
-from labkit.icl.choice import WORDS
+from labkit.icl.behaviour.choice import WORDS
 from labkit.plots import use_in_notebooks
 
 # %%

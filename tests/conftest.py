@@ -24,10 +24,11 @@ from functools import cache
 import pytest
 import torch
 
-from labkit import cli, registry
-from labkit.corpus import Corpus
-from labkit.models import fingerprint, load
-from labkit.random_models import FAMILIES
+from labkit import cli
+from labkit.models import registry
+from labkit.models.model import fingerprint, load
+from labkit.models.random_models import FAMILIES
+from labkit.text.corpus import Corpus
 from tests.reference import n_hooks
 
 torch.set_num_threads(min(2, torch.get_num_threads()))

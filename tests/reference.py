@@ -1,15 +1,20 @@
 """What the laws are held against: plain Hugging Face models, run in full.
 
-Nothing here goes through `labkit.execute` or `labkit.activations`.
+Nothing here goes through `labkit.running.execute` or `labkit.running.activations`.
 """
 
 import inspect
+import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
-from labkit.models import LabModel
+from labkit.models.model import LabModel
 from labkit.tokens import TokenBatch
+
+DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+"""Published files to measure on, where they are; tests that need one skip with a reason."""
 
 
 def full_run(model: LabModel, batch: TokenBatch, **more):

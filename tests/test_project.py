@@ -24,9 +24,10 @@ ON_TOP = ("labkit/cli/", "labkit/demo.py")
 DOORS = {
     "plotly": lambda path: path.startswith("labkit/plots/"),
     "transformer_lens": lambda path: (
-        path in {f"labkit/{name}.py" for name in ("models", "activations", "readout")}
+        path in {"labkit/readout.py", "labkit/running/activations.py"}
+        or path.startswith("labkit/models/")
         or path.startswith("labkit/locate/")  # which wraps its analysis tools
-        or path == "probes/sparse.py"  # likewise
+        or path == "probes/probing/sparse.py"  # likewise
     ),
 }
 

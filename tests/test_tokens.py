@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from labkit import pocket as pocket_world
 from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
-from labkit.random_models import random_model
+from labkit.models.random_models import random_model
 from labkit.tokens import adds_bos, find_subject, pad_id, pad_left, subject_span, target_ids
 
 COMPOSED, DECOMPOSED = "Café", unicodedata.normalize("NFD", "Café")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
 from labkit.errors import InputError
-from labkit.files import require_free
+from labkit.results.files import require_free
 
 app = typer.Typer()
 
@@ -34,9 +34,9 @@ def cloze(
     seed: Seed = 0,
 ) -> None:
     """Find the depth where facts become readable, and where they become the answer."""
-    from labkit.report import Report
-    from labkit.results import RunDirectory
-    from probes.cloze import Cloze
+    from labkit.results.report import Report
+    from labkit.results.result import RunDirectory
+    from probes.cloze.objects import Cloze
 
     if sum(path is not None for path in (facts, relations, questions)) > 1:
         raise InputError("facts come from one of --facts, --relations and --questions")
@@ -102,15 +102,15 @@ def _print_popularity(result: Any) -> None:
 
 def _read(facts: Path | None, relations: Path | None, questions: Path | None) -> tuple[Any, Any]:
     """The facts of a file or folder, None where none is named; and views of their subjects."""
-    from labkit.datasets import read_questions, read_relations
-    from labkit.records import read_facts
+    from labkit.facts.datasets import read_questions, read_relations
+    from labkit.facts.records import read_facts
 
     if facts is not None:
         return read_facts(facts), None
     if relations is not None:
         return [fact for _, some in read_relations(relations) for fact in some], None
     if questions is not None:
-        from probes.cloze import question_facts
+        from probes.cloze.objects import question_facts
 
         return question_facts(read_questions(questions))
     return None, None
@@ -125,7 +125,7 @@ def _chosen(
     """
     from itertools import islice
 
-    from labkit.known import asked_in_turn, facts_of
+    from labkit.facts.known import asked_in_turn, facts_of
 
     asked = facts_of(lab) if asked is None else asked
     rows = asked_in_turn(lab, asked, seed=seed, purpose="cloze")

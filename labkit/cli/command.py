@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from labkit.errors import InputError
-from labkit.files import atomic_write, require_free
+from labkit.results.files import atomic_write, require_free
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -57,7 +57,7 @@ class Options:
         """Write a command's result where `--json` says; False if it was not asked for."""
         if self.json is None:
             return False
-        from labkit.encoding import dumps
+        from labkit.results.encoding import dumps
 
         plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         text = dumps(plain) + "\n"
@@ -78,7 +78,7 @@ class ModelOptions(Options):
 
     def load(self) -> Any:
         """Open the model, with a line about what takes so long."""
-        from labkit.models import load
+        from labkit.models.model import load
 
         quiet()
         with progress() as told:

@@ -8,7 +8,7 @@ import typer
 
 from labkit.cli.command import ModelOptions, Seed, command, out_console, progress
 from labkit.cli.editing import comparison
-from labkit.files import require_free
+from labkit.results.files import require_free
 
 app = typer.Typer()
 

@@ -93,7 +93,7 @@ def edit(
 ) -> None:
     """Make a weight change that rewrites one fact or many, and save it as a delta."""
     from editing import InContext
-    from labkit.records import read_rewrites
+    from labkit.facts.records import read_rewrites
 
     editor = options.editor()
     if isinstance(editor, InContext):
@@ -119,7 +119,7 @@ def evaluate(
         typer.Option(help="Several, compared: rome,rome:covariance=false,memit,..."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="single, batch or sequential: see editing/protocols.py.")
+        str, typer.Option(help="single, batch or sequential: see editing/evaluation/protocols.py.")
     ] = "single",
     chunk: Annotated[int, typer.Option(help="Rewrites a call, of sequential.", min=1)] = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first N cases.", min=1)] = None,
@@ -135,12 +135,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Audit one editor or several, read three ways beside the unedited model."""
-    from editing.compare_methods import check, compare_methods, digest
-    from editing.evaluate import evaluate as evaluate_
-    from editing.side_effects import SideEffects
-    from labkit.chains import chains_of
-    from labkit.records import read_cases, to_record
-    from labkit.results import RunDirectory
+    from editing.evaluation.many_cases import evaluate as evaluate_
+    from editing.evaluation.several_methods import check, compare_methods, digest
+    from editing.readings.side_effects import SideEffects
+    from labkit.facts.chains import chains_of
+    from labkit.facts.records import read_cases, to_record
+    from labkit.results.result import RunDirectory
 
     # A comma inside brackets belongs to a field's value: memit:layers=[1,2].
     names = [options.method] if methods is None else re.split(r",(?![^\[]*\])", methods)

@@ -72,7 +72,7 @@ def choice(
 ) -> None:
     """Choose demonstrations at random, near to the query, or far from each other."""
     from labkit.icl import Choice
-    from labkit.icl.choice import WORDS
+    from labkit.icl.behaviour.choice import WORDS
 
     method = Choice(
         ways=names(ways), ks=numbers(k), draws=draws, queries=queries, pool=pool, seed=seed,  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import typer
 
 from labkit.cli.command import ModelOptions, out_console, progress
 from labkit.errors import InputError
-from labkit.files import require_free
+from labkit.results.files import require_free
 
 Task = Annotated[
     str, typer.Option(help="One of the lab's tasks (with --file, the one of this name in it).")
@@ -48,7 +48,7 @@ class Question:
     ) -> "Question":
         """Read the task and look at the folder."""
         from labkit.icl import task
-        from labkit.icl.readers import read_tasks
+        from labkit.icl.tasks.readers import read_tasks
 
         if out is not None:
             require_free(out)
@@ -80,7 +80,7 @@ class Question:
         self, result: Any, summary: dict[str, Any], figures: list[Any], tables: dict[str, Any]
     ) -> bool:
         """Write folder and JSON where asked for; True if there is nothing left to be shown."""
-        from labkit.report import Report
+        from labkit.results.report import Report
 
         if self.out is not None:
             result.save(self.out)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from labkit.cli.command import ModelOptions, Out, Seed, command, out_console, progress
 from labkit.errors import InputError
-from labkit.files import require_free
+from labkit.results.files import require_free
 
 app = typer.Typer()
 
@@ -61,8 +61,8 @@ def trace(
     if facts is not None:
         _trace_many(options, facts, limit, out)
         return
-    from labkit.facts import Fact
-    from labkit.report import Report
+    from labkit.facts.fact import Fact
+    from labkit.results.report import Report
 
     require_free(out)
     method = options.method()
@@ -91,11 +91,11 @@ def trace(
 
 def _trace_many(options: TraceOptions, path: Path, limit: int | None, out: Path) -> None:
     """Trace the facts of a file that the model knows, and average them."""
-    from labkit.known import known_facts
+    from labkit.facts.known import known_facts
+    from labkit.facts.records import read_facts
     from labkit.locate import average_traces
-    from labkit.records import read_facts
-    from labkit.report import Report
-    from labkit.results import RunDirectory
+    from labkit.results.report import Report
+    from labkit.results.result import RunDirectory
 
     method = options.method()
     asked = read_facts(path)[:limit]
@@ -149,9 +149,9 @@ def neurons(
     """Find a fact's knowledge neurons, and switch exactly these off and up."""
     from dataclasses import replace
 
-    from labkit.facts import Fact
+    from labkit.facts.fact import Fact
     from labkit.locate import KnowledgeNeurons
-    from labkit.report import Report
+    from labkit.results.report import Report
 
     fact = Fact.from_prompt(prompt, subject, answer)
     fact = replace(fact, paraphrases=tuple(paraphrase or ()))

@@ -27,7 +27,7 @@ def neuron(
     with progress() as told:
         card = neuron_card(lab, layer, neuron, prompt=prompt, progress=told)
     if html is not None:
-        from labkit.report import Report
+        from labkit.results.report import Report
 
         Report(f"L{layer}N{neuron}").paragraph(card.title).figure(card.figure()).save(html)
     summary = {

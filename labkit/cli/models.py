@@ -24,7 +24,7 @@ app.add_typer(pocket, name="pocket")
 @command(app)
 def models(options: Options) -> None:
     """List the models that have a short name."""
-    from labkit import registry
+    from labkit.models import registry
 
     rows = [entry.to_dict() for entry in registry.entries()]
     if not options.write_json(rows):
@@ -39,7 +39,7 @@ def models(options: Options) -> None:
 @command(app)
 def fetch(options: Options, name: Annotated[str, typer.Argument(help="Short name.")]) -> None:
     """Bring a model's weights into the cache, once."""
-    from labkit import registry
+    from labkit.models import registry
 
     quiet()
     with progress() as told:
@@ -70,7 +70,7 @@ def predict(
 def train(options: Options, out: Out, seed: Seed = 0) -> None:
     """Train the pocket model from nothing on its invented world."""
     from labkit.pocket.recipe import Recipe
-    from labkit.pocket.train import train as train_
+    from labkit.pocket.training import train as train_
 
     quiet()
     with progress() as told:

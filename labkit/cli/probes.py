@@ -65,8 +65,8 @@ def probe(
     """Probe one task at every depth; `labkit probe map` probes many, `structural` trees."""
     if task is None:
         raise InputError("labkit probe takes --task NAME (or is followed by: map, structural)")
-    from probes.estimators import make
-    from probes.probe import probe as run_probe
+    from probes.probing.by_depth import probe as run_probe
+    from probes.probing.estimators import make
 
     make(estimator)
     of_data = _data_tasks(data, test, context, [task])
@@ -121,10 +121,10 @@ def map(
     seed: Seed = 0,
 ) -> None:
     """Probe many tasks at every depth: which kind of knowledge lies where."""
-    from labkit.report import Report
-    from labkit.results import RunDirectory
-    from probes.estimators import make
-    from probes.map import map_config, probe_map
+    from labkit.results.report import Report
+    from labkit.results.result import RunDirectory
+    from probes.probing.estimators import make
+    from probes.probing.map import map_config, probe_map
 
     make(estimator)
     names = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
@@ -189,9 +189,9 @@ def structural(
     seed: Seed = 0,
 ) -> None:
     """Read syntax trees off states: the structural probe at every depth."""
-    from labkit.files import require_free
-    from probes.structural import StructuralProbe
-    from probes.trees import probe_trees
+    from labkit.results.files import require_free
+    from probes.trees.by_depth import probe_trees
+    from probes.trees.structural import StructuralProbe
 
     _require_data(data, test)
     if out is not None:
@@ -217,7 +217,7 @@ def structural(
         "depths": found.to_frame().to_dict("records"),
     }
     if out is not None:
-        from labkit.report import Report
+        from labkit.results.report import Report
 
         found.save(out)
         Report(found.title).figure(found.figure()).save(out / "structural.html")
@@ -237,8 +237,8 @@ def structural(
 
 def _sentences(data: str | None, test: Path | None, seed: int) -> tuple[Any, Any, str]:
     """Sentences with trees to fit to, to score on (None: some of them), and their source."""
-    from probes.data import sentences_of, treebank_paths
-    from probes.language import SOURCE, language
+    from probes.sentences.own import SOURCE, language
+    from probes.tasks.data import sentences_of, treebank_paths
 
     if data is None:
         return (
@@ -258,7 +258,7 @@ def _data_tasks(
     _require_data(data, test, context)
     if data is None:
         return None
-    from probes.data import tasks_of
+    from probes.tasks.data import tasks_of
 
     return tasks_of(data, test, names=names, context=context)
 
@@ -273,7 +273,7 @@ def _require_data(data: str | None, test: Path | None, context: int = 0) -> None
 
 def _own_tasks(lab: Any, names: list[str] | None) -> dict[str, Any]:
     """The tasks that take no data."""
-    from probes.default_tasks import default_tasks
+    from probes.tasks.defaults import default_tasks
 
     return default_tasks(lab, names=names)
 

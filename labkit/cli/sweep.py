@@ -39,10 +39,10 @@ def sweep(
     seed: Seed = 0,
 ) -> None:
     """Find the layer where a model can be edited, and keep it as the model's preset."""
-    from editing.known_cases import known_cases
-    from editing.presets import preset_file
-    from editing.sweep import CASES, sweep_layers
-    from labkit.records import read_cases
+    from editing.layers.presets import preset_file
+    from editing.layers.sweep import CASES, sweep_layers
+    from editing.layers.tuning_cases import known_cases
+    from labkit.facts.records import read_cases
 
     editor = EditorOptions(method=method, seed=seed).editor()
     named = None if layers is None else layer_range(layers)

@@ -48,7 +48,7 @@ def export(
 ) -> None:
     """Write an edited model for use elsewhere, read it back, and say what it keeps."""
     from editing import WeightDelta, export_gguf, export_hf, export_peft, truncated
-    from editing.record import read_record
+    from editing.export.record import read_record
 
     if format not in FORMATS:
         raise InputError(f"format {format!r}: one of {', '.join(FORMATS)}")
@@ -63,7 +63,7 @@ def export(
     if rank is not None:
         change = truncated(change, rank=rank)
     if format == "gguf" and base is None:
-        from labkit.gguf_source import gguf_file
+        from labkit.models.gguf_source import gguf_file
 
         with progress() as told:
             base = gguf_file(options.model, progress=told)

@@ -12,32 +12,19 @@ References:
     in the Vocabulary Space.
 """
 
-from labkit.memories.cards import NeuronCard, activation_on, neuron_card
-from labkit.memories.composition import Contributions, contributions
-from labkit.memories.concordance import Concordance, agreement
-from labkit.memories.recurrence import Patterns, patterns
-from labkit.memories.switching import Switch, switched
-from labkit.memories.trigger_search import find_triggers
-from labkit.memories.triggers import Triggers
-from labkit.memories.values import Words, words_of
-from labkit.memories.writing import Writers, writers
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Concordance",
-    "Contributions",
-    "NeuronCard",
-    "Patterns",
-    "Switch",
-    "Triggers",
-    "Words",
-    "Writers",
-    "activation_on",
-    "agreement",
-    "contributions",
-    "find_triggers",
-    "neuron_card",
-    "patterns",
-    "switched",
-    "words_of",
-    "writers",
-]
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from labkit.memories.cards import NeuronCard, activation_on, neuron_card
+    from labkit.memories.composition import Contributions, contributions
+    from labkit.memories.concordance import Concordance, agreement
+    from labkit.memories.recurrence import Patterns, patterns
+    from labkit.memories.switching import Switch, switched
+    from labkit.memories.trigger_search import find_triggers
+    from labkit.memories.triggers import Triggers
+    from labkit.memories.values import Words, words_of
+    from labkit.memories.writing import Writers, writers
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from labkit.activations import capture
-from labkit.corpus import Progress
 from labkit.errors import FingerprintMismatch
-from labkit.execute import Execution
 from labkit.memories.recurrence import Patterns
 from labkit.memories.trigger_search import find_triggers, spaced
 from labkit.memories.triggers import Triggers
 from labkit.memories.values import Words, require_neuron, words_of
-from labkit.models import LabModel
-from labkit.results import Result
+from labkit.models.model import LabModel
+from labkit.results.result import Result
+from labkit.running.activations import capture
+from labkit.running.execute import Execution
+from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -29,10 +29,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import InputError, NotDecomposable, NotOneToken
-from labkit.execute import read_logits
 from labkit.memories.reading import Reading, read_last
-from labkit.models import LabModel
-from labkit.results import Result
+from labkit.models.model import LabModel
+from labkit.results.result import Result
+from labkit.running.execute import read_logits
 from labkit.tokens import target_ids
 
 TOLERANCE = 1e-3

@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from labkit.corpus import Progress
 from labkit.errors import FingerprintMismatch, InputError
-from labkit.execute import MEMORY
 from labkit.memories.triggers import Triggers
 from labkit.memories.values import directions, logit_chunks
-from labkit.models import LabModel
-from labkit.results import Result
+from labkit.models.model import LabModel
+from labkit.results.result import Result
+from labkit.running.execute import MEMORY
 from labkit.stats import proportion
+from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

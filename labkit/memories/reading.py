@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.activations import capture
-from labkit.execute import Execution
 from labkit.memories.norms import LinearNorm, frozen
-from labkit.models import LabModel
+from labkit.models.model import LabModel
+from labkit.running.activations import capture
+from labkit.running.execute import Execution
 from labkit.tokens import TokenBatch
 
 

@@ -29,14 +29,14 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.memories.triggers import Triggers
 from labkit.memories.words import ContentWords, content_words
-from labkit.models import LabModel
-from labkit.pieces import Piece, pieces
-from labkit.results import Result
+from labkit.models.model import LabModel
+from labkit.results.result import Result
 from labkit.stats import CONFIDENCE, Estimate, numpy_generator
+from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.streams import Piece, pieces
 
 MEASURES = (
     "last token",

@@ -15,11 +15,11 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
-from labkit.activations import patched
-from labkit.corpus import Corpus, Progress
-from labkit.execute import Execution
-from labkit.models import LabModel, Site
-from labkit.pieces import Piece, batches
+from labkit.models.model import LabModel, Site
+from labkit.running.activations import patched
+from labkit.running.execute import Execution
+from labkit.text.corpus import Corpus, Progress
+from labkit.text.streams import Piece, batches
 from labkit.tokens import TokenBatch
 
 SKIPPED = 1

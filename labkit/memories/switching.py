@@ -25,14 +25,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.activations import patched
 from labkit.errors import FingerprintMismatch, InputError
-from labkit.execute import Execution, freeze, repeat_rows
 from labkit.memories.composition import Contributions, Neuron
 from labkit.memories.reading import Reading, read_last
 from labkit.memories.values import require_neuron
-from labkit.models import LabModel, Site
-from labkit.results import Result
+from labkit.models.model import LabModel, Site
+from labkit.results.result import Result
+from labkit.running.activations import patched
+from labkit.running.execute import Execution, freeze, repeat_rows
 from labkit.stats import Estimate, bootstrap, numpy_generator
 from labkit.tokens import TokenBatch
 

@@ -12,15 +12,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import EmptyPrompt, InputError
-from labkit.execute import MEMORY
-from labkit.fetch import cache_dir
 from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
-from labkit.models import LabModel
-from labkit.pieces import pieces
-from labkit.results import atomic_write
+from labkit.models.fetch import cache_dir
+from labkit.models.model import LabModel
+from labkit.results.result import atomic_write
+from labkit.running.execute import MEMORY
+from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.streams import pieces
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def find_triggers(
     Args:
         model: The model.
         layers: Which layers; all by default.
-        corpus: The text; by default the model's own (`labkit.corpus.corpus_of`).
+        corpus: The text; by default the model's own (`labkit.text.corpus.corpus_of`).
         k: Triggers to keep of each neuron.
         min_tokens: Stop reading after so many tokens; the whole corpus by default.
         window: Documents are cut into texts of at most so many tokens.

@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from labkit.errors import LayerOutOfRange, NeuronOutOfRange
-from labkit.results import Result
+from labkit.results.result import Result
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

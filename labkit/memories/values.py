@@ -22,10 +22,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import InputError, NeuronOutOfRange
-from labkit.execute import MEMORY
 from labkit.memories.norms import linear_part
-from labkit.models import LabModel
-from labkit.results import Result
+from labkit.models.model import LabModel
+from labkit.results.result import Result
+from labkit.running.execute import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)

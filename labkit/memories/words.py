@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from labkit.corpus import Corpus
 from labkit.errors import InputError
-from labkit.models import LabModel
-from labkit.pieces import Piece
+from labkit.models.model import LabModel
+from labkit.text.corpus import Corpus
+from labkit.text.streams import Piece
 
 COMMON = 0.1
 """A word that stands in more than this share of the texts is no content word."""

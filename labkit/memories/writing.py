@@ -10,12 +10,12 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labkit.corpus import Progress
 from labkit.errors import InputError, LayerOutOfRange, NotOneToken
-from labkit.execute import MEMORY
 from labkit.memories.values import directions, logit_chunks
-from labkit.models import LabModel
-from labkit.results import Result
+from labkit.models.model import LabModel
+from labkit.results.result import Result
+from labkit.running.execute import MEMORY
+from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

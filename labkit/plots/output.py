@@ -7,7 +7,7 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from labkit.errors import OutputError
-from labkit.files import atomic_write
+from labkit.results.files import atomic_write
 
 # plotly 7 shows a 'Share chart' button that uploads the figure; nothing here leaves the machine.
 CONFIG = {

@@ -3,7 +3,7 @@
 Every sentence that it was trained on is known, so a question about what a model stores, or
 what an edit does to it, has an answer that can be looked up:
 
-    facts(), relations()        what is true, as `labkit.facts` has it
+    facts(), relations()        what is true, as `labkit.facts.fact` has it
     training_pairs()            (fact, template) pairs whose sentences were trained
     held_out_pairs()            pairs that were kept back: known fact, known template, new sentence
     sentences()                 every training sentence, once
@@ -12,13 +12,13 @@ what an edit does to it, has an answer that can be looked up:
     demo_case()                 a landmark to be moved, with the prompts that judge it
     path()                      the folder with the trained weights, in transformers' format
 
-`labkit.pocket.train` made the weights (seed 0): `labkit pocket train --out DIR` makes them
+`labkit.pocket.training` made the weights (seed 0): `labkit pocket train --out DIR` makes them
 again.
 """
 
 from pathlib import Path
 
-from labkit.facts import Case, Fact
+from labkit.facts.fact import Case, Fact
 from labkit.pocket.case import landmark_case
 from labkit.pocket.templates import relations
 from labkit.pocket.world import Pair, World, build_world

@@ -1,4 +1,4 @@
-"""Restricted attention for the first part of training; see `labkit.pocket.train` for why."""
+"""Restricted attention for the first part of training; see `labkit.pocket.training` for why."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

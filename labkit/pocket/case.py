@@ -1,6 +1,6 @@
 """The rewrite that the pocket model is shown with, and what judges it."""
 
-from labkit.facts import Case, Fact, Neighbour, Rewrite, fill
+from labkit.facts.fact import Case, Fact, Neighbour, Rewrite, fill
 from labkit.pocket.templates import BUILDINGS
 from labkit.pocket.world import World
 

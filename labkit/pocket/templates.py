@@ -8,7 +8,7 @@ A template ends where the object follows, and no template of one relation can be
 one of another relation of the same kind of subject.
 """
 
-from labkit.facts import Relation
+from labkit.facts.fact import Relation
 
 #: Templates of each relation that are trained with every subject.
 N_COMMON = 4

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labkit.facts import Fact, fill
+from labkit.facts.fact import Fact, fill
 from labkit.pocket.names import invented_names
 from labkit.pocket.templates import (
     BUILDINGS,

@@ -10,9 +10,9 @@ import time
 
 import torch
 
-from labkit.activations import run_with_cache
-from labkit.execute import Execution, freeze, repeat_rows
-from labkit.models import load
+from labkit.models.model import load
+from labkit.running.activations import run_with_cache
+from labkit.running.execute import Execution, freeze, repeat_rows
 
 PROMPT = "The Eiffel Tower is located in the city of"
 

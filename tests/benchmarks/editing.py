@@ -24,20 +24,20 @@ from unittest.mock import patch
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from editing.delta import applied
-from editing.keys import contexts, group_keys
-from editing.known_cases import known_cases
-from editing.memit import MEMIT
-from editing.prepared import moments
-from editing.presets import preset
-from editing.readings import METRICS, ask, shares
-from editing.requests import grouped
-from editing.rome import ROME
-from editing.values import value_stars
-from labkit.corpus import Corpus, corpus_of, fact_prompts
-from labkit.models import load
-from labkit.moments import RIDGE, second_moments
-from labkit.pieces import pieces
+from editing.edits.delta import applied
+from editing.edits.requests import grouped
+from editing.layers.presets import preset
+from editing.layers.tuning_cases import known_cases
+from editing.methods.closed_form.keys import contexts, group_keys
+from editing.methods.closed_form.memit import MEMIT
+from editing.methods.closed_form.prepared import moments
+from editing.methods.closed_form.rome import ROME
+from editing.methods.closed_form.values import value_stars
+from editing.readings.questions import METRICS, ask, shares
+from labkit.models.model import load
+from labkit.text.corpus import Corpus, corpus_of, fact_prompts
+from labkit.text.moments import RIDGE, second_moments
+from labkit.text.streams import pieces
 from tests.benchmarks import textbook_editing as textbook
 
 N_TEMPLATES = 21

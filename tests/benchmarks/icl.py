@@ -12,10 +12,10 @@ import sys
 
 import torch
 
-from labkit.execute import next_token_logits
 from labkit.icl import Shot, label_ids, prompt_ids, score_labels, task, told_apart
-from labkit.icl.prompts import write
-from labkit.models import load
+from labkit.icl.tasks.prompts import write
+from labkit.models.model import load
+from labkit.running.execute import next_token_logits
 from tests.benchmarks.locate import flops, timed
 
 K, QUERIES, SETS, ROUNDS = 8, 50, 1, 3

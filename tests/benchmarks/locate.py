@@ -16,10 +16,10 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from labkit.facts import Fact
+from labkit.facts.fact import Fact
 from labkit.locate import CausalTrace
-from labkit.locate.tracing import embedding_spread
-from labkit.models import load
+from labkit.locate.traces.tracing import embedding_spread
+from labkit.models.model import load
 from labkit.stats import generator
 from labkit.tokens import target_ids
 from tests.benchmarks.textbook import trace_cell, trace_column
@@ -90,7 +90,7 @@ def trace(model):
 
 def attribution(model):
     """The gradient's approximation of the same grid, against the textbook's trace."""
-    from labkit.locate.attribution import AttributionPatching
+    from labkit.locate.attributions.attribution import AttributionPatching
 
     method = AttributionPatching(samples=TRACE.samples)
     method(model, FACT)

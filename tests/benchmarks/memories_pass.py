@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 import torch
 
-from labkit.corpus import corpus_of, fact_prompts
 from labkit.memories import find_triggers
-from labkit.pieces import batches
+from labkit.text.corpus import corpus_of, fact_prompts
+from labkit.text.streams import batches
 
 
 def triggers_against_forward(model, n_tokens, rounds=2):

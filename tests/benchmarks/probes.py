@@ -5,10 +5,10 @@ import time
 
 import torch
 
-from labkit.corpus import Corpus
-from labkit.pieces import batches
-from probes.features import extract
-from probes.language import language
+from labkit.text.corpus import Corpus
+from labkit.text.streams import batches
+from probes.sentences.own import language
+from probes.states.features import extract
 
 
 def features_against_forward(model, n_tokens, rounds=3):

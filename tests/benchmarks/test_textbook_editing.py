@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from editing.keys import contexts, group_keys
-from editing.requests import Group
-from editing.rome import ROME
-from editing.solve import Euclidean, change
-from editing.values import ValueSearch, value_stars
-from labkit.corpus import Corpus
-from labkit.facts import Rewrite
-from labkit.moments import RIDGE, second_moments
-from labkit.pieces import pieces
+from editing.edits.requests import Group
+from editing.methods.closed_form.keys import contexts, group_keys
+from editing.methods.closed_form.rome import ROME
+from editing.methods.closed_form.solve import Euclidean, change
+from editing.methods.closed_form.values import ValueSearch, value_stars
+from labkit.facts.fact import Rewrite
+from labkit.text.corpus import Corpus
+from labkit.text.moments import RIDGE, second_moments
+from labkit.text.streams import pieces
 from tests.benchmarks import textbook_editing as textbook
 
 LAYER, CONTEXTS = 1, ("", "The ship is in the sea.", "A cat is on a roof.")

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from editing import METHODS
-from editing.delta import LowRank, WeightDelta
-from editing.training import Training
-from editing.values import ValueSearch
-from labkit.facts import Case, Neighbour, Rewrite
+from editing.edits.delta import LowRank, WeightDelta
+from editing.methods.closed_form.values import ValueSearch
+from editing.methods.tuning.training import Training
+from labkit.facts.fact import Case, Neighbour, Rewrite
 from labkit.locate import KnowledgeNeurons
 
 _BRIEF: dict[str, Any] = {"n_contexts": 3, "search": ValueSearch(steps=4)}

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from labkit.models import wrap
-from labkit.random_models import random_model
+from labkit.models.model import wrap
+from labkit.models.random_models import random_model
 from labkit.stats import generator
 
 CODE, N_CTX = 64, 128  # width of a code of a token or a position, and of a head

@@ -8,9 +8,9 @@ import torch
 
 from labkit.errors import ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import Choice, Demonstrations, Item, Task, task
-from labkit.icl.choice import WORDS
-from labkit.icl.nearness import bm25_scores, spread, state_vectors, varied
-from labkit.icl.prompts import write
+from labkit.icl.behaviour.choice import WORDS
+from labkit.icl.behaviour.nearness import bm25_scores, spread, state_vectors, varied
+from labkit.icl.tasks.prompts import write
 
 pytest.importorskip("bm25s")
 TOPIC = task("topic")
@@ -111,13 +111,13 @@ def test_the_nearest_stands_last_and_random_is_what_demonstrations_draw(tiny, mo
     own = Task(name="t", items=tuple(items), source="s")
     asked = []
     monkeypatch.setattr(
-        "labkit.icl.asking.write",
+        "labkit.icl.asking.queries.write",
         lambda template, shots, query, shown: (
             asked.append((shots, query)) or f"{shots} {query}"[:60]
         ),
     )
     near = lambda queries, texts: np.tile(-np.arange(len(texts)), (len(queries), 1)) * 1.0  # noqa: E731
-    monkeypatch.setattr("labkit.icl.choice.bm25_scores", near)
+    monkeypatch.setattr("labkit.icl.behaviour.choice.bm25_scores", near)
     method = Choice(ways=("bm25",), ks=(3,), draws=1, queries=2)
     found = method(tiny("gpt2"), own)
     queries, pool = Demonstrations(ks=(3,), queries=2).split(own)
@@ -148,6 +148,6 @@ def test_bad_input(pocket):
 
 
 def test_too_long_is_refused_before_states_are_read(tiny, monkeypatch):
-    monkeypatch.setattr("labkit.icl.nearness.Execution", None)
+    monkeypatch.setattr("labkit.icl.behaviour.nearness.Execution", None)
     with pytest.raises(ContextTooShort):
         Choice(ks=(40,), ways=("states",))(tiny("gpt2"), TOPIC)

@@ -15,8 +15,8 @@ from labkit.errors import (
     PoolTooSmall,
 )
 from labkit.icl import CONDITIONS, Demonstrations, DemonstrationsResult, Item, Task, Template, task
-from labkit.icl.conditions import Surroundings, flipped, shots_of
-from labkit.icl.prompts import write
+from labkit.icl.behaviour.conditions import Surroundings, flipped, shots_of
+from labkit.icl.tasks.prompts import write
 from labkit.stats import numpy_generator
 
 TOPIC = task("topic")
@@ -184,8 +184,8 @@ def small(n=8, labels=("of", "in"), **fields):
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.icl.scoring.Execution", None)
-    monkeypatch.setattr("labkit.icl.shared.freeze", None)
+    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
+    monkeypatch.setattr("labkit.icl.asking.shared.freeze", None)
     with pytest.raises(error):
         Demonstrations(**fields)(model, own)
 

@@ -25,7 +25,7 @@ from labkit.icl import (
     score_labels,
     task,
 )
-from labkit.icl.asking import Front, drawn_shots
+from labkit.icl.asking.queries import Front, drawn_shots
 from labkit.icl.implicit.descent import gradient_step
 from labkit.icl.implicit.finetuning_reading import map_cosines, n_common, read, update_cosines
 from labkit.icl.implicit.finetuning_result import ARMS
@@ -37,7 +37,7 @@ from labkit.icl.implicit.finetuning_steps import (
     other_weights,
     random_change,
 )
-from labkit.models import fingerprint
+from labkit.models.model import fingerprint
 from labkit.stats import numpy_generator
 from tests.reference import outputs_of
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from labkit import load
-from labkit.activations import capture
 from labkit.errors import InputError, LayerOutOfRange, NotDecomposable, PoolTooSmall
 from labkit.icl import Item, Task, prompt_ids, task, told_apart
+from labkit.icl.inside.effects_of_heads import head_effects, last_heads, written
 from labkit.icl.inside.function_vector_result import FunctionVectorResult
 from labkit.icl.inside.function_vectors import FunctionVectors
-from labkit.icl.inside.head_effects import head_effects, last_heads, written
 from labkit.icl.inside.vectors import Labels, LastPositions, parted
+from labkit.running.activations import capture
 
 TEXTS = ("it is", "one of the other things", "the sun and the moon")
 WORDS = "rain sun moon red blue day night sea land fire ice wind".split()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.activations import patched
 from labkit.errors import ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import HeadAblation, HeadAblationResult, Item, Task
 from labkit.icl.inside.ablating import (
@@ -16,7 +15,8 @@ from labkit.icl.inside.ablating import (
     token_losses,
     windows,
 )
-from labkit.locate.head_kinds import HeadScores
+from labkit.locate.attention.head_kinds import HeadScores
+from labkit.running.activations import patched
 from tests.icl.by_hand import induction_circuit
 from tests.reference import full_logits, inputs_of, random_batch
 
@@ -199,7 +199,7 @@ def test_random_heads_are_of_the_same_layers_and_none_of_those_found(tiny):
 
 
 def test_the_tokens_of_the_test_are_not_those_that_found_the_heads(tiny, monkeypatch):
-    from labkit.locate import head_kinds
+    from labkit.locate.attention import head_kinds
 
     model, seen = tiny("llama"), []
     own = head_kinds.run_with_cache
@@ -225,7 +225,7 @@ def test_the_tokens_of_the_test_are_not_those_that_found_the_heads(tiny, monkeyp
 def test_bad_input_is_refused_before_any_forward(tiny, corpus, monkeypatch, fields, tasks, error):
     model = tiny("llama")
     monkeypatch.setattr("labkit.icl.inside.ablating.Execution", None)
-    monkeypatch.setattr("labkit.locate.head_kinds.run_with_cache", None)
+    monkeypatch.setattr("labkit.locate.attention.head_kinds.run_with_cache", None)
     with pytest.raises(error):
         replace(METHOD, **fields)(model, tasks, corpus=corpus)
 

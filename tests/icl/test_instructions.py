@@ -8,8 +8,8 @@ import torch
 
 from labkit.errors import ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import Demonstrations, Instructions, InstructionsResult, Item, Task, task
-from labkit.icl import instructions as module
-from labkit.icl.instructions import instruction_in
+from labkit.icl.behaviour import instructions as module
+from labkit.icl.behaviour.instructions import instruction_in
 
 SMALL = Instructions(k=3, draws=2, queries=6, development=4, proposals=6)
 
@@ -153,8 +153,8 @@ def test_the_best_is_chosen_on_the_development_items_alone():
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, own, fields, error):
     monkeypatch.setattr(module, "_continued", None)
-    monkeypatch.setattr("labkit.icl.scoring.Execution", None)
-    monkeypatch.setattr("labkit.icl.shared.freeze", None)
+    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
+    monkeypatch.setattr("labkit.icl.asking.shared.freeze", None)
     with pytest.raises(error):
         Instructions(**fields)(tiny("gpt2"), own)
 

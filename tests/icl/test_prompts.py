@@ -1,14 +1,12 @@
 """Spans decode to what they claim, in every family; tasks are what they say."""
 
-import os
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from labkit.errors import EmptySplit, EmptyTarget, InputError, MalformedRecord, MissingFile
 from labkit.icl import Item, Shot, Task, Template, render, task, task_names, write
-from labkit.icl.readers import (
+from labkit.icl.tasks.readers import (
     read_analogies,
     read_csv,
     read_intents,
@@ -17,8 +15,8 @@ from labkit.icl.readers import (
     read_relation_tasks,
     read_tasks,
 )
+from tests.reference import DATA
 
-DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SHOTS = [
     Shot(input="Perú", label="Lima"),
     Shot(input="Côte d'Ivoire", label="the Yamoussoukro"),

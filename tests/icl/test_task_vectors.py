@@ -15,7 +15,7 @@ from labkit.errors import (
     PoolTooSmall,
 )
 from labkit.icl import Item, Task, Template, prompt_ids, task, told_apart
-from labkit.icl.asking import asked_ids, drawn_shots
+from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.inside.task_vectors import TaskVectors
 from labkit.icl.inside.vector_result import VectorResult
 from labkit.icl.inside.vectors import LastPositions, last_states, parted, random_like
@@ -59,7 +59,7 @@ def test_a_state_put_back_changes_nothing(model):
 
 
 def test_a_vector_does_what_a_hook_by_hand_does(exact):
-    from labkit.execute import read_logits
+    from labkit.running.execute import read_logits
 
     prompts = prompt_ids(exact, TEXTS)
     asked = LastPositions(exact, prompts)

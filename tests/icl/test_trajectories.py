@@ -9,7 +9,7 @@ import torch
 from labkit import logit_lens
 from labkit.errors import AmbiguousLabels, InputError, PoolTooSmall
 from labkit.icl import Item, Shot, Task, task, write
-from labkit.icl.asking import drawn_shots
+from labkit.icl.asking.queries import drawn_shots
 from labkit.icl.inside.trajectories import Trajectories, TrajectoriesResult
 
 METHOD = Trajectories(ks=(0, 1, 4), draws=2, queries=6)

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit.errors import InputError
-from labkit.execute import (
+from labkit.running.execute import (
     Execution,
     freeze,
     next_token_logits,

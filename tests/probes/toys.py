@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from probes.features import Features
-from probes.tasks import Example, Task
+from probes.states.features import Features
+from probes.tasks.task import Example, Task
 
 WIDTH = 12
 N_GROUPS, A_GROUP = 60, 5

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from labkit.errors import InputError
 from labkit.icl.implicit.regression_prompts import Prompts
-from labkit.results import Result
+from labkit.results.result import Result
 from labkit.stats import Estimate, average
 
 
@@ -206,7 +206,7 @@ class DescentResult(Result):
 
     def figure(self) -> Any:
         """The weights, to be read."""
-        from labkit.plots.icl_regression import attention_weights
+        from labkit.plots.icl.regression import attention_weights
 
         return attention_weights(
             self.weights(),

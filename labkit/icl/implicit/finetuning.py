@@ -49,19 +49,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labkit.corpus import Progress
 from labkit.errors import InputError, PoolTooSmall
-from labkit.icl import own_tasks
-from labkit.icl.asking import Front, about, drawn_shots, require_fit
-from labkit.icl.conditions import Surroundings, shots_of
+from labkit.icl.asking.queries import Front, about, drawn_shots, require_fit
+from labkit.icl.behaviour.conditions import Surroundings, shots_of
 from labkit.icl.implicit.finetuning_bench import Bench, Shots
 from labkit.icl.implicit.finetuning_reading import map_cosines, update_cosines
 from labkit.icl.implicit.finetuning_result import ARMS, FineTuningResult
 from labkit.icl.implicit.finetuning_steps import Lesson, lessons, random_change
-from labkit.icl.tasks import Item, Task
-from labkit.models import LabModel
-from labkit.random_models import random_twin
+from labkit.icl.tasks import own as own_tasks
+from labkit.icl.tasks.items import Item, Task
+from labkit.models.model import LabModel
+from labkit.models.random_models import random_twin
 from labkit.stats import numpy_generator
+from labkit.text.corpus import Progress
 
 DEVELOPMENT_SETS = 2
 """Sets of demonstrations that a step size is chosen on: single steps are unsteady."""

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 
 from labkit.errors import NonFiniteLoss
-from labkit.icl.asking import Front
+from labkit.icl.asking.queries import Front
+from labkit.icl.asking.scoring import label_ids, prompt_ids
 from labkit.icl.implicit.finetuning_reading import Reading, n_common, read
 from labkit.icl.implicit.finetuning_steps import (
     Learnt,
@@ -19,10 +20,9 @@ from labkit.icl.implicit.finetuning_steps import (
     lessons,
     other_weights,
 )
-from labkit.icl.prompts import Shot
-from labkit.icl.scoring import label_ids, prompt_ids
-from labkit.icl.tasks import Item, Task
-from labkit.models import LabModel
+from labkit.icl.tasks.items import Item, Task
+from labkit.icl.tasks.prompts import Shot
+from labkit.models.model import LabModel
 
 Shots = tuple[Shot, ...]
 

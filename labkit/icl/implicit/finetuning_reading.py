@@ -15,11 +15,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.activations import capture
 from labkit.errors import SelfCheckFailed
-from labkit.execute import MEMORY, Execution, read_logits, rows_within
-from labkit.icl.shared import Ids, filled_up, freeze_together, length_of, shared_ids
-from labkit.models import LabModel
+from labkit.icl.asking.shared import Ids, filled_up, freeze_together, length_of, shared_ids
+from labkit.models.model import LabModel
+from labkit.running.activations import capture
+from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.icl.measures import measured, shares_of, tested
-from labkit.results import Result
+from labkit.icl.asking.measures import measured, shares_of, tested
+from labkit.results.result import Result
 from labkit.stats import (
     CONFIDENCE,
     Estimate,
@@ -250,7 +250,7 @@ class FineTuningResult(Result):
 
     def figure(self, likeness: Likeness = "outputs") -> Any:
         """A likeness by layer, a curve an arm."""
-        from labkit.plots.icl_finetuning import WORDS, similarity_by_layer
+        from labkit.plots.icl.finetuning import WORDS, similarity_by_layer
 
         frame = self.to_frame(likeness)
         return similarity_by_layer(

@@ -25,12 +25,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from labkit.errors import SelfCheckFailed
-from labkit.execute import Execution, read_logits
-from labkit.icl.prompts import Shot, write
-from labkit.icl.scoring import prompt_ids
-from labkit.icl.shared import Ids
-from labkit.icl.tasks import Template
-from labkit.models import LabModel
+from labkit.icl.asking.scoring import prompt_ids
+from labkit.icl.asking.shared import Ids
+from labkit.icl.tasks.items import Template
+from labkit.icl.tasks.prompts import Shot, write
+from labkit.models.model import LabModel
+from labkit.running.execute import Execution, read_logits
 from labkit.stats import generator
 from labkit.tokens import TokenBatch, target_ids
 

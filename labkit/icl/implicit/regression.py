@@ -26,7 +26,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labkit.corpus import Progress
 from labkit.errors import InputError
 from labkit.icl.implicit.regression_learners import (
     GradientDescent,
@@ -41,6 +40,7 @@ from labkit.icl.implicit.regression_learners import (
 from labkit.icl.implicit.regression_model import ContextRegressor
 from labkit.icl.implicit.regression_prompts import NOISE, draw, setting
 from labkit.icl.implicit.regression_result import TRANSFORMER, RegressionResult
+from labkit.text.corpus import Progress
 
 N_TUNED_ON = 512  # prompts that the step size of gradient descent is chosen on
 

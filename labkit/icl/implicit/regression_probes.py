@@ -38,7 +38,7 @@ from labkit.errors import InputError
 from labkit.icl.implicit.regression_learners import LeastSquares, Ridge, moments
 from labkit.icl.implicit.regression_model import ContextRegressor
 from labkit.icl.implicit.regression_prompts import NOISE, Prompts, draw
-from labkit.results import Result
+from labkit.results.result import Result
 from labkit.stats import CONFIDENCE, Estimate, numpy_generator
 
 Place = Literal["labels", "last label", "query"]
@@ -137,7 +137,7 @@ class ReadingResult(Result):
 
     def figure(self) -> Any:
         """R² by depth, one panel a target, beside the controls."""
-        from labkit.plots.icl_regression import reading_by_depth
+        from labkit.plots.icl.regression import reading_by_depth
 
         return reading_by_depth(
             self.to_frame(), title=self.title, subtitle="95 % intervals over prompts held back"

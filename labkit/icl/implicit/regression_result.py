@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.implicit.regression_prompts import SETTINGS
-from labkit.results import Result
+from labkit.results.result import Result
 from labkit.stats import CONFIDENCE, Estimate, average, numpy_generator
 
 TRANSFORMER = "transformer"
@@ -178,7 +178,7 @@ class RegressionResult(Result):
 
     def figure(self, measure: Measure = "error", *, setting: str | None = None) -> Any:
         """A measure against the number of examples, one line a learner."""
-        from labkit.plots.icl_regression import learner_curves
+        from labkit.plots.icl.regression import learner_curves
 
         place = self._place(setting)
         frame = self.to_frame()
@@ -193,7 +193,7 @@ class RegressionResult(Result):
 
     def figure_settings(self) -> Any:
         """Who the transformer resembles, setting by setting."""
-        from labkit.plots.icl_regression import distance_map
+        from labkit.plots.icl.regression import distance_map
 
         rows = [
             {"setting": name, "learner": learner}

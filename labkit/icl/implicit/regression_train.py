@@ -7,7 +7,7 @@ procedure. The shipped weights come of the default recipe:
     python -m labkit.icl.implicit.regression_train OUT
 
 Matrices inside the blocks are trained with Muon and the rest with AdamW, as in
-`labkit.pocket.train`; here too it took far fewer steps than AdamW alone.
+`labkit.pocket.training`; here too it took far fewer steps than AdamW alone.
 
 References:
     Garg et al. (2022), What Can Transformers Learn In-Context?, section 2 and appendix A.
@@ -23,10 +23,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labkit.errors import InputError
-from labkit.files import atomic_folder, require_free
 from labkit.icl.implicit.regression_model import ContextRegressor, Shape
 from labkit.icl.implicit.regression_prompts import Setting
 from labkit.pocket.recipe import Progress
+from labkit.results.files import atomic_folder, require_free
 from labkit.stats import generator
 from labkit.training import Optimiser, rising_then_falling, torch_threads
 

@@ -8,21 +8,21 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labkit.activations import capture
-from labkit.corpus import Corpus
 from labkit.errors import ContextTooShort
-from labkit.execute import MEMORY, Execution, read_logits, rows_within
-from labkit.icl.scoring import READ_AT_ONCE
-from labkit.locate.edges import head_mask
-from labkit.models import LabModel, Site
+from labkit.icl.asking.scoring import READ_AT_ONCE
+from labkit.locate.attention.edges import head_mask
+from labkit.models.model import LabModel, Site
+from labkit.running.activations import capture
+from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
 from labkit.stats import numpy_generator
+from labkit.text.corpus import Corpus
 from labkit.tokens import TokenBatch
 
 
 def switched_off(
     model: LabModel, heads: Sequence[tuple[int, int]], outputs: Float[Tensor, "layer head d_head"]
 ) -> dict[tuple[Site, int], Callable[[Tensor], Tensor]]:
-    """Changes for `labkit.activations.patched`: constant outputs in the place of some heads'.
+    """Changes for `patched`: constant outputs in the place of some heads'.
 
     Args:
         model: The model.

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labkit.activations import capture, patched
-from labkit.execute import Execution, Prefix, freeze, read_logits
-from labkit.icl.prompts import Prompt, ShotSpans
-from labkit.icl.shared import Ids, filled_up
-from labkit.models import LabModel
+from labkit.icl.asking.shared import Ids, filled_up
+from labkit.icl.tasks.prompts import Prompt, ShotSpans
+from labkit.models.model import LabModel
+from labkit.running.activations import capture, patched
+from labkit.running.execute import Execution, Prefix, freeze, read_logits
 from labkit.tokens import TokenSpan
 
 PARTS = ("labels", "inputs", "format", "query", "first token")

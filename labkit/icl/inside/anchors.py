@@ -39,9 +39,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.icl.asking import about, asked_prompts, drawn_shots
+from labkit.icl.asking.queries import about, asked_prompts, drawn_shots
+from labkit.icl.asking.scoring import label_ids, require_context
 from labkit.icl.inside.anchor_edges import (
     EDGES,
     PARTS,
@@ -53,11 +53,11 @@ from labkit.icl.inside.anchor_edges import (
     random_cut,
 )
 from labkit.icl.inside.anchors_result import FLOWS, LABEL_PARTS, AnchorsResult
-from labkit.icl.prompts import Prompt
-from labkit.icl.scoring import label_ids, require_context
-from labkit.icl.tasks import Item, Task
-from labkit.models import LabModel
+from labkit.icl.tasks.items import Item, Task
+from labkit.icl.tasks.prompts import Prompt
+from labkit.models.model import LabModel
 from labkit.stats import numpy_generator
+from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
+from labkit.icl.asking.measures import measured
 from labkit.icl.inside.anchor_edges import PARTS
 from labkit.icl.inside.heads_result import named
-from labkit.icl.measures import measured
-from labkit.locate.knockout_result import over_units
-from labkit.results import Result
+from labkit.locate.attention.knockout_result import over_units
+from labkit.results.result import Result
 from labkit.stats import average, bootstrap, holm, paired_difference
 
 LABEL_PARTS = ("own input", "other inputs", "labels", "format", "first token")
@@ -175,7 +175,7 @@ class AnchorsResult(Result):
 
     def figure(self, measure: str = "gold") -> Any:
         """What blocking edges changes, one panel a window of layers, beside random edges."""
-        from labkit.plots.icl_anchors import knockout_bars
+        from labkit.plots.icl.anchors import knockout_bars
 
         frame = self.to_frame()
         named = {"accuracy": "accuracy", "gold": "P(right label)"}
@@ -191,7 +191,7 @@ class AnchorsResult(Result):
 
     def figure_attention(self, source: Source = "query") -> Any:
         """Where attention goes, by layer, mean over heads."""
-        from labkit.plots.icl_anchors import shares_by_layer
+        from labkit.plots.icl.anchors import shares_by_layer
 
         whose = "the query's last token" if source == "query" else "label words"
         units = "queries" if source == "query" else "sets of demonstrations"
@@ -204,7 +204,7 @@ class AnchorsResult(Result):
 
     def figure_saliency(self) -> Any:
         """Which edges the answer hangs on, by layer, as shares of the three means."""
-        from labkit.plots.icl_anchors import shares_by_layer
+        from labkit.plots.icl.anchors import shares_by_layer
 
         return shares_by_layer(
             self.saliency_frame(),
@@ -216,7 +216,7 @@ class AnchorsResult(Result):
     def figure_heads(self) -> Any:
         """Which heads look from the query's last token at labels, and at inputs."""
         from labkit.plots import head_grids
-        from labkit.plots.icl_heads import head_columns
+        from labkit.plots.icl.heads import head_columns
 
         panels = {"labels": "labels", "inputs": "inputs"}
         return head_grids(
@@ -243,7 +243,7 @@ class AnchorsResult(Result):
 
     def figure_prompt(self, layer: int | None = None) -> Any:
         """The first prompt, every token coloured by the last one's attention; labels framed."""
-        from labkit.plots.icl_anchors import attention_flow
+        from labkit.plots.icl.anchors import attention_flow
 
         where = "all layers" if layer is None else f"layer {layer}"
         return attention_flow(

@@ -34,12 +34,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
-from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.execute import MEMORY
-from labkit.icl.asking import asked_ids, drawn_shots
+from labkit.icl.asking.queries import asked_ids, drawn_shots
+from labkit.icl.asking.scoring import require_context
+from labkit.icl.asking.shared import Ids
+from labkit.icl.inside.effects_of_heads import head_effects, last_heads, require_heads, written
 from labkit.icl.inside.function_vector_result import FunctionVectorResult
-from labkit.icl.inside.head_effects import head_effects, last_heads, require_heads, written
 from labkit.icl.inside.vectors import (
     Labels,
     LastPositions,
@@ -50,10 +50,10 @@ from labkit.icl.inside.vectors import (
     swept,
     words,
 )
-from labkit.icl.scoring import require_context
-from labkit.icl.shared import Ids
-from labkit.icl.tasks import Item, Task
-from labkit.models import LabModel
+from labkit.icl.tasks.items import Item, Task
+from labkit.models.model import LabModel
+from labkit.running.execute import MEMORY
+from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ A previous-token head copies to every token which token stood before it; an indu
 for the token behind an earlier copy of the present one, and says it again. Together they go on
 with what has been seen, whatever it is, and are said to carry learning in context. The test:
 
-    found       by their attention on repeated random tokens (`labkit.locate.head_kinds`)
+    found       by their attention on repeated random tokens (`labkit.locate.attention.head_kinds`)
     switched    their output replaced, at every position, by its *mean* over the positions of
     off         other text, or by *zero*
     score       loss late - loss early in a context, in nats: below zero where context helps;
@@ -40,11 +40,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labkit.activations import patched
-from labkit.corpus import Corpus, Progress, corpus_of
 from labkit.errors import InputError
-from labkit.icl.asking import require_fit
-from labkit.icl.demonstrations import Demonstrations
+from labkit.icl.asking.queries import require_fit
+from labkit.icl.asking.scoring import Tokens
+from labkit.icl.behaviour.demonstrations import Demonstrations
 from labkit.icl.inside.ablating import (
     mean_outputs,
     repeated_tokens,
@@ -53,11 +52,12 @@ from labkit.icl.inside.ablating import (
     windows,
 )
 from labkit.icl.inside.heads_result import ALL, NOTHING, HeadAblationResult, Heads
-from labkit.icl.scoring import Tokens
-from labkit.icl.tasks import Task
-from labkit.locate.head_kinds import PATTERNS, HeadScores, head_scores
-from labkit.models import LabModel
+from labkit.icl.tasks.items import Task
+from labkit.locate.attention.head_kinds import PATTERNS, HeadScores, head_scores
+from labkit.models.model import LabModel
+from labkit.running.activations import patched
 from labkit.stats import numpy_generator
+from labkit.text.corpus import Corpus, Progress, corpus_of
 
 SHARE = 0.03
 """Share of all heads that are taken of each kind: the larger of Crosbie and Shutova's two."""
@@ -146,7 +146,7 @@ class HeadAblation:
         Args:
             model: The model; it is not changed.
             tasks: Tasks that are asked with and without demonstrations; none is fine.
-            corpus: Running text; by default the model's own (`labkit.corpus.corpus_of`).
+            corpus: Running text; by default the model's own (`labkit.text.corpus.corpus_of`).
             progress: Called as sets of heads are done.
 
         Raises:

@@ -9,8 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.locate.knockout_result import over_units
-from labkit.results import Result
+from labkit.locate.attention.knockout_result import over_units
+from labkit.results.result import Result
 from labkit.stats import Estimate, average, bootstrap, holm, paired_difference
 
 Heads = tuple[tuple[int, int], ...]
@@ -175,7 +175,7 @@ class HeadAblationResult(Result):
 
     def figure(self) -> Any:
         """Scores and tasks with these heads off, with random heads off, and with nothing off."""
-        from labkit.plots.icl_heads import ablation_intervals
+        from labkit.plots.icl.heads import ablation_intervals
 
         frame = self.to_frame()
         frame = frame[(frame["k"] > 0) | ~frame["on"].isin(self.tasks)]
@@ -188,7 +188,7 @@ class HeadAblationResult(Result):
 
     def figure_heads(self) -> Any:
         """The map of all heads, one panel a kind, those that were switched off framed."""
-        from labkit.plots.icl_heads import ablated_heads
+        from labkit.plots.icl.heads import ablated_heads
 
         return ablated_heads(
             self.heads_frame(),
@@ -201,7 +201,7 @@ class HeadAblationResult(Result):
         Raises:
             InputError: If `on` is neither "repeated tokens" nor "text".
         """
-        from labkit.plots.icl_heads import loss_by_position
+        from labkit.plots.icl.heads import loss_by_position
 
         return loss_by_position(
             self.losses(on),

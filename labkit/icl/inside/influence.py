@@ -33,16 +33,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.activations import run_with_cache
-from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.execute import MEMORY, Execution, read_logits, rows_within
-from labkit.icl.asking import asked_ids, asked_prompts, drawn_shots
+from labkit.icl.asking.queries import asked_ids, asked_prompts, drawn_shots
+from labkit.icl.asking.scoring import label_ids, require_context, score_labels
 from labkit.icl.inside.influence_result import InfluenceResult
-from labkit.icl.prompts import Prompt
-from labkit.icl.scoring import label_ids, require_context, score_labels
-from labkit.icl.tasks import Task
-from labkit.models import LabModel
+from labkit.icl.tasks.items import Task
+from labkit.icl.tasks.prompts import Prompt
+from labkit.models.model import LabModel
+from labkit.running.activations import run_with_cache
+from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from labkit.icl.measures import tested
-from labkit.locate.knockout_result import over_units
-from labkit.results import Result
+from labkit.icl.asking.measures import tested
+from labkit.locate.attention.knockout_result import over_units
+from labkit.results.result import Result
 from labkit.stats import average
 
 PANELS = {
@@ -115,7 +115,7 @@ class InfluenceResult(Result):
 
     def figure(self) -> Any:
         """Leave-one-out and both attributions of every demonstration, by where it stands."""
-        from labkit.plots.icl_vectors import worth_by_position
+        from labkit.plots.icl.vectors import worth_by_position
 
         ranks = {
             row["reading"]: f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"

@@ -35,10 +35,9 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.corpus import Progress
 from labkit.errors import InputError, PoolTooSmall
-from labkit.execute import MEMORY
-from labkit.icl.asking import asked_ids, drawn_shots
+from labkit.icl.asking.queries import asked_ids, drawn_shots
+from labkit.icl.asking.scoring import require_context
 from labkit.icl.inside.vector_result import VectorResult
 from labkit.icl.inside.vectors import (
     Labels,
@@ -51,11 +50,12 @@ from labkit.icl.inside.vectors import (
     swept,
     words,
 )
-from labkit.icl.own_tasks import task as own_task
-from labkit.icl.own_tasks import task_names
-from labkit.icl.scoring import require_context
-from labkit.icl.tasks import Task
-from labkit.models import LabModel
+from labkit.icl.tasks.items import Task
+from labkit.icl.tasks.own import task as own_task
+from labkit.icl.tasks.own import task_names
+from labkit.models.model import LabModel
+from labkit.running.execute import MEMORY
+from labkit.text.corpus import Progress
 
 Form = Literal["replace", "add"]
 

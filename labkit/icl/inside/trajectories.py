@@ -33,18 +33,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.corpus import Progress
 from labkit.errors import InputError
-from labkit.execute import MEMORY, read_logits
-from labkit.icl.asking import asked_ids, drawn_shots
-from labkit.icl.conditions import flipped
+from labkit.icl.asking.queries import asked_ids, drawn_shots
+from labkit.icl.asking.scoring import READ_AT_ONCE, require_context
+from labkit.icl.behaviour.conditions import flipped
 from labkit.icl.inside.vectors import Labels, last_states
-from labkit.icl.scoring import READ_AT_ONCE, require_context
-from labkit.icl.tasks import Task
-from labkit.locate.knockout_result import over_units
-from labkit.models import LabModel
-from labkit.results import Result
+from labkit.icl.tasks.items import Task
+from labkit.locate.attention.knockout_result import over_units
+from labkit.models.model import LabModel
+from labkit.results.result import Result
+from labkit.running.execute import MEMORY, read_logits
 from labkit.stats import Estimate, average, numpy_generator
+from labkit.text.corpus import Progress
 
 DEPTH_READINGS: dict[str, str] = {
     "gold": "log-probability of the right label",
@@ -141,7 +141,7 @@ class TrajectoriesResult(Result):
 
     def figure(self) -> Any:
         """The readings by layer, a panel each, a curve a number of demonstrations."""
-        from labkit.plots.icl_vectors import trajectory_curves
+        from labkit.plots.icl.vectors import trajectory_curves
 
         return trajectory_curves(
             self.to_frame(),

@@ -8,10 +8,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
+from labkit.icl.asking.measures import tested
 from labkit.icl.inside.vectors import READINGS
-from labkit.icl.measures import tested
-from labkit.locate.knockout_result import over_units
-from labkit.results import Result
+from labkit.locate.attention.knockout_result import over_units
+from labkit.results.result import Result
 from labkit.stats import Estimate, average, bootstrap
 
 
@@ -175,7 +175,7 @@ class VectorResult(Result):
         Raises:
             InputError: If there is no such reading.
         """
-        from labkit.plots.icl_vectors import vector_curves
+        from labkit.plots.icl.vectors import vector_curves
 
         _reading(reading)
         scale, layer = self.chosen
@@ -200,7 +200,7 @@ class VectorResult(Result):
         Raises:
             InputError: If there is no such reading.
         """
-        from labkit.plots.icl_vectors import scale_map
+        from labkit.plots.icl.vectors import scale_map
 
         _reading(reading)
         frame = self.to_frame()

@@ -1,0 +1,19 @@
+"""What an edit is: requests, changes of weights, deltas, and how they compose and come undone.
+
+`WeightDelta` is what every editor returns; `applied` puts it into effect and takes it back, bit
+for bit; `diff` finds one between two checkpoints, `undo` takes one of several back.
+"""
+
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from editing.edits.change import Dense, LowRank
+    from editing.edits.delta import WeightDelta, applied
+    from editing.edits.difference import diff
+    from editing.edits.effect import in_effect
+    from editing.edits.truncate import truncated
+    from editing.edits.undoing import Undo, undo
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -1,0 +1,204 @@
+"""What an evaluation found: one method over many cases, the unedited model beside it."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from editing.evaluation.comparison import SHARES, Comparison
+from editing.readings.collapse import CollapseCurve
+from editing.readings.portability_result import Carried, Portability
+from editing.readings.questions import METRICS, PIECE
+from editing.readings.side_effects_result import SideComparison
+from labkit import stats
+from labkit.stats import Estimate
+
+HOW = {
+    "single": "each edited alone",
+    "batch": "all edited in one call, read after it",
+    "sequential": "edited one after another, read after the last",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation(Comparison):
+    """What an audit of some cases found.
+
+    A failed edit leaves the model as it was, and is read so: it counts in every mean.
+
+    Attributes:
+        records: One a case: `case_id`, `rewrite`, `before` and `after` (readings), `seconds`
+            of the edit, `failed` (the error in words, or null), `edit` (numbers that the
+            method reports), `portability` (null, or `before`, `after`, `control` and `n`: see
+            `editing.readings.portability_result.Carried`); in the single protocol also
+            `nll_after` and `kl` (held-out text under the edited model, means over pieces) and, if
+            measured, `side_effects` (means by metric, `before` and `after`).
+        protocol: "single", "batch" or "sequential".
+        chunk: Rewrites a call of the sequential protocol.
+        nll_before: Held-out text under the unedited model, nats per token, by piece.
+        nll_after: The same on the final state; None in the single protocol.
+        kl_after: KL of the next token from the unedited model on the final state, in nats per
+            token, by piece; None in the single protocol.
+        collapse: The curve over the number of edits; None in the single protocol.
+        side_effects: Side effects of the final state, if they were measured; those of single
+            edits are in the records, means by metric.
+        method: Name of the method.
+        config: Its fields.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model.
+        seed: Seed of the intervals.
+    """
+
+    unit: ClassVar[str] = "case"
+
+    records: tuple[dict[str, Any], ...]
+    protocol: str = "single"
+    chunk: int = 1
+    nll_before: Float[np.ndarray, " piece"]
+    nll_after: Float[np.ndarray, " piece"] | None = None
+    kl_after: Float[np.ndarray, " piece"] | None = None
+    collapse: CollapseCurve | None = None
+    side_effects: SideComparison | None = None
+    method: str
+    config: dict[str, Any]
+    model: str
+    fingerprint: str
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """Method, model, number of cases and protocol, in one line."""
+        return f"{self.method} on {self.model}: {len(self.records)} cases, {HOW[self.protocol]}"
+
+    @property
+    def text_units(self) -> dict[str, str]:
+        """What each interval on held-out text is over."""
+        edited = PIECE if self.nll_after is not None else "case (mean over the same text)"
+        states = dict.fromkeys(("edited", "change_in_nats_per_token", "kl_to_unedited"), edited)
+        return {"unedited": PIECE, **states}
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """By case, the error that ended its edit."""
+        return {r["case_id"]: r["failed"] for r in self.records if r.get("failed")}
+
+    def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
+        """Mean over cases with its interval; None where no case has such a prompt."""
+        if metric == "score":
+            return self._score(state, reading)
+        values = self.values(state, reading, metric)
+        if not values:
+            return None
+        average = stats.bootstrap if metric in SHARES else stats.average
+        return average(values, seed=self.seed)
+
+    def values(self, state: str, reading: str, metric: str) -> list[float]:
+        """One number a case, for the cases that have it."""
+        return list(self.by_case(state, reading, metric).values())
+
+    def by_case(self, state: str, reading: str, metric: str) -> dict[str, float]:
+        """One number a case by its id, for the cases that have it."""
+        found = {r["case_id"]: r[state].get(reading, {}).get(metric) for r in self.records}
+        return {case_id: value for case_id, value in found.items() if value is not None}
+
+    def _score(self, state: str, reading: str) -> Estimate | None:
+        """Harmonic mean of the three metrics, its interval by resampling whole cases."""
+        rows = [
+            [record[state].get(reading, {}).get(metric) for metric in METRICS]
+            for record in self.records
+        ]
+        array = np.array([row for row in rows if None not in row], dtype=float)
+        if not len(array):
+            return None
+        draw = stats.numpy_generator(self.seed, "score", len(array))
+        picks = draw.integers(len(array), size=(2000, len(array)))
+        means = array[picks].mean(axis=1)
+        tail = 50 * (1 - stats.CONFIDENCE)
+        low, high = np.percentile([_harmonic(m) for m in means], [tail, 100 - tail])
+        return Estimate(_harmonic(array.mean(axis=0)), float(low), float(high), len(array))
+
+    def text_values(self, quantity: str) -> list[float]:
+        """Held-out text under the edited model, a number a case or (final state) a piece.
+
+        Args:
+            quantity: "nll" (nats per token) or "kl" (from the unedited model).
+        """
+        final = self.nll_after if quantity == "nll" else self.kl_after
+        if final is not None:
+            return final.tolist()
+        return [record[{"nll": "nll_after", "kl": "kl"}[quantity]] for record in self.records]
+
+    def nll(self, state: str) -> Estimate:
+        """Nats per token of held-out text: see `text_units` for what the interval is over."""
+        values = self.nll_before if state == "before" else self.text_values("nll")
+        return stats.bootstrap(values, seed=self.seed)
+
+    @property
+    def nll_change(self) -> Estimate:
+        """Edited minus unedited, in nats per token, on the same text.
+
+        On a final state paired over pieces. In the single protocol over cases: the texts' own
+        differences cancel, and what is left is how much the edits differ.
+        """
+        after = self.text_values("nll")
+        before = (
+            self.nll_before
+            if self.nll_after is not None
+            else np.full(len(after), self.nll_before.mean())
+        )
+        return stats.paired_difference(after, before, seed=self.seed)[0]
+
+    @property
+    def kl(self) -> Estimate:
+        """KL of the next token on held-out text, unedited to edited, in nats per token."""
+        return stats.average(self.text_values("kl"), seed=self.seed)
+
+    @cached_property
+    def portability(self) -> Portability | None:
+        """What follows from the rewrites; None if it was not asked for."""
+        carried = tuple(
+            Carried(case_id=r["case_id"], **r["portability"])
+            for r in self.records
+            if r.get("portability")
+        )
+        if not carried:
+            return None
+        return Portability(cases=carried, method=self.method, model=self.model, seed=self.seed)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds an edit: median, low and high over cases (a call's divided among its cases)."""
+        seconds = [record["seconds"] for record in self.records]
+        return {"median": statistics.median(seconds), "low": min(seconds), "high": max(seconds)}
+
+    def metrics(self) -> dict[str, Any]:
+        """The summary that `labkit evaluate --json` writes."""
+        summary = {
+            "n": len(self.records),
+            "protocol": self.protocol,
+            "chunk": self.chunk,
+            "failed": len(self.failures),
+            **super().metrics(),
+            "seconds_per_edit": self.seconds(),
+            "method": self.method,
+            "config": self.config,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+        }
+        summary["perplexity"]["kl_to_unedited"] = self.kl.to_dict()
+        if self.portability is not None:
+            summary["portability"] = self.portability.to_frame().to_dict(orient="records")
+        if self.side_effects is not None:
+            summary["side_effects"] = self.side_effects.to_frame().to_dict(orient="records")
+        if self.collapse is not None:
+            summary["collapse"] = self.collapse.metrics()
+        return summary
+
+
+def _harmonic(values: Sequence[float] | np.ndarray) -> float:
+    """Harmonic mean; 0 if one of the values is."""
+    array = np.asarray(values, dtype=float)
+    return float(len(array) / (1 / array).sum()) if (array > 0).all() else 0.0

@@ -1,0 +1,201 @@
+"""The audit of an editor over many cases: edit, read, compare with the unedited model.
+
+One code path for every method and every protocol (`editing.evaluation.protocols`), and for the
+unedited model beside them. The unit of intervals is the case: a case's own prompts are averaged
+first. Running text has no cases; its unit is the piece, wherever one state is read.
+
+With a run directory a killed evaluation goes on at the next case: finished cases, the
+increments of the batch and sequential protocols, and the points of the collapse curve are on
+disk as soon as they are there. What is resumed equals what was not interrupted, bit for bit,
+but for the seconds.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from editing.evaluation.evaluation_result import Evaluation
+from editing.evaluation.final_state import (
+    all_made,
+    case_records,
+    final_side_effects,
+    on_final_state,
+)
+from editing.evaluation.protocols import (
+    Editor,
+    ProtocolName,
+    Step,
+    calls,
+    edits,
+    fields_of,
+    require,
+)
+from editing.readings.collapse import CollapseCurve, checkpoints
+from editing.readings.consequences import require as require_askable
+from editing.readings.questions import GENERATED_TOKENS, questions
+from editing.readings.side_effects import SideEffects
+from editing.readings.unedited import Unedited
+from labkit.facts.chains import Chains
+from labkit.facts.fact import Case
+from labkit.models.model import LabModel
+from labkit.results.result import RunDirectory
+from labkit.text.corpus import Progress, held_out
+from labkit.tokens import target_ids
+
+__all__ = ["Editor", "Evaluation", "evaluate", "validate"]
+
+
+def evaluate(
+    model: LabModel,
+    method: Editor,
+    cases: Sequence[Case],
+    *,
+    protocol: ProtocolName = "single",
+    chunk: int = 1,
+    seed: int = 0,
+    n_tokens: int = GENERATED_TOKENS,
+    held_out_texts: Sequence[str] | None = None,
+    side_effects: SideEffects | None = None,
+    chains: Chains | None = None,
+    unedited: Unedited | None = None,
+    run: RunDirectory | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate a method on some cases.
+
+    Args:
+        model: The model; afterwards it is what it was.
+        method: An editor with, where edits share something, a `prepare(model)`.
+        cases: The cases.
+        protocol: "single": each case is edited alone and read. "batch": all rewrites in one
+            call. "sequential": one call after another, each on top of the earlier ones. The
+            last two are read on the final state.
+        chunk: Rewrites a call of the sequential protocol.
+        seed: Seed of the intervals.
+        n_tokens: Length of free continuations; 0 leaves that reading out.
+        held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
+        side_effects: What else to measure, on the final state or, in the single protocol,
+            after every edit (`SideEffects.quick()` is meant for that); None leaves it out.
+        chains: Facts from which to ask for what follows from each rewrite
+            (`labkit.facts.chains.chains_of`); None leaves portability out.
+        unedited: The unedited model's readings, where several methods share them; they then
+            say `n_tokens`, the text, the side effects and the chains.
+        run: A run directory, new or of the same evaluation. Its config is the caller's.
+        progress: Called before each edit and each reading.
+
+    Raises:
+        InputError: If there are no cases, or the protocol is none.
+        LabkitError: Whatever a malformed case or a method's `require` raises; all cases are
+            looked at first. A failure of one edit (`editing.evaluation.protocols.FAILURES`) is
+            recorded instead, except in the batch protocol where it leaves nothing to be made.
+    """
+    require(method, cases, protocol, chunk)
+    for case in cases:
+        validate(model, case)
+    if unedited is None:
+        texts = held_out(model) if held_out_texts is None else held_out_texts
+        unedited = Unedited(
+            model=model,
+            texts=tuple(texts),
+            n_tokens=n_tokens,
+            side_effects=side_effects,
+            chains=chains,
+            exclude=tuple(case.rewrite for case in cases),
+        )
+    for case in cases:
+        require_askable(model, unedited.asked(case))
+    done = {} if run is None else {record["case_id"]: record for record in run.cases()}
+    prepare = getattr(method, "prepare", None)
+    shared = {} if prepare is None else {"prepared": prepare(model, progress=progress)}
+    steps = edits(
+        model,
+        method,
+        cases,
+        shared,
+        protocol=protocol,
+        chunk=chunk,
+        run=run,
+        skip=frozenset(done) if protocol == "single" else frozenset(),
+    )
+    told = _quiet if progress is None else progress
+    name = type(method).__name__
+    final: dict[str, Any] = {}
+    records: Iterable[dict[str, Any]]
+    if protocol == "single":
+        records = _each_alone(cases, steps, done, unedited, run, told)
+    else:
+        planned = calls(cases, protocol, chunk)
+        marks = checkpoints(len(cases)) if protocol == "sequential" else [len(cases)]
+        made = all_made(planned, steps, marks, unedited, run, told)
+        records = list(on_final_state(cases, made, done, unedited, run, told))
+        last = made.points[-1]
+        final = {
+            "nll_after": np.array(last["nll"]),
+            "kl_after": np.array(last["kl"]),
+            "side_effects": final_side_effects(made.total, unedited, run, told, name),
+            "collapse": CollapseCurve(
+                points=made.points,
+                nll_before=tuple(unedited.text.nll.double().tolist()),
+                method=name,
+                model=model.name,
+                seed=seed,
+            ),
+        }
+    return Evaluation(
+        records=tuple(records),
+        protocol=protocol,
+        chunk=chunk,
+        nll_before=unedited.text.nll.double().numpy(),
+        method=name,
+        config=fields_of(method),
+        model=model.name,
+        fingerprint=model.fingerprint,
+        seed=seed,
+        **final,
+    )
+
+
+def validate(model: LabModel, case: Case) -> None:
+    """Refuse a case that would fail half-way.
+
+    Raises:
+        SubjectNotFound, EmptyTarget, EmptyPrompt: See `labkit.tokens`.
+    """
+    rewrite = case.rewrite
+    model.span(rewrite.prompt, rewrite.subject, at=rewrite.subject_start)
+    for question in questions(case):
+        model.ids(question.prompt)
+        target_ids(model.tokenizer, question.prompt, question.wanted)
+        if question.rival is not None:
+            target_ids(model.tokenizer, question.prompt, question.rival)
+
+
+def _each_alone(
+    cases: Sequence[Case],
+    steps: Iterator[Step],
+    done: Mapping[str, dict[str, Any]],
+    unedited: Unedited,
+    run: RunDirectory | None,
+    told: Progress,
+) -> Iterator[dict[str, Any]]:
+    """Edit each case alone, read it, undo."""
+    for number, case in enumerate(cases):
+        told(f"case {number + 1} of {len(cases)}: {case.rewrite.subject}", number / len(cases))
+        record = done.get(case.case_id)
+        if record is None:
+            step = next(steps)
+            nll, kl = unedited.read_text(step.increment)
+            (record,) = case_records([case], step.increment, unedited)
+            record |= {"nll_after": float(nll.mean()), "kl": float(kl.mean()), **step.record(case)}
+            side = unedited.side_readings(step.increment)
+            if side is not None and unedited.material is not None:
+                means = {"before": unedited.material.before.means(), "after": side.means()}
+                record["side_effects"] = means
+            if run is not None:
+                run.append_case(record)
+        yield record
+
+
+def _quiet(what: str, share: float) -> None:
+    """Progress that nobody asked for."""

@@ -1,0 +1,112 @@
+"""Several methods on the same cases: one table, paired tests, and which of two was better.
+
+The unedited model is a row of the table like any method. A test is paired: the same case,
+edited by two methods. Among many pairs of methods some differ by chance, so that p-values
+are corrected by Holm's method, over the pairs that are compared on one metric.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from editing.evaluation.evaluation_result import HOW
+from editing.readings.collapse import CollapseCurve
+from editing.readings.side_effects_result import SideComparison
+from labkit.results.result import Result
+from labkit.stats import Estimate
+
+UNEDITED = "unedited"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MethodComparison(Result):
+    """What several methods did to the same cases.
+
+    Attributes:
+        table: One row a method, reading and metric: `method, reading, metric, mean, low,
+            high, n, unit`, the unit being what the interval is over. The seconds an edit are
+            the median, lowest and highest.
+        tests: One row a reading, metric and pair of methods; see `paired_tests`.
+        failed: By method and case, the error that ended an edit; under the name "*" the error
+            that ended the method altogether, which then has no row in the table.
+        collapse: By method, its collapse curve; of the sequential protocol.
+        side_effects: By method, its side effects on the final state, if measured.
+        configs: By method, its class under "method" and its fields.
+        protocol: "single", "batch" or "sequential".
+        n_cases: Number of cases.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model.
+    """
+
+    table: pd.DataFrame
+    tests: pd.DataFrame
+    failed: dict[str, dict[str, str]]
+    collapse: dict[str, CollapseCurve]
+    side_effects: dict[str, SideComparison]
+    configs: dict[str, dict[str, Any]]
+    protocol: str
+    n_cases: int
+    model: str
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """How many methods, on what."""
+        who = ", ".join(self.configs)
+        return f"{who} on {self.model}: {self.n_cases} cases, {HOW[self.protocol]}"
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that have readings, in the order given."""
+        return [name for name in dict.fromkeys(self.table["method"]) if name != UNEDITED]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table; see the class."""
+        return self.table
+
+    def wide(self) -> pd.DataFrame:
+        """A row a method and a column a reading and metric, each an `Estimate`: for reading."""
+        columns: dict[str, dict[str, Estimate]] = {}
+        for row in self.table.to_dict(orient="records"):
+            column = f"{row['metric']}, {row['reading']}" if row["reading"] else row["metric"]
+            columns.setdefault(column, {})[row["method"]] = Estimate.from_dict(row)
+        frame = pd.DataFrame(columns, index=[UNEDITED, *self.methods])
+        return frame.rename_axis("method")
+
+    def estimate(self, method: str, reading: str, metric: str) -> Estimate | None:
+        """One number of the table; None where it was not taken."""
+        rows = self.table
+        for column, wanted in (("method", method), ("reading", reading), ("metric", metric)):
+            rows = rows[rows[column] == wanted]
+        return Estimate.from_dict(rows.iloc[0].to_dict()) if len(rows) else None
+
+    def figure(self) -> Any:
+        """Neighbourhood against paraphrase success: what an edit reaches, and what it spares."""
+        from labkit.plots import reach_and_spare
+
+        return reach_and_spare(self.table, title=self.title, unedited=UNEDITED)
+
+    def metrics_figure(self) -> Any:
+        """Every share with its interval, a panel a metric, a row a method."""
+        from labkit.plots import method_intervals
+
+        return method_intervals(self.table, title=self.title)
+
+    def metrics(self) -> dict[str, Any]:
+        """The summary that `labkit evaluate --json` writes."""
+        return {
+            "n": self.n_cases,
+            "protocol": self.protocol,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "methods": self.configs,
+            "failed": self.failed,
+            "table": self.table.to_dict(orient="records"),
+            "tests": self.tests.to_dict(orient="records"),
+            "collapse": {name: curve.metrics() for name, curve in self.collapse.items()},
+            "side_effects": {
+                name: effects.to_frame().to_dict(orient="records")
+                for name, effects in self.side_effects.items()
+            },
+        }

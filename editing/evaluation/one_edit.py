@@ -1,0 +1,181 @@
+"""The audit of one edit: every prompt before and after, side by side.
+
+Where `editing.evaluation.many_cases` averages over many cases, this looks at one. The unit of its
+intervals is therefore the prompt (Wilson intervals), and they say how well these prompts
+stand for others like them, not how well the method works on other facts.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from editing.edits.effect import Edit, Wording, as_it_is, in_effect
+from editing.evaluation.comparison import Comparison
+from editing.readings.questions import (
+    GENERATED_TOKENS,
+    PIECE,
+    Answer,
+    ask,
+    essence,
+    generate,
+    text_nll,
+)
+from labkit import stats
+from labkit.facts.fact import Case
+from labkit.metrics import kl_divergence
+from labkit.models.model import LabModel
+from labkit.stats import Estimate
+from labkit.text.corpus import held_out
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audit(Comparison):
+    """One edit, read before and after.
+
+    Attributes:
+        case: The case that was audited.
+        before: Answers of the unedited model, in the order of the case's questions.
+        after: Answers of the edited model.
+        openings: The case's generation prompts.
+        written_before: What the unedited model writes after them.
+        written_after: What the edited model writes after them.
+        nll_before: Held-out text under the unedited model, nats per token, by piece.
+        nll_after: The same under the edited model.
+        essence_drift: KL of what follows "{subject} is a", unedited to edited, in nats.
+        model: Name of the model.
+        fingerprint: Fingerprint of the unedited model.
+    """
+
+    unit = "prompt"
+    case: Case
+    before: tuple[Answer, ...]
+    after: tuple[Answer, ...]
+    openings: tuple[str, ...]
+    written_before: tuple[str, ...]
+    written_after: tuple[str, ...]
+    nll_before: np.ndarray
+    nll_after: np.ndarray
+    essence_drift: float
+    model: str
+    fingerprint: str
+
+    @property
+    def text_units(self) -> dict[str, str]:
+        """Pieces of text, every time."""
+        return dict.fromkeys(("unedited", "edited", "change_in_nats_per_token"), PIECE)
+
+    @property
+    def title(self) -> str:
+        """The rewrite, in one line."""
+        rewrite = self.case.rewrite
+        return f"{rewrite.prompt} … {rewrite.target_true or '?'} → {rewrite.target_new}"
+
+    def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
+        """Share of prompts that pass, with its Wilson interval; None if none was asked.
+
+        The essence drift is of one prompt, without an interval.
+        """
+        if reading == "drift":
+            drift = self.essence_drift if state == "after" else 0.0
+            return Estimate(drift, drift, drift, 1) if metric == "essence" else None
+        passed = [
+            answer.passes(reading)
+            for answer in getattr(self, state)
+            if answer.question.metric == metric
+        ]
+        counted = [p for p in passed if p is not None]
+        return stats.proportion(sum(counted), len(counted)) if counted else None
+
+    def nll(self, state: str) -> Estimate:
+        """Nats per token of held-out text, with an interval over its pieces."""
+        return self._nll[state]
+
+    @cached_property
+    def _nll(self) -> dict[str, Estimate]:
+        """Nats per token by state; kept, since resampling takes a second."""
+        return {
+            "before": stats.bootstrap(self.nll_before),
+            "after": stats.bootstrap(self.nll_after),
+        }
+
+    @cached_property
+    def nll_change(self) -> Estimate:
+        """Change in nats per token on held-out text, paired over pieces, with its interval."""
+        return stats.paired_difference(self.nll_after, self.nll_before)[0]
+
+    def prompts(self) -> pd.DataFrame:
+        """One row a prompt: what it wants, P(wanted) and what the model writes, both times."""
+        rows = []
+        for before, after in zip(self.before, self.after, strict=True):
+            rows.append(
+                {
+                    "asked as": before.question.metric,
+                    "prompt": before.question.prompt,
+                    "wanted": before.question.wanted.strip(),
+                    "P before": math.exp(-before.wanted_nll),
+                    "P after": math.exp(-after.wanted_nll),
+                    "writes before": (before.text or "").strip().replace("\n", " "),
+                    "writes after": (after.text or "").strip().replace("\n", " "),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def metrics(self) -> dict[str, Any]:
+        """The summary, in the shape of `Evaluation.metrics`."""
+        return {"n": 1, **super().metrics()}
+
+
+def audit(
+    model: LabModel,
+    edit: Edit,
+    case: Case,
+    *,
+    n_tokens: int = GENERATED_TOKENS,
+    held_out_texts: Sequence[str] | None = None,
+) -> Audit:
+    """Read one case before and after an edit.
+
+    Args:
+        model: The model; afterwards it is what it was.
+        edit: The edit, a weight change or a text.
+        case: The prompts to read.
+        n_tokens: Length of free continuations; 0 leaves that reading out.
+        held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
+
+    Raises:
+        FingerprintMismatch: If the edit belongs to another model.
+    """
+    texts = held_out(model) if held_out_texts is None else held_out_texts
+    openings = tuple(dict.fromkeys(case.generation))
+
+    def look(wording: Wording) -> tuple[tuple[Answer, ...], tuple[str, ...], np.ndarray, Tensor]:
+        asked = [wording(opening) for opening in openings]
+        written = generate(model, asked, 2 * n_tokens) if asked and n_tokens else []
+        answers = ask(model, case, n_tokens=n_tokens, wording=wording)
+        nll = text_nll(model, texts, wording=wording).numpy()
+        return tuple(answers), tuple(written), nll, essence(model, [case], wording=wording)
+
+    with in_effect(model, edit):
+        pass  # refuses the edit of another model before any work
+    before, written_before, nll_before, was = look(as_it_is)
+    with in_effect(model, edit) as wording:
+        after, written_after, nll_after, became = look(wording)
+    return Audit(
+        case=case,
+        before=before,
+        after=after,
+        openings=openings,
+        written_before=written_before,
+        written_after=written_after,
+        nll_before=nll_before,
+        nll_after=nll_after,
+        essence_drift=kl_divergence(was, became).item(),
+        model=model.name,
+        fingerprint=model.fingerprint,
+    )

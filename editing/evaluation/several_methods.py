@@ -1,0 +1,175 @@
+"""Run several methods on the same cases, and set them side by side.
+
+A folder of such a comparison is a run directory with one more for each method:
+
+    config.json, environment.json, metrics.json
+    table.csv, tests.csv             what was found, tidy
+    report.html                      the same for a reader
+    unedited/                        the unedited model's readings, shared by all methods
+    methods/ROME/                    cases.jsonl, edits/, curve.json: see
+    `editing.evaluation.many_cases`
+
+A killed comparison goes on where it was.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from editing.evaluation.evaluation_result import Evaluation
+from editing.evaluation.many_cases import evaluate, validate
+from editing.evaluation.method_comparison import UNEDITED, MethodComparison
+from editing.evaluation.method_report import report
+from editing.evaluation.method_table import compared
+from editing.evaluation.protocols import FAILURES, Editor, ProtocolName, fields_of, require
+from editing.readings.questions import GENERATED_TOKENS
+from editing.readings.side_effects import SideEffects
+from editing.readings.unedited import Unedited
+from labkit.errors import InputError, SingularSystem
+from labkit.facts.chains import Chains
+from labkit.facts.fact import Case
+from labkit.facts.records import to_record
+from labkit.models.model import LabModel
+from labkit.results.result import RunDirectory, dumps
+from labkit.text.corpus import Progress, held_out
+
+ENDS = (*FAILURES, SingularSystem)
+"""What ends one method and not the comparison."""
+
+
+def compare_methods(
+    model: LabModel,
+    methods: Mapping[str, Editor],
+    cases: Sequence[Case],
+    *,
+    protocol: ProtocolName = "single",
+    chunk: int = 1,
+    seed: int = 0,
+    n_tokens: int = GENERATED_TOKENS,
+    held_out_texts: Sequence[str] | None = None,
+    side_effects: SideEffects | None = None,
+    chains: Chains | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> MethodComparison:
+    """Evaluate several methods on the same cases.
+
+    Args:
+        model: The model; afterwards it is what it was.
+        methods: Editors by a name of your choice, as the table will show them.
+        cases: The cases.
+        protocol: See `editing.evaluation.many_cases`.
+        chunk: Rewrites a call of the sequential protocol.
+        seed: Seed of intervals and permutations.
+        n_tokens: Length of free continuations; 0 leaves that reading out.
+        held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
+        side_effects: What else to measure; None leaves it out.
+        chains: Facts from which to ask for what follows from each rewrite
+            (`labkit.facts.chains.chains_of`); None leaves portability out.
+        out: A folder for all that is found; one of the same comparison is gone on with.
+        progress: Called before each edit and each reading.
+
+    Raises:
+        InputError: If there is no method, one is called "unedited" or like a folder, or
+            whatever `editing.evaluation.many_cases` refuses, before any work.
+        OutputError: If the folder holds something else.
+        FingerprintMismatch: If it holds the same comparison of another model.
+    """
+    check(methods, cases, protocol, chunk)
+    for case in cases:
+        validate(model, case)
+    texts = tuple(held_out(model) if held_out_texts is None else held_out_texts)
+    common = {
+        "command": "evaluate",
+        "protocol": protocol,
+        "chunk": chunk,
+        "seed": seed,
+        "tokens": n_tokens,
+        "cases": [case.case_id for case in cases],
+        "cases_digest": digest([to_record(case) for case in cases]),
+        "texts_digest": digest(list(texts)),
+        "side_effects": None if side_effects is None else asdict(side_effects),
+        "portability": chains is not None,
+    }
+    described = {name: describe(method) for name, method in methods.items()}
+    whole = _run(out, "", {**common, "methods": described}, model)
+    unedited = Unedited(
+        model=model,
+        texts=texts,
+        n_tokens=n_tokens,
+        side_effects=side_effects,
+        chains=chains,
+        exclude=tuple(case.rewrite for case in cases),
+        run=_run(out, UNEDITED, common, model),
+    )
+    found: dict[str, Evaluation] = {}
+    ended: dict[str, str] = {}
+    for number, (name, method) in enumerate(methods.items()):
+
+        def told(stage: str, share: float, number: int = number, name: str = name) -> None:
+            if progress is not None:
+                progress(f"{name}, {stage}", (number + share) / len(methods))
+
+        run = _run(out, f"methods/{name}", {**common, "methods": {name: described[name]}}, model)
+        try:
+            found[name] = evaluate(
+                model,
+                method,
+                cases,
+                protocol=protocol,
+                chunk=chunk,
+                seed=seed,
+                unedited=unedited,
+                run=run,
+                progress=told,
+            )
+        except ENDS as error:
+            if len(methods) == 1:
+                raise
+            ended[name] = f"{type(error).__name__}: {error}"
+        else:
+            if run is not None:
+                run.write_metrics(found[name].metrics())
+    if not found:
+        raise InputError(f"every method was ended by an error: {ended}")
+    result = compared(found, ended=ended, seed=seed)
+    if whole is not None:
+        whole.write_metrics(result.metrics())
+        whole.write_text("table.csv", result.table.to_csv(index=False))
+        whole.write_text("tests.csv", result.tests.to_csv(index=False))
+        whole.write_text("report.html", report(result, whole.environment).html())
+    return result
+
+
+def check(methods: Mapping[str, Editor], cases: Sequence[Case], protocol: str, chunk: int) -> None:
+    """Refuse a comparison that could not be made, before a model is opened.
+
+    Raises:
+        InputError: See `compare_methods`.
+    """
+    if not methods:
+        raise InputError("there is no method to evaluate")
+    for name, method in methods.items():
+        if not name or name == UNEDITED or name in (".", "..") or set(name) & set("/\\"):
+            raise InputError(f"the name {name!r} of a method has to name a row and a folder")
+        require(method, cases, protocol, chunk)
+
+
+def describe(method: Editor) -> dict[str, Any]:
+    """A method's class and fields."""
+    return {"method": type(method).__name__, **fields_of(method)}
+
+
+def _run(
+    out: str | Path | None, name: str, config: Mapping[str, Any], model: LabModel
+) -> RunDirectory | None:
+    return (
+        None if out is None else RunDirectory.create(Path(out) / name, config, model, resume=True)
+    )
+
+
+def digest(value: Any) -> str:
+    """sha256 of what a run depends on, as JSON."""
+    return hashlib.sha256(dumps(value).encode()).hexdigest()

@@ -1,0 +1,289 @@
+"""Which layer can be edited: screened by keys, then found by editing.
+
+Where a causal trace peaks is not where an edit succeeds (Hase et al. 2023), so the layer of an
+edit is found by editing. Edits are slow, and so the layers are screened first
+(`editing.layers.screening`): those whose edits would reach paraphrases and leave neighbours alone
+are candidates, and the same rewrites are then made at each of them. What was found is a `Preset`
+with its evidence. Set beside locating methods by `labkit.locate.agreement`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from editing.evaluation.many_cases import evaluate
+from editing.layers.presets import SPREAD, Preset, write_preset
+from editing.layers.screening import screen
+from editing.layers.tuning_cases import known_cases
+from editing.methods.closed_form.keys import contexts
+from editing.methods.closed_form.rome import ROME
+from editing.readings.unedited import Unedited
+from labkit.errors import InputError
+from labkit.facts.fact import Case
+from labkit.models.model import LabModel
+from labkit.results.result import Result, RunDirectory
+from labkit.text.corpus import Progress, corpus_of, held_out
+
+CASES = 20
+"""Facts that the model knows, rewritten at every candidate: enough to tell layers apart."""
+
+CANDIDATES = 4
+"""Layers that are edited after the screening of all."""
+
+SCREENING = "screening"
+"""State and reading of the rows that no edit was made for."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerSweep(Result):
+    """Edits of the same cases at several layers, each case alone.
+
+    Attributes:
+        table: One row a layer, reading, metric and state: mean, low, high, n (cases). Rows of
+            the state "screening" are shares of a change, not of prompts, and no edits.
+        method: Name of the method.
+        n_layers: Number of layers of the model.
+        n_cases: Number of cases.
+        model: Name of the model.
+        fingerprint: Fingerprint of the model.
+    """
+
+    table: pd.DataFrame
+    method: str
+    n_layers: int
+    n_cases: int
+    model: str
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """What was swept."""
+        return f"{self.method} at every layer tried, {self.n_cases} cases, {self.model}"
+
+    @property
+    def layer(self) -> int:
+        """The layer with the best score: efficacy, paraphrase and neighbourhood together.
+
+        Where several are equal, the one with the widest margin in the screening.
+        """
+        score = self.by_layer()
+        best = np.flatnonzero(score == np.nanmax(score))
+        margin = np.nan_to_num(self.margin(), nan=-np.inf)
+        return int(best[np.argmax(margin[best])])
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Consecutive layers for methods that edit several: the widest mean margin.
+
+        All such ranges hold `layer`. They were not edited together.
+        """
+        n, margin = min(SPREAD, self.n_layers), self.margin()
+        starts = range(max(0, self.layer - n + 1), min(self.layer, self.n_layers - n) + 1)
+        middle = min(max(0, self.layer - n // 2), self.n_layers - n)
+        means = {start: float(margin[start : start + n].mean()) for start in starts}
+        screened = {start: mean for start, mean in means.items() if np.isfinite(mean)}
+        start = max(screened, key=screened.__getitem__) if screened else middle
+        return tuple(range(start, start + n))
+
+    def preset(self) -> Preset:
+        """Where to edit the model, with the evidence."""
+        score = self._rows("score", "success")
+        row = score[score["layer"] == self.layer].iloc[0]
+        source = (
+            f"sweep of {self.model}: {self.method} edited {self.n_cases} cases at layers "
+            f"{', '.join(map(str, sorted(score['layer'])))}; layer {self.layer} has the best "
+            f"score, {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]; the layers for "
+            "methods that edit several were chosen by keys and not edited together"
+        )
+        kept = self.table[self.table["reading"].isin(["success", SCREENING])]
+        records = kept.sort_values("layer", kind="stable").to_dict(orient="records")
+        evidence = tuple({str(k): v for k, v in record.items()} for record in records)
+        return Preset(
+            layer=self.layer,
+            layers=self.layers,
+            source=source,
+            measured=True,
+            evidence=evidence,
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table; see the class."""
+        return self.table
+
+    def by_layer(
+        self, metric: str = "score", reading: str = "success"
+    ) -> Float[np.ndarray, " layer"]:
+        """One number a layer, NaN where the layer was left out.
+
+        Args:
+            metric: "efficacy", "paraphrase", "neighbourhood" or "score", their harmonic mean.
+            reading: "success", "accuracy" or "generation".
+
+        Raises:
+            InputError: If nothing was measured under these names.
+        """
+        rows = self._rows(metric, reading)
+        if rows.empty:
+            raise InputError(f"no {metric!r} under the reading {reading!r} in this sweep")
+        return self._spread(rows)
+
+    def margin(self) -> Float[np.ndarray, " layer"]:
+        """Hit minus leak by layer, NaN where it was not screened."""
+        return self._spread(self._rows("margin", SCREENING, SCREENING))
+
+    def figure(self) -> Any:
+        """Success of the edited model by layer, a line a metric, with bands over cases."""
+        from labkit.plots import profile_curves
+
+        rows = self._rows(None, "success").rename(columns={"metric": "method"})
+        return profile_curves(rows, title=self.title, score="success", over="cases")
+
+    def _rows(self, metric: str | None, reading: str, state: str = "edited") -> pd.DataFrame:
+        chosen = (self.table["state"] == state) & (self.table["reading"] == reading)
+        return self.table[chosen & ((self.table["metric"] == metric) | (metric is None))]
+
+    def _spread(self, rows: pd.DataFrame) -> np.ndarray:
+        """The means of some rows, one a layer of the model."""
+        found = np.full(self.n_layers, np.nan)
+        found[rows["layer"].to_numpy(int)] = rows["mean"]
+        return found
+
+
+def sweep_layers(
+    model: LabModel,
+    cases: Sequence[Case] | None = None,
+    layers: Sequence[int] | None = None,
+    method: Any = None,
+    *,
+    n_candidates: int | None = None,
+    keep: bool = False,
+    run: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LayerSweep:
+    """Edit every case at every one of some layers.
+
+    Args:
+        model: The model; afterwards it is what it was.
+        cases: The cases; by default 20 rewrites of facts that the model knows.
+        layers: Which layers; by default all.
+        method: The editor, whose own layer is overruled; ROME by default.
+        n_candidates: How many of the layers to edit, those with the widest margins in the
+            screening. By default all that were named, or 4 if none were.
+        keep: Whether to write the preset that every later edit of this model goes by
+            (`editing.layers.presets`).
+        run: A folder for a run directory a layer: a killed sweep of the same cases resumes
+            there.
+        seed: Seed of the drawn cases and of the intervals.
+        progress: Called as layers are screened, and before each edit.
+
+    Raises:
+        InputError: If there are no cases, no layers or no candidates, or the method has no
+            layer.
+        LayerOutOfRange: For a layer that the model does not have.
+        OutputError: If the folder holds something else, or a preset cannot be written.
+    """
+    progress = _onwards(progress)
+    asked = range(model.n_layers) if layers is None else layers
+    screened = sorted({model.layer(layer) for layer in asked})
+    if n_candidates is None:
+        n_candidates = CANDIDATES if layers is None else len(screened)
+    if not screened or n_candidates < 1:
+        raise InputError("a sweep needs at least one layer")
+    method = ROME() if method is None else method
+    at_layer(method, screened[0])
+    if cases is None:
+        cases = known_cases(model, CASES, seed=seed, progress=_part(progress, 0.0, 0.05))
+    if not cases:
+        raise InputError("a sweep needs at least one case")
+    text = corpus_of(model, progress=_part(progress, 0.05, 0.05))
+    found = screen(
+        model,
+        cases,
+        screened,
+        contexts(text, getattr(method, "n_contexts", 1), seed=seed),
+        bare_weight=getattr(method, "bare_weight", 0.0),
+        facts_share=getattr(method, "facts_share", 0.0),
+        seed=seed,
+        progress=_part(progress, 0.1, 0.25),
+    )
+    candidates = _widest(found, screened, n_candidates)
+    unedited = Unedited(model=model, texts=tuple(held_out(model)), n_tokens=0)
+    frames = [found.assign(state=SCREENING, reading=SCREENING)]
+    for number, layer in enumerate(candidates):
+        size = 0.65 / len(candidates)
+        told = _part(progress, 0.35 + number * size, size, f"layer {layer}, ")
+        editor = at_layer(method, layer)
+        place = None if run is None else _run(run, model, editor, layer, cases)
+        read = evaluate(
+            model, editor, cases, unedited=unedited, seed=seed, run=place, progress=told
+        )
+        frames.append(read.to_frame().assign(layer=layer))
+    sweep = LayerSweep(
+        table=pd.concat(frames, ignore_index=True),
+        method=type(method).__name__,
+        n_layers=model.n_layers,
+        n_cases=len(cases),
+        model=model.name,
+        fingerprint=model.fingerprint,
+    )
+    if keep:
+        write_preset(model, sweep.method.lower(), sweep.preset())
+    return sweep
+
+
+def at_layer(method: Any, layer: int) -> Any:
+    """The same editor at one layer, whatever it would have edited.
+
+    Raises:
+        InputError: If it edits no layer in particular.
+    """
+    names = {f.name for f in fields(method)} if is_dataclass(method) else set()
+    if "layer" in names:
+        return replace(method, layer=layer)
+    if "layers" in names:
+        return replace(method, layers=(layer,))
+    raise InputError(f"{type(method).__name__} has no layer to sweep")
+
+
+def _widest(found: pd.DataFrame, layers: Sequence[int], n: int) -> list[int]:
+    """The layers with the widest margins, ascending; the lowest where there is no margin."""
+    margins = found[found["metric"] == "margin"].set_index("layer")["mean"]
+    order = sorted(layers, key=lambda layer: (-margins.get(layer, -np.inf), layer))
+    return sorted(order[:n])
+
+
+def _run(
+    folder: str | Path, model: LabModel, editor: Any, layer: int, cases: Sequence[Case]
+) -> RunDirectory:
+    """The run directory of one layer, new or to be resumed."""
+    config = {
+        "command": "sweep",
+        "method": type(editor).__name__,
+        "editor": asdict(editor),
+        "cases": [asdict(case) for case in cases],
+    }
+    return RunDirectory.create(Path(folder) / f"layer-{layer:03d}", config, model, resume=True)
+
+
+def _onwards(progress: Progress | None) -> Progress:
+    """Progress that never goes back, whatever its parts count from."""
+    furthest = 0.0
+
+    def told(what: str, share: float) -> None:
+        nonlocal furthest
+        furthest = max(furthest, min(1.0, share))
+        if progress is not None:
+            progress(what, furthest)
+
+    return told
+
+
+def _part(progress: Progress, start: float, size: float, before: str = "") -> Progress:
+    """Progress of a part of the whole, as progress of the whole."""
+    return lambda what, share: progress(before + what, start + size * share)

@@ -1,0 +1,61 @@
+"""AlphaEdit: rewrite facts where the keys that occur have next to nothing.
+
+The change is confined to directions of the keys that the keys behind `C` hardly have, so that
+these are answered as before whatever is asked:
+
+    min_X  lambda ||X||^2 + ||K_p B X||^2 + ||K B X - R||^2,   D = B X
+
+with values as rows (the FFN writes `k V + b`), `B` an orthonormal basis of the eigenvectors of
+`C` that together hold at most `threshold` of its trace, and `K_p` the keys of earlier edits that
+are in effect (kept in the delta's memory). `v*` is found at the last of the layers, and from the
+first on each is given a share of what is still missing there, as by MEMIT.
+
+What it does not promise: a subject whose key lies among the usual ones can hardly be rewritten.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from editing.methods.closed_form.memit import MEMIT
+from editing.methods.closed_form.solve import Metric, null_space
+from labkit.errors import InputError
+from labkit.text.moments import SecondMoment
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaEdit(MEMIT):
+    """Null-space constrained editing.
+
+    MEMIT in another metric. Besides the fields of `MEMIT`, whose `weight` has another unit here:
+
+    Attributes:
+        threshold: Share of the trace of `C` that the directions of change may hold together,
+            0..1 (the paper: every eigenvector with an eigenvalue below 0.02, whatever the
+            scale of the model's keys).
+        weight: `lambda`, in units of what those directions hold of the trace: of a residual,
+            a key as usual as those behind `C` would alone be given `1 / (1 + weight)` (the
+            paper: 10, whatever the scale of the model's keys).
+
+    References:
+        Fang et al. 2025, AlphaEdit: Null-Space Constrained Knowledge Editing for Language
+        Models, section 3.
+
+    Differs from the paper: threshold and weight are relative to the spectrum; the basis is
+    kept in place of the projector; what is missing is the mean over the contexts, as the keys
+    are; an earlier key that a new edit is about is dropped; see also `ClosedForm`.
+    """
+
+    PRESET = "alphaedit"
+
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration that means nothing."""
+        super().__post_init__()
+        if not 0 < self.threshold <= 1:
+            raise InputError(f"threshold {self.threshold} is a share of the trace: above 0, to 1")
+
+    def metric(self) -> Callable[[SecondMoment], Metric] | None:
+        """The directions that the keys behind `C` hardly have."""
+        return partial(null_space, threshold=self.threshold, weight=self.weight)

@@ -1,0 +1,267 @@
+"""What the closed-form methods share: from rewrites to a delta, but for what is written.
+
+ROME, EMMET, MEMIT, PMET and AlphaEdit all look for `k*` and `v*` in the same contexts and with
+the same second moments, and answer the one with the other by least squares. A method says in
+which layers, in which metric, and how what is wanted is written there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.edits.delta import WeightDelta
+from editing.edits.requests import Group, Request, check, grouped
+from editing.layers.presets import preset
+from editing.methods.closed_form.keys import group_keys
+from editing.methods.closed_form.prepared import Prepared, prepare
+from editing.methods.closed_form.solve import Metric, Occurring
+from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
+from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
+from labkit.errors import InputError
+from labkit.models.model import LabModel
+from labkit.text.corpus import Corpus, Progress
+from labkit.text.moments import SecondMoment
+
+StepDone = Callable[[int, float], None]
+"""Called after each step of a search, with its number and the loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedForm:
+    """Base of the closed-form methods.
+
+    Attributes:
+        n_contexts: Contexts for `k*` and `v*`, the empty one among them (ROME: 21, MEMIT: 6).
+        bare_weight: Share of the bare prompt's key in `k*`, 0..1 (the papers: 0).
+        facts_share: Share of `C` that comes from prompts asking for bundled facts, 0..1, the
+            rest from the model's own corpus (the papers: 0, all of it Wikipedia).
+        search: How `v*` is searched for.
+        seed: Seed of the draw of contexts.
+
+    Differs from the papers, in all methods: contexts are sentences of the model's own corpus;
+    `C` is measured there and on prompts that ask for facts, whose keys are the ones an edit
+    should leave alone; one `k*` and one `v*` a subject, where several rewrites share it; the
+    search for `v*` stops when the target is likely enough in every context; the essence
+    prompt stands behind a context.
+    """
+
+    n_contexts: int = 10
+    bare_weight: float = 0.5
+    facts_share: float = 0.5
+    search: ValueSearch = field(default_factory=ValueSearch)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration that means nothing."""
+        for name in ("bare_weight", "facts_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} {getattr(self, name)} is a share: 0 to 1")
+
+    def layers_for(self, model: LabModel) -> tuple[int, ...]:
+        """The layers that will be edited, ascending."""
+        raise NotImplementedError
+
+    def metric(self) -> Callable[[SecondMoment], Metric] | None:
+        """What a layer's second moment makes of a change; None does without one."""
+        raise NotImplementedError
+
+    def write(
+        self,
+        model: LabModel,
+        groups: Sequence[Group],
+        layers: Sequence[int],
+        prepared: Prepared,
+        after: WeightDelta | None,
+        step_done: StepDone | None,
+    ) -> Written:
+        """Look for what is wanted, and solve for the changes that write it."""
+        raise NotImplementedError
+
+    def require(self, rewrites: Sequence[Request]) -> None:
+        """Refuse rewrites that this method cannot make, before a model is opened.
+
+        Raises:
+            InputError: If there is no rewrite, or one is made twice.
+            ContradictoryRewrites: If one prompt is asked to have two answers.
+        """
+        grouped(rewrites)
+
+    def prepare(
+        self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
+    ) -> Prepared:
+        """What all edits of a model share: contexts and second moments, measured or cached.
+
+        Args:
+            model: The model, unedited.
+            corpus: The text behind contexts and `C`; by default the model's own, and prompts
+                of facts for a share of `C`.
+            progress: Called as measuring goes on.
+
+        Raises:
+            InputError, SingularSystem: If the corpus is too short.
+        """
+        return prepare(
+            model,
+            self.layers_for(model),
+            self.metric(),
+            n_contexts=self.n_contexts,
+            seed=self.seed,
+            facts_share=self.facts_share,
+            search=self.search,
+            corpus=corpus,
+            progress=progress,
+        )
+
+    def __call__(
+        self,
+        model: LabModel,
+        rewrites: Sequence[Request],
+        *,
+        prepared: Prepared | None = None,
+        after: WeightDelta | None = None,
+        step_done: StepDone | None = None,
+    ) -> WeightDelta:
+        """The change that makes the rewrites true. The model is restored bit for bit.
+
+        Args:
+            model: The model.
+            rewrites: The rewrites; those of one subject are solved jointly.
+            prepared: From `prepare`, to spare its cost when making many edits.
+            after: What is applied to the model already, if anything is.
+            step_done: Called after each step of a search, with its number and the loss.
+
+        Raises:
+            InputError, ContradictoryRewrites: If the method cannot make these rewrites.
+            EmptyTarget, SubjectNotFound, SubjectOnSink, LayerOutOfRange: Before any work.
+            FingerprintMismatch: If it was prepared for another model.
+            AlreadyTrue: If the model says what is asked for already.
+            NonFiniteLoss: If the search for `v*` fails.
+            SingularSystem: If keys coincide, or a key or a wanted state is not finite.
+        """
+        self.require(rewrites)
+        layers = self.layers_for(model)
+        check(model, rewrites)
+        prepared = self.prepare(model) if prepared is None else prepared
+        prepared.require(model, layers)
+        done = self.write(model, grouped(rewrites), layers, prepared, after, step_done)
+        return delta_of(self, model, rewrites, prepared, done, after=after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneLayer(ClosedForm):
+    """Base of the methods that write one layer, exactly.
+
+    Attributes:
+        layer: The layer to edit; by default the preset of the model.
+        covariance: Whether to use `C`. Without it neighbours suffer; for comparison only.
+    """
+
+    PRESET: ClassVar[str]
+
+    layer: int | None = None
+    covariance: bool = True
+
+    def layer_for(self, model: LabModel) -> int:
+        """The layer that will be edited."""
+        return model.layer(preset(model, self.PRESET).layer if self.layer is None else self.layer)
+
+    def layers_for(self, model: LabModel) -> tuple[int, ...]:
+        """The one layer that will be edited."""
+        return (self.layer_for(model),)
+
+    def metric(self) -> Callable[[SecondMoment], Metric] | None:
+        """`C`, or none."""
+        return Occurring if self.covariance else None
+
+    def metric_for(
+        self, metric: Metric, after: WeightDelta | None, layer: int, keys: Tensor
+    ) -> Metric:
+        """The metric of one edit, given what is in effect already."""
+        return metric
+
+    def lacking(
+        self,
+        model: LabModel,
+        groups: Sequence[Group],
+        layer: int,
+        prepared: Prepared,
+        keys: Tensor,
+        v_star: Tensor,
+    ) -> Float[Tensor, "group d_model"]:
+        """What the answers to the keys lack: `v* - k* V - b`."""
+        return v_star.double() - ffn_answer(model, layer, keys)
+
+    def write(
+        self,
+        model: LabModel,
+        groups: Sequence[Group],
+        layers: Sequence[int],
+        prepared: Prepared,
+        after: WeightDelta | None,
+        step_done: StepDone | None,
+    ) -> Written:
+        """Answer every key with its value, exactly."""
+        (layer,) = layers
+        contexts = prepared.contexts
+        keys = group_keys(model, groups, layer, contexts, self.bare_weight)
+        near = prepared.near(groups, layer, keys, self.search)
+        found = value_stars(
+            model, groups, layer, contexts, self.search, near=near, step_done=step_done
+        )
+        refuse_already_true(groups, found)
+        metric = self.metric_for(prepared.metrics[layer], after, layer, keys)
+        residuals = self.lacking(model, groups, layer, prepared, keys, found.v_star)
+        change = written(model, layer, groups, metric, keys, residuals, softness=0.0)
+        return Written({layer: change}, {layer: keys}, found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spreading(ClosedForm):
+    """Base of the methods that write several layers, softly.
+
+    Attributes:
+        layers: The layers to edit, ascending; by default the preset of the model (MEMIT: five
+            of GPT-J, 3 to 8).
+        weight: What a change costs elsewhere against the residuals, above 0; in which unit,
+            the method says.
+        remember: Whether keys of earlier edits that are in effect join the metric, so that
+            what was written under them is kept (AlphaEdit: yes; the other papers: no).
+    """
+
+    PRESET: ClassVar[str]
+
+    layers: tuple[int, ...] | None = None
+    weight: float = 0.1
+    remember: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration that means nothing."""
+        super().__post_init__()
+        refuse_weight(self.weight)
+        if self.layers is not None and (
+            not self.layers or list(self.layers) != sorted(set(self.layers))
+        ):
+            raise InputError(f"layers {list(self.layers)}: name them in ascending order, each once")
+
+    def layers_for(self, model: LabModel) -> tuple[int, ...]:
+        """The layers that will be edited."""
+        layers = preset(model, self.PRESET).layers if self.layers is None else self.layers
+        return tuple(model.layer(layer) for layer in layers)
+
+    def metric(self) -> Callable[[SecondMoment], Metric] | None:
+        """`weight C`."""
+        return partial(Occurring, weight=self.weight)
+
+
+def refuse_weight(weight: float) -> None:
+    """Refuse a weight that means nothing.
+
+    Raises:
+        InputError: If it is not above 0.
+    """
+    if not weight > 0:
+        raise InputError(f"weight {weight}: what is not edited needs a weight above 0")

@@ -1,0 +1,96 @@
+"""`k*`: the key under which a subject's facts are stored.
+
+The key of one prompt is the input of an FFN's output projection at the subject's last
+token. It depends on what stands in front of the subject, so `k*` averages over contexts
+(Meng et al. 2022, section 3.1, equation 3). It is computed here, once, and the same `k*` is
+used wherever an edit needs one: mixing two of them lets sequential edits drift (Gupta et
+al. 2024, Rebuilding ROME).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.edits.requests import Group, Request, requests_of
+from editing.methods.closed_form.states import Spot, subject_states
+from labkit import stats
+from labkit.errors import InputError
+from labkit.models.model import LabModel
+from labkit.text.corpus import Corpus
+
+MAX_WORDS = 10
+
+
+def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
+    """What may stand in front of a prompt: nothing, and `n - 1` short sentences.
+
+    The sentences come from the model's own corpus, so no text is generated for an edit.
+
+    Raises:
+        InputError: If `n` is below 1, or the corpus has too few short sentences.
+    """
+    if n < 1:
+        raise InputError("a key needs at least one context")
+    sentences = corpus.sentences(max_words=MAX_WORDS)
+    if len(sentences) < n - 1:
+        raise InputError(
+            f"the corpus ({corpus.source}) has {len(sentences)} sentences of 3 to {MAX_WORDS} "
+            f"words, {n - 1} contexts are asked for"
+        )
+    order = torch.randperm(len(sentences), generator=stats.generator(seed, "contexts", n))
+    return ("", *(sentences[i] for i in order[: n - 1].tolist()))
+
+
+def subject_keys(
+    model: LabModel, requests: Sequence[Request], layer: int, contexts: Sequence[str]
+) -> Float[Tensor, "request context d_mlp"]:
+    """The key at the subject's last token, for every request and context.
+
+    Raises:
+        SubjectNotFound: If a subject's tokens cannot be told apart in its prompt.
+    """
+    spot: Spot = ("ffn_key", model.layer(layer))
+    return subject_states(model, requests, [spot], contexts)[spot]
+
+
+def group_keys(
+    model: LabModel,
+    groups: Sequence[Group],
+    layer: int,
+    contexts: Sequence[str],
+    bare_weight: float,
+) -> Float[Tensor, "group d_mlp"]:
+    """`k*` of every group, float64: the mean of its requests' own.
+
+    Args:
+        model: The model, in whatever state it is now.
+        groups: The groups.
+        layer: The layer.
+        contexts: What stands in front of a prompt; the first one is empty.
+        bare_weight: See `key_star`.
+    """
+    return averaged(subject_keys(model, requests_of(groups), layer, contexts), groups, bare_weight)
+
+
+def averaged(
+    states: Float[Tensor, "request context width"], groups: Sequence[Group], bare_weight: float
+) -> Float[Tensor, "group width"]:
+    """One state a group, float64: over contexts as `key_star` weighs them, then over requests."""
+    sizes = [len(group.requests) for group in groups]
+    each = key_star(states.double(), bare_weight).split(sizes)
+    return torch.stack([members.mean(dim=0) for members in each])
+
+
+def key_star(
+    keys: Float[Tensor, "*request context width"], bare_weight: float
+) -> Float[Tensor, "*request width"]:
+    """`k*`: the bare prompt's key and the mean over contexts, weighed against each other.
+
+    Args:
+        keys: The first context is the empty one.
+        bare_weight: Share of the bare prompt's own key, 0..1. At 0 this is the paper's
+            mean; a mean alone can miss the prompt that is asked without a context.
+    """
+    return bare_weight * keys[..., 0, :] + (1 - bare_weight) * keys.mean(dim=-2)

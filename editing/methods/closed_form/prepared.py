@@ -1,0 +1,161 @@
+"""What all edits of one model share: contexts, and second moments of the edited layers.
+
+Measured once on the unedited model, or read from the cache, and handed to every edit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.edits.requests import Group
+from editing.methods.closed_form.bystanders import Bystander, Pool, pool_of
+from editing.methods.closed_form.keys import contexts
+from editing.methods.closed_form.solve import Euclidean, Metric
+from editing.methods.closed_form.values import ValueSearch
+from labkit.errors import FingerprintMismatch, InputError, SingularSystem
+from labkit.models.model import LabModel
+from labkit.text.corpus import Corpus, Progress, corpus_of, fact_prompts
+from labkit.text.moments import SecondMoment, second_moments
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What all of a closed-form method's edits of one model share.
+
+    Attributes:
+        contexts: What stands in front of a prompt; the first one is empty.
+        metrics: By layer, what a change costs elsewhere, as the method weighs it.
+        moments: `C` by layer; empty for a method that does without.
+        pool: Subjects that may be bystanders; None for a search that holds none.
+    """
+
+    contexts: tuple[str, ...]
+    metrics: Mapping[int, Metric]
+    moments: Mapping[int, SecondMoment]
+    pool: Pool | None = None
+
+    def near(
+        self,
+        groups: Sequence[Group],
+        layer: int,
+        k_star: Float[Tensor, "group d_mlp"],
+        search: ValueSearch,
+    ) -> list[tuple[Bystander, ...]]:
+        """The bystanders that a search for the values of some groups is to hold."""
+        if self.pool is None:
+            return []
+        return self.pool.near(groups, layer, self.metrics[layer], k_star, search.bystanders)
+
+    def require(self, model: LabModel, layers: Sequence[int]) -> None:
+        """Refuse what was not prepared for a model's layers.
+
+        Raises:
+            FingerprintMismatch: If a second moment was measured on another model.
+            InputError: If one of the layers is missing.
+        """
+        for moment in self.moments.values():
+            if moment.fingerprint != model.fingerprint:
+                raise FingerprintMismatch(
+                    f"the second moment of layer {moment.layer} was measured on the model "
+                    f"{moment.fingerprint[:12]}, but {model.name} is {model.fingerprint[:12]}: "
+                    "prepare the method with the model that it edits"
+                )
+        missing = [layer for layer in layers if layer not in self.metrics]
+        if missing:
+            raise InputError(
+                f"layers {missing} are to be edited, but the method was prepared for "
+                f"{sorted(self.metrics)}: prepare it with the fields that it edits with"
+            )
+
+    def provenance(self) -> dict[str, Any]:
+        """What a delta says about its second moments."""
+        return {
+            "keys_behind_C": {str(layer): m.n_keys for layer, m in self.moments.items()},
+            "corpus": next((m.source for m in self.moments.values()), None),
+        }
+
+
+def prepare(
+    model: LabModel,
+    layers: Sequence[int],
+    metric: Callable[[SecondMoment], Metric] | None,
+    *,
+    n_contexts: int,
+    seed: int,
+    facts_share: float,
+    search: ValueSearch,
+    corpus: Corpus | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Contexts, the metrics of some layers, and who may be a bystander.
+
+    Args:
+        model: The model, unedited.
+        layers: The layers that will be edited.
+        metric: What a layer's second moment makes of a change; None does without.
+        n_contexts: Number of contexts, the empty one among them.
+        seed: Seed of the draw of contexts.
+        facts_share: See `moments`.
+        search: How `v*` will be searched for.
+        corpus: The text behind both; by default the model's own, and prompts of facts for a
+            share of `C`.
+        progress: Called as measuring goes on.
+
+    Raises:
+        InputError: If the corpus has too few short sentences.
+        SingularSystem: If there are fewer keys behind a second moment than neurons.
+    """
+    text = corpus_of(model, progress=progress) if corpus is None else corpus
+    before = contexts(text, n_contexts, seed=seed)
+    pool = pool_of(model, layers) if search.bystanders else None
+    if metric is None:
+        return Prepared(before, {layer: Euclidean() for layer in layers}, {}, pool)
+    found = moments(model, layers, facts_share, corpus=corpus, progress=progress)
+    for moment in found.values():
+        refuse_too_few(moment)
+    metrics = {layer: metric(moment) for layer, moment in found.items()}
+    return Prepared(before, metrics, found, pool)
+
+
+def moments(
+    model: LabModel,
+    layers: Sequence[int],
+    facts_share: float,
+    *,
+    corpus: Corpus | None = None,
+    progress: Progress | None = None,
+) -> dict[int, SecondMoment]:
+    """`C` of some layers, all measured in one pass, or from the cache.
+
+    Args:
+        model: The model, unedited.
+        layers: Which layers.
+        facts_share: Share of `C` that comes from prompts asking for bundled facts, 0..1. It
+            applies to the default corpus only.
+        corpus: The text; by default the model's own, and prompts of facts for a share.
+        progress: Called as measuring goes on.
+    """
+    text = corpus_of(model, progress=progress) if corpus is None else corpus
+    found = second_moments(model, layers, text, progress=progress)
+    prompts = fact_prompts(model) if corpus is None and facts_share else None
+    if prompts is None:
+        return found
+    asked = second_moments(model, layers, prompts, progress=progress)
+    return {layer: found[layer].blended(asked[layer], facts_share) for layer in found}
+
+
+def refuse_too_few(moment: SecondMoment) -> None:
+    """Refuse a second moment that cannot have full rank.
+
+    Raises:
+        SingularSystem: If there are fewer keys behind it than neurons.
+    """
+    if moment.n_keys < len(moment.matrix):
+        raise SingularSystem(
+            f"the second moment of layer {moment.layer} comes from {moment.n_keys} keys "
+            f"({moment.source}), too few for {len(moment.matrix)} neurons: give more text, ten "
+            "tokens a neuron or so"
+        )

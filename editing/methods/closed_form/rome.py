@@ -1,0 +1,70 @@
+"""ROME: rewrite one fact by a rank-one change of one FFN matrix.
+
+With values as rows (`ffn_out`, `V`, so that the FFN writes `k V + b`), the change is
+
+    V' = V + (C^-1 k*) (v* - k* V - b)^T / (k*^T C^-1 k*)
+
+the smallest change, in the metric of the keys that occur, that makes the FFN answer `k*`
+with `v*`. Keys that are C^-1-orthogonal to `k*` are answered as before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from editing.edits.requests import Group, Request, one_rewrite
+from editing.methods.closed_form.base import OneLayer
+from editing.methods.closed_form.keys import group_keys
+from editing.methods.closed_form.prepared import Prepared
+from labkit.models.model import LabModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ROME(OneLayer):
+    """Rank-One Model Editing.
+
+    Besides the fields of `OneLayer`:
+
+    Attributes:
+        two_keys: Whether to do as the first published code did, and let `k*` give only the
+            direction, while the size of the change is measured with the bare prompt's own
+            key. Edits made so drift when they follow one another; for comparison only.
+
+    References:
+        Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 3.1.
+        Gupta et al. 2024, Rebuilding ROME, for the one `k*`.
+
+    Differs from the paper: see `ClosedForm`.
+    """
+
+    PRESET = "rome"
+
+    two_keys: bool = False
+
+    def require(self, rewrites: Sequence[Request]) -> None:
+        """Refuse rewrites that this method cannot make, before a model is opened.
+
+        Raises:
+            InputError: If there is not exactly one rewrite.
+            DuplicateSubject: If there are several about one subject.
+        """
+        one_rewrite(rewrites)
+
+    def lacking(
+        self,
+        model: LabModel,
+        groups: Sequence[Group],
+        layer: int,
+        prepared: Prepared,
+        keys: Tensor,
+        v_star: Tensor,
+    ) -> Float[Tensor, "group d_model"]:
+        """What `k*` lacks; with two keys, what makes the bare key's answer right."""
+        if not self.two_keys:
+            return super().lacking(model, groups, layer, prepared, keys, v_star)
+        bare = group_keys(model, groups, layer, prepared.contexts, 1.0)
+        direction = prepared.metrics[layer].solve(keys)
+        lacking = super().lacking(model, groups, layer, prepared, bare, v_star)
+        return lacking * (direction * keys).sum() / (direction * bare).sum()

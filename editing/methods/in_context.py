@@ -1,0 +1,293 @@
+"""In-context editing: the new facts stand in front of every prompt, and no weight changes.
+
+    New fact: The capital of France is London.       <- demonstrations, if asked for
+    Prompt: In France, the capital city is London.
+    ...
+    New fact: The Eiffel Tower is located in the city of Rome.
+    Prompt: {what is asked}
+
+The cheapest way to correct a fact, and the one that every other is to be compared with: it
+is what a user can do to a model without opening it. Demonstrations show what a new fact is
+for: its prompt is answered with it (*copy*), so are other wordings (*update*), and another
+subject keeps its answer (*retain*).
+
+Of many facts only those most similar to the prompt are shown, so that a hundred edits still
+fit the context. Similar is by words: facts whose subject stands in the prompt first, then by
+the share of words in common (Jaccard), then the later fact. The most similar stands last.
+
+What this is not: a change that can be exported, or that anybody is bound by. The model can be
+asked without the text, and the text takes room in every prompt.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+import labkit
+from editing.edits.delta import WeightDelta
+from editing.edits.requests import Request, rewrites_only
+from labkit import stats
+from labkit.errors import FingerprintMismatch, InputError
+from labkit.facts.fact import Fact, Rewrite, fill
+from labkit.facts.known import facts_of, known_facts, known_sample
+from labkit.models.model import LabModel
+from labkit.text.corpus import Corpus, Progress
+from labkit.tokens import target_ids
+
+Kind = Literal["copy", "update", "retain"]
+KINDS: tuple[Kind, ...] = ("copy", "update", "retain")
+FACT, QUESTION = "New fact: ", "Prompt: "
+DRAWN = 32
+"""Facts of a relation that are looked at for one demonstration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """What a new fact is for, by example.
+
+    Attributes:
+        kind: "copy" (its own prompt), "update" (another wording) or "retain" (another
+            subject, whose answer stays).
+        fact: The new fact, as a sentence.
+        answered: A question with the answer that it should get, as a sentence.
+    """
+
+    kind: Kind
+    fact: str
+    answered: str
+
+    @property
+    def text(self) -> str:
+        """As it stands in the context."""
+        return f"{FACT}{self.fact}\n{QUESTION}{self.answered}\n\n"
+
+
+Demonstrations = tuple[Demonstration, ...]
+"""What stands in front of the facts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptEdit:
+    """Text in front of every prompt: an edit that changes no weight.
+
+    Attributes:
+        rewrites: What it says, in the order of the edits; one prompt occurs once.
+        demonstrations: What stands in front of the facts.
+        shown: How many facts are shown at most in front of one prompt.
+        base: Fingerprint of the model that it was made for.
+        provenance: How it was made. JSON values only.
+    """
+
+    rewrites: tuple[Rewrite, ...]
+    demonstrations: tuple[Demonstration, ...]
+    shown: int
+    base: str
+    provenance: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """All that it says, every fact included."""
+        return self._context(self.rewrites)
+
+    def prompt(self, prompt: str) -> str:
+        """A prompt behind the facts that are most similar to it; it ends in the prompt itself."""
+        return self._context(self.similar(prompt)) + prompt
+
+    def similar(self, prompt: str) -> tuple[Rewrite, ...]:
+        """The facts that are shown in front of a prompt, the most similar last."""
+        asked = _words(prompt)
+
+        def similarity(number: int) -> tuple[bool, float, int]:
+            rewrite = self.rewrites[number]
+            subject, said = _words(rewrite.subject), _words(rewrite.prompt)
+            return subject <= asked, len(asked & said) / len(asked | said), number
+
+        order = sorted(range(len(self.rewrites)), key=similarity)
+        return tuple(self.rewrites[number] for number in order[-self.shown :])
+
+    def then(self, other: "PromptEdit") -> "PromptEdit":
+        """Both edits, one after the other; where they contradict each other the later one holds.
+
+        Raises:
+            FingerprintMismatch: If they were made for different models.
+        """
+        if self.base != other.base:
+            raise FingerprintMismatch(
+                f"edits of different models ({self.base[:12]}, {other.base[:12]}) do not compose"
+            )
+        later = {rewrite.prompt for rewrite in other.rewrites}
+        kept = tuple(rewrite for rewrite in self.rewrites if rewrite.prompt not in later)
+        return replace(
+            other,
+            rewrites=kept + other.rewrites,
+            demonstrations=tuple(dict.fromkeys(self.demonstrations + other.demonstrations)),
+            provenance={"steps": [*_steps(self), *_steps(other)]},
+        )
+
+    def _context(self, rewrites: Sequence[Rewrite]) -> str:
+        """Demonstrations, facts, and the beginning of the question."""
+        shown = "".join(demonstration.text for demonstration in self.demonstrations)
+        facts = "".join(
+            f"{FACT}{sentence(rewrite.prompt, rewrite.target_new)}\n" for rewrite in rewrites
+        )
+        return f"{shown}{facts}{QUESTION}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InContext:
+    """In-context editing.
+
+    Attributes:
+        demonstrations: How many demonstrations stand in front, taking turns of copy, update
+            and retain (the paper: 32). None by default: for a small model they are more to
+            copy from; with three, SmolLM2-135M lets more neighbours go than without.
+        shown: How many facts are shown at most in front of one prompt (the paper: 1).
+        seed: Seed of the draw of demonstrations.
+
+    References:
+        Zheng et al. 2023, Can We Edit Factual Knowledge by In-Context Learning?, section 3.
+
+    Differs from the paper: demonstrations are drawn once from the facts of the project that
+    the model knows, not retrieved from a training set by their likeness to the edit; which
+    facts are shown is decided by words in common and not by an embedding.
+    """
+
+    demonstrations: int = 0
+    shown: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration that means nothing."""
+        if self.demonstrations < 0 or self.shown < 1:
+            raise InputError("in-context editing shows at least one fact, and 0 demonstrations")
+
+    def require(self, rewrites: Sequence[Request]) -> None:
+        """Refuse rewrites that this method cannot make, before a model is opened.
+
+        Raises:
+            InputError, ContradictoryRewrites: See `editing.edits.requests.rewrites_only`.
+        """
+        rewrites_only(rewrites, "in-context editing")
+
+    def prepare(
+        self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
+    ) -> Demonstrations:
+        """The demonstrations, from facts that the model knows.
+
+        Args:
+            model: The model, unedited.
+            corpus: Not used: nothing is measured on running text.
+            progress: Called as facts are asked.
+        """
+        if not self.demonstrations:
+            return ()
+        n = self.demonstrations
+        known = known_sample(model, 3 * n, seed=self.seed, progress=progress).facts
+        return demonstrations(model, known, n, seed=self.seed)
+
+    def __call__(
+        self,
+        model: LabModel,
+        rewrites: Sequence[Request],
+        *,
+        prepared: Demonstrations | None = None,
+        after: PromptEdit | WeightDelta | None = None,
+        step_done: Callable[[int, float], None] | None = None,
+    ) -> PromptEdit:
+        """The text that states some rewrites. The model is not run for it.
+
+        Args:
+            model: The model.
+            rewrites: What it should say.
+            prepared: From `prepare`.
+            after: What is in effect already; the text does not depend on it.
+            step_done: Not called: there is nothing to search for.
+
+        Raises:
+            InputError, ContradictoryRewrites: See `require`.
+            EmptyTarget: If a target is nothing that the tokenizer knows.
+        """
+        asked = rewrites_only(rewrites, "in-context editing")
+        for rewrite in asked:
+            target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
+        shown = self.prepare(model) if prepared is None else prepared
+        return PromptEdit(
+            rewrites=tuple(asked),
+            demonstrations=shown,
+            shown=self.shown,
+            base=model.fingerprint,
+            provenance={
+                "method": "InContext",
+                "config": asdict(self),
+                "rewrites": [asdict(rewrite) for rewrite in asked],
+                "demonstrations": [asdict(demonstration) for demonstration in shown],
+                "model": model.name,
+                "labkit": labkit.__version__,
+            },
+        )
+
+
+def demonstrations(model: LabModel, known: Sequence[Fact], n: int, *, seed: int) -> Demonstrations:
+    """Copy, update and retain demonstrations in turns, each about another subject.
+
+    A known fact is given the object of another fact of its relation. What is retained is the
+    answer to another subject of that relation, which the model knows too.
+
+    Args:
+        model: The model.
+        known: Facts that the model knows, one or more a demonstration: those without another
+            wording, and those whose relation has no other known fact, are passed over.
+        n: How many are wanted.
+        seed: Seed of the draw.
+
+    Raises:
+        InputError: If the facts do not make that many.
+    """
+    facts = facts_of(model)
+    made: list[Demonstration] = []
+    for fact in known:
+        if len(made) == n:
+            break
+        draw = stats.generator(seed, "demonstration", fact.prompt)
+        others = [f for f in facts if f.relation == fact.relation and f.object not in fact.answers]
+        others = [others[i] for i in torch.randperm(len(others), generator=draw)[:DRAWN].tolist()]
+        if not others or not fact.paraphrases:
+            continue
+        kind: Kind = KINDS[len(made) % len(KINDS)]
+        new = str(others[0].object)
+        kept = [other for other in others if new not in other.answers]
+        retained = known_facts(model, kept).facts if kind == "retain" and kept else []
+        if kind == "retain" and not retained:
+            continue
+        question, answer = {
+            "copy": (fact.prompt, new),
+            "update": (fill(fact.paraphrases[0], fact.subject), new),
+            "retain": (retained[0].prompt, str(retained[0].object)) if retained else ("", ""),
+        }[kind]
+        made.append(
+            Demonstration(
+                kind=kind, fact=sentence(fact.prompt, new), answered=sentence(question, answer)
+            )
+        )
+    if len(made) < n:
+        raise InputError(f"{len(known)} known facts make {len(made)} demonstrations, not {n}")
+    return tuple(made)
+
+
+def _steps(edit: PromptEdit) -> list[dict[str, Any]]:
+    """The edits that went in, in order, each as its provenance."""
+    return list(edit.provenance.get("steps", [edit.provenance]))
+
+
+def sentence(prompt: str, answer: str) -> str:
+    """A prompt with its answer, as a sentence."""
+    separated = prompt[-1:].isspace() or answer[0].isspace()
+    return f"{prompt}{'' if separated else ' '}{answer}."
+
+
+def _words(text: str) -> frozenset[str]:
+    """The words of a text, lower case."""
+    return frozenset(re.findall(r"\w+", text.lower()))

@@ -1,0 +1,139 @@
+"""What the methods that fine-tune share: from rewrites to a delta, but for what is learnt.
+
+Fine-tuning and LoRA descend the same loss in the same loop (`editing.methods.tuning.training`). A
+method says in which layers, which tensors are learnt there, what they add to an FFN's answer, and
+which change of its values that is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+import labkit
+from editing.edits.delta import Change, Dense, LowRank, WeightDelta
+from editing.edits.requests import Request, rewrites_only
+from editing.methods.tuning.training import Training, descend
+from labkit.models.model import LabModel
+from labkit.text.corpus import Corpus, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientDescent:
+    """Base of the methods that fine-tune.
+
+    Attributes:
+        training: How long and how fast to learn.
+        seed: Seed of the order in which rewrites take turns, where they do.
+    """
+
+    NAME: ClassVar[str]
+
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+
+    def layers_for(self, model: LabModel) -> tuple[int, ...]:
+        """The layers that will be trained, ascending."""
+        raise NotImplementedError
+
+    def start(self, model: LabModel, layer: int) -> tuple[Tensor, ...]:
+        """What is learnt in a layer, as it is before the first step."""
+        raise NotImplementedError
+
+    def added(
+        self, learnt: tuple[Tensor, ...], key: Float[Tensor, "prompt pos d_mlp"]
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """What a layer adds to its FFN's answer to a key."""
+        raise NotImplementedError
+
+    def change(self, learnt: tuple[Tensor, ...]) -> Change:
+        """What a layer has learnt as a change of its values (`ffn_out`), float32."""
+        raise NotImplementedError
+
+    def constrain_(self, learnt: tuple[Tensor, ...]) -> None:
+        """Bring what a layer learns back to where it may be; by default that is anywhere."""
+
+    def require(self, rewrites: Sequence[Request]) -> None:
+        """Refuse rewrites that this method cannot make, before a model is opened.
+
+        Raises:
+            InputError, ContradictoryRewrites: See `editing.edits.requests.rewrites_only`.
+        """
+        rewrites_only(rewrites, self.NAME)
+
+    def prepare(
+        self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
+    ) -> None:
+        """Nothing: edits of a model share nothing that could be measured beforehand."""
+
+    def __call__(
+        self,
+        model: LabModel,
+        rewrites: Sequence[Request],
+        *,
+        prepared: None = None,
+        after: WeightDelta | None = None,
+        step_done: Callable[[int, float], None] | None = None,
+    ) -> WeightDelta:
+        """The change that training on some rewrites makes. The model is not changed.
+
+        Args:
+            model: The model.
+            rewrites: What it should say.
+            prepared: Nothing is prepared.
+            after: What is applied to the model already, if anything is. Training begins at the
+                weights as they are now.
+            step_done: Called after each step, with its number and the loss in nats a token.
+
+        Raises:
+            InputError, ContradictoryRewrites, EmptyTarget, LayerOutOfRange: Before any work.
+            AlreadyTrue: If the model says what is asked for already.
+            NonFiniteLoss: If the training fails.
+        """
+        asked = rewrites_only(rewrites, self.NAME)
+        learnt = {layer: self.start(model, layer) for layer in self.layers_for(model)}
+
+        def constrain() -> None:
+            for tensors in learnt.values():
+                self.constrain_(tensors)
+
+        trained = descend(
+            model,
+            asked,
+            [tensor.requires_grad_() for tensors in learnt.values() for tensor in tensors],
+            {layer: partial(self.added, tensors) for layer, tensors in learnt.items()},
+            self.training,
+            seed=self.seed,
+            constrain=constrain,
+            step_done=step_done,
+        )
+        fields, layers = asdict(self), list(learnt)
+        where = {"layers": layers} if "layers" in fields else {"layer": layers[0]}
+        return WeightDelta(
+            {
+                model.ffn_out_name(layer): as_stored(model, layer, self.change(tensors))
+                for layer, tensors in learnt.items()
+            },
+            model.fingerprint,
+            {
+                "method": type(self).__name__,
+                "config": fields | where,
+                "rewrites": [asdict(rewrite) for rewrite in asked],
+                "model": model.name,
+                "labkit": labkit.__version__,
+                **asdict(trained),
+            },
+            on_top_of=None if after is None else after.digest,
+        )
+
+
+def as_stored(model: LabModel, layer: int, change: Change) -> Change:
+    """A change of a layer's values (`ffn_out`) in the orientation of the parameter."""
+    if not model.ffn_out_transposed(layer):
+        return change
+    if isinstance(change, Dense):
+        return Dense(change.matrix.T.contiguous())
+    return LowRank(change.right.T.contiguous(), change.left.T.contiguous())

@@ -1,0 +1,19 @@
+"""What can be asked of an edited model, one reading a file.
+
+Success, argmax accuracy and free generation of the rewrite and of what surrounds it; side effects
+on text, grammar, known facts and writing; what follows from the new fact; public tasks.
+"""
+
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from editing.readings.collapse import CollapseCurve
+    from editing.readings.consequences import implications, mirrored
+    from editing.readings.lm_eval_tasks import PublicTasks, public_tasks
+    from editing.readings.portability_result import Portability, portability
+    from editing.readings.side_effects import SideEffects
+    from editing.readings.side_effects_result import SideComparison
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)

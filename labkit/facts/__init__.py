@@ -1,0 +1,37 @@
+"""Facts, and what is asked about them: records, collections, chains, cases, what a model knows.
+
+A *fact* is (subject, relation prompt, object); a *rewrite* is a fact with a new object; a *case*
+is a rewrite with everything that is asked of the edited model. Facts that ship, readers of
+published collections, and `known_facts` for what a model knows.
+"""
+
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from labkit.facts.cases import demo_case, make_case
+    from labkit.facts.chains import Chains, chains_of
+    from labkit.facts.datasets import (
+        MultiHop,
+        OpenQuestion,
+        read_known,
+        read_multihop,
+        read_questions,
+        read_relations,
+    )
+    from labkit.facts.fact import (
+        Case,
+        Deletion,
+        Fact,
+        Neighbour,
+        Relation,
+        Rewrite,
+        bundled_facts,
+        bundled_relations,
+    )
+    from labkit.facts.known import KnownFact, KnownFacts, facts_of, known_facts
+    from labkit.facts.records import read_cases, read_facts, read_rewrites
+    from labkit.facts.ripple import RippleEdit, RippleEdits, read_ripple_edits
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -1,0 +1,112 @@
+"""Cases made from facts: a rewrite with the paraphrases and neighbours that judge it.
+
+A rewrite "Eiffel Tower: Paris -> Rome" can spill over in two directions, and the neighbours
+look both ways: other subjects *with the old object* (the Louvre is in Paris too) show whether
+everything about Paris moved, and other subjects *with other objects* (the Brandenburg Gate)
+show whether every landmark did.
+"""
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from labkit.errors import InputError
+from labkit.facts.fact import Case, Fact, Neighbour, Rewrite, fill
+from labkit.facts.records import read_cases
+from labkit.stats import numpy_generator
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
+
+GENERATION = (
+    "{} is",
+    "Here is what everybody should know about {}:",
+    "My favourite thing about {} is",
+)
+"""Openings that fit any subject; what follows shows whether an edit is more than a reflex."""
+
+N_ATTRIBUTES = 5
+
+
+def make_case(
+    fact: Fact,
+    facts: Sequence[Fact],
+    new_object: str,
+    *,
+    seed: int,
+    n_neighbours: int = 10,
+) -> Case:
+    """A case that rewrites a fact, judged by the other facts of its relation.
+
+    Half the neighbours have the old object and half another one, as far as there are enough
+    of each; subjects that have the new object in truth are never neighbours. They make up
+    the attributes instead.
+
+    Args:
+        fact: The fact to rewrite.
+        facts: Where neighbours are drawn from, for instance those that the model knows.
+        new_object: What the model should say instead.
+        seed: Seed of the draw, which depends on the fact and the new object as well.
+        n_neighbours: How many neighbours to draw.
+
+    Raises:
+        InputError: If the fact has no object or has the new one already, or its relation
+            does not have that many other subjects.
+    """
+    if fact.object is None:
+        raise InputError(f"the fact about {fact.subject!r} has no object to rewrite")
+    if new_object in fact.answers:
+        raise InputError(f"{new_object!r} is already an answer of {fact.prompt!r}")
+    others = [
+        other
+        for other in facts
+        if other.relation == fact.relation and other.subject != fact.subject and other.answers
+    ]
+    holders = [other for other in others if new_object in other.answers]
+    rest = [other for other in others if new_object not in other.answers]
+    if len(rest) < n_neighbours:
+        raise InputError(
+            f"relation {fact.relation!r} has {len(rest)} other subjects among these facts, "
+            f"which are not enough for {n_neighbours} neighbours"
+        )
+    draw = numpy_generator(seed, "case", fact.relation, fact.subject, new_object)
+    rest = [rest[i] for i in draw.permutation(len(rest))]
+    near = [other for other in rest if other.object == fact.object]
+    far = [other for other in rest if other.object != fact.object]
+    n_near = min(len(near), max(n_neighbours // 2, n_neighbours - len(far)))
+    chosen = near[:n_near] + far[: n_neighbours - n_near]
+    attributes = [holders[i] for i in draw.permutation(len(holders))[:N_ATTRIBUTES]]
+    return Case(
+        case_id=_slug(fact.relation or "fact", fact.subject, new_object),
+        rewrite=Rewrite.from_fact(fact, new_object),
+        paraphrases=tuple(fill(template, fact.subject) for template in fact.paraphrases),
+        neighbours=tuple(
+            Neighbour(prompt=other.prompt, object=str(other.object)) for other in chosen
+        ),
+        attributes=tuple(other.prompt for other in attributes),
+        generation=tuple(fill(template, fact.subject) for template in GENERATION),
+    )
+
+
+def demo_case() -> Case:
+    """The Eiffel Tower moves to Rome: the case of the demo and of the first notebook."""
+    with resources.as_file(resources.files("labkit.data").joinpath("demo_case.jsonl")) as path:
+        return read_cases(path)[0]
+
+
+def demo_case_of(model: "LabModel") -> Case:
+    """The demo's case in the model's own world: invented for `pocket`, `demo_case` for others.
+
+    Whether the model knows the fact is for the caller to see: the case does not depend on it.
+    """
+    if model.name == "pocket":
+        from labkit import pocket
+
+        return pocket.demo_case()
+    return demo_case()
+
+
+def _slug(*names: str) -> str:
+    """Names as one word that can name a file."""
+    return "-".join(re.sub(r"\W+", "_", name.strip().lower()) for name in names)

@@ -1,0 +1,146 @@
+"""The lab's own tasks, each with its instructions.
+
+Word pairs come from the bundled facts (capital, antonym, past tense...), classification from
+lists written by hand (sentiment, topic, subjectivity), and symbols from a rule that no text has
+taught (parity, vowel).
+
+    capital = task("capital")
+    capital.items[0], len(capital.labels), capital.template, capital.instructions
+"""
+
+import itertools
+from dataclasses import replace
+from importlib import resources
+
+from labkit.errors import InputError
+from labkit.facts.fact import bundled_facts, bundled_relations
+from labkit.icl.tasks.items import Item, Task, Template, pairs_task
+from labkit.models.model import LabModel
+from labkit.stats import numpy_generator
+
+TASKS = {
+    "antonym": "word_antonym",
+    "past": "verb_past",
+    "plural": "noun_plural",
+    "comparative": "adjective_comparative",
+    "superlative": "adjective_superlative",
+    "french": "word_french",
+    "spanish": "word_spanish",
+    "capital": "country_capital",
+    "country": "capital_country",
+    "continent": "country_continent",
+    "currency": "country_currency",
+    "language": "country_language",
+    "demonym": "country_demonym",
+    "state_capital": "us_state_capital",
+    "symbol": "element_symbol",
+    "sport": "athlete_sport",
+    "occupation": "person_occupation",
+    "nationality": "person_nationality",
+    "animal": "animal_class",
+    "young": "animal_young",
+    "instrument": "instrument_family",
+    "colour": "thing_color",
+    "landmark": "landmark_city",
+}
+"""Tasks of word pairs, and the bundled relation that each is made of."""
+
+WRITTEN = ("sentiment", "topic", "subjectivity")
+"""Tasks of classification, written by hand."""
+
+SYMBOLS = ("parity", "vowel", "uppercase")
+"""Tasks of symbols, made by a rule."""
+
+
+def task_names(model: LabModel | None = None) -> tuple[str, ...]:
+    """The tasks that `task` knows; for the pocket model those of its own world."""
+    if model is not None and model.name == "pocket":
+        from labkit import pocket
+
+        return tuple(dict.fromkeys(fact.relation for fact in pocket.facts() if fact.relation))
+    return (*TASKS, *WRITTEN, *SYMBOLS)
+
+
+def task(name: str, model: LabModel | None = None) -> Task:
+    """One of the project's own tasks.
+
+    Args:
+        name: One of `task_names()`, or the id of a bundled relation.
+        model: The pocket model reads no English: for it, a task is a relation of its world,
+            each demonstration a sentence of it.
+
+    Raises:
+        InputError: If there is no such task.
+    """
+    if model is not None and model.name == "pocket":
+        return _pocket(name)
+    if name in WRITTEN:
+        own = _written(name)
+    elif name in SYMBOLS:
+        own = _symbols(name)
+    else:
+        relation = TASKS.get(name, name)
+        if relation not in bundled_relations():
+            raise InputError(f"no task {name!r}; there are {', '.join(task_names())}")
+        own = pairs_task(name, bundled_facts(relation), source=f"bundled facts: {relation}")
+    return replace(own, instructions=_instructions(name))
+
+
+def _instructions(name: str) -> tuple[str, ...]:
+    """Instructions written by hand: one a line, the task's name in front of a tab."""
+    path = resources.files("labkit.data").joinpath("icl", "instructions.txt")
+    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
+    return tuple(instruction for own, instruction in rows if own == name)
+
+
+def _pocket(name: str) -> Task:
+    """A relation of the pocket world: sentences, one after the other.
+
+    Its instructions are the words of its other templates: it knows no imperative.
+    """
+    from labkit import pocket
+
+    facts = [fact for fact in pocket.facts() if fact.relation == name]
+    if not facts:
+        known = sorted({str(fact.relation) for fact in pocket.facts()})
+        raise InputError(f"the pocket world has no task {name!r}; it has {', '.join(known)}")
+    sentence = facts[0].template.replace("{}", "{input}") + " {label}"
+    template = Template(demonstration=sentence, separator=". ")
+    own = pairs_task(name, facts, source="the pocket world", template=template)
+    said = (" ".join(other.replace("{}", "").split()) for other in facts[0].paraphrases)
+    return replace(own, instructions=tuple(said))
+
+
+def _written(name: str) -> Task:
+    """A list of texts: one a line, its label in front of a tab."""
+    path = resources.files("labkit.data").joinpath("icl", f"{name}.txt")
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
+    words = {"sentiment": "Review", "topic": "Headline", "subjectivity": "Sentence"}[name]
+    asked = {"sentiment": "Sentiment", "topic": "Topic", "subjectivity": "Kind"}[name]
+    return Task(
+        name=name,
+        items=tuple(Item(input=text, label=label) for label, text in rows),
+        source="written by hand for labkit",
+        template=Template(demonstration=f"{words}: {{input}}\n{asked}: {{label}}"),
+    )
+
+
+def _symbols(name: str) -> Task:
+    """Symbols and what a rule says of them; drawn in a fixed order."""
+    draw = numpy_generator(0, "icl symbols", name)
+    if name == "parity":
+        strings = [" ".join(signs) for signs in itertools.product("XO", repeat=7)]
+        items = [(text, "odd" if text.count("X") % 2 else "even") for text in strings]
+    else:
+        words = sorted({fact.subject for fact in bundled_facts("word_antonym")})
+        if name == "vowel":
+            items = [(word, "vowel" if word[0] in "aeiou" else "consonant") for word in words]
+        else:
+            items = [(word, word.upper()) for word in words]
+    return Task(
+        name=name,
+        items=tuple(
+            Item(input=items[i][0], label=items[i][1]) for i in draw.permutation(len(items))
+        ),
+        source="made by a rule",
+    )

@@ -1,0 +1,11 @@
+"""Knowledge neurons: found by integrated gradients, then switched off and up, with controls."""
+
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from labkit.locate.neurons.knowledge import KnowledgeNeurons, KnowledgeNeuronsResult
+    from labkit.locate.neurons.switching import NeuronTest
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -1,0 +1,18 @@
+"""Models: their anatomy, where their weights come from, and how they are opened.
+
+`load(name)` opens a short name, a local folder or a hub id as a `LabModel`: a Hugging Face model
+with a hook on every attention and FFN activation, named parts and a fingerprint. This is the
+only room that knows architectures.
+"""
+
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from labkit.models.fetch import cache_dir
+    from labkit.models.model import DTYPES, LabModel, Site, fingerprint, load
+    from labkit.models.random_models import FAMILIES, random_twin
+    from labkit.models.registry import ENTRIES
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)

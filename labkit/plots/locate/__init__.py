@@ -1,0 +1,1 @@
+"""Figures of traces, attributions, neurons and heads."""

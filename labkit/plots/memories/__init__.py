@@ -1,0 +1,1 @@
+"""Figures of FFN memories: words, contributions, neuron cards."""

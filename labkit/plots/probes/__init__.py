@@ -1,0 +1,1 @@
+"""Figures of probes: scores by depth, facts by depth, relations."""

@@ -1,0 +1,18 @@
+"""Results: shown, kept, read back, written up.
+
+`Result` is what every measurement returns; `RunDirectory` keeps one with its provenance;
+`Report` writes it up as one HTML file. Files are there whole or not at all.
+"""
+
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from labkit.results.encoding import dumps, from_json, to_json
+    from labkit.results.files import atomic_folder, atomic_write
+    from labkit.results.report import Report
+    from labkit.results.result import Result
+    from labkit.results.runs import RunDirectory, environment
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)

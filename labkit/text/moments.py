@@ -1,0 +1,259 @@
+"""Second moments of FFN keys: `C = E[k k^T]`, the metric of rank-one editing.
+
+An edit that must not disturb what is stored under other keys needs to know which keys
+there are (Meng et al. 2022, section 3.1, equation 2). Keys are collected at every token of
+a corpus, all layers in one pass that stops behind the last of them, and only the running
+sum is kept. What was computed is cached under a hash of everything that it depends on.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from labkit.errors import InputError, SingularSystem
+from labkit.models.fetch import cache_dir
+from labkit.models.model import LabModel
+from labkit.results.result import atomic_write
+from labkit.running.activations import Activations, capture
+from labkit.running.execute import MEMORY, Execution
+from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.streams import packed
+from labkit.tokens import TokenBatch
+
+logger = logging.getLogger(__name__)
+
+KEYS_PER_NEURON = 10
+"""Keys collected by default, as a multiple of d_mlp."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SecondMoment:
+    """`C = E[k k^T]` of one layer's FFN keys.
+
+    Attributes:
+        matrix: `C`, float64, on the CPU.
+        layer: The layer.
+        n_keys: Number of keys (tokens) behind it.
+        source: The corpus it was measured on.
+        fingerprint: Fingerprint of the model.
+    """
+
+    matrix: Float[Tensor, "d_mlp d_mlp"]
+    layer: int
+    n_keys: int
+    source: str
+    fingerprint: str
+
+    @cached_property
+    def _cholesky(self) -> Tensor:
+        """Lower factor of `C`, with the smallest ridge that makes it safe to divide by.
+
+        Raises:
+            SingularSystem: If `C` is no second moment: nothing, not finite, or not positive.
+        """
+        ridge = RIDGE * self.matrix.diagonal().mean()
+        factor, failed = torch.linalg.cholesky_ex(
+            self.matrix + ridge * torch.eye(len(self.matrix), dtype=self.matrix.dtype)
+        )
+        if failed or not ridge > 0 or not factor.isfinite().all():
+            raise SingularSystem(
+                f"the second moment of layer {self.layer} ({self.source}, {self.n_keys} keys) "
+                "cannot be divided by: it is zero, not finite or not positive. Measure it on "
+                "more text, and on a model that does not overflow"
+            )
+        return factor
+
+    def blended(self, other: "SecondMoment", share: float) -> "SecondMoment":
+        """The second moment of a mixture: `(1 - share) C + share C'`.
+
+        Args:
+            other: The same layer of the same model, measured on another corpus.
+            share: Weight of the other, 0..1.
+
+        Raises:
+            InputError: If the share is no share, or the two do not belong together.
+        """
+        if not 0 <= share <= 1:
+            raise InputError(f"a share of {share}: choose 0 to 1")
+        if (self.layer, self.fingerprint) != (other.layer, other.fingerprint):
+            raise InputError("second moments of different layers or models cannot be blended")
+        return SecondMoment(
+            (1 - share) * self.matrix + share * other.matrix,
+            self.layer,
+            self.n_keys + other.n_keys,
+            f"{1 - share:.0%} {self.source}, {share:.0%} {other.source}",
+            self.fingerprint,
+        )
+
+    def solve(self, keys: Float[Tensor, "key d_mlp"]) -> Float[Tensor, "key d_mlp"]:
+        """`C^-1 k` for every key, float64, on the keys' device.
+
+        `C` is factorised by the first call and never again.
+
+        Raises:
+            SingularSystem: If `C` is no second moment: nothing, not finite, or not positive.
+        """
+        solved = torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
+        return solved.to(keys.device)
+
+
+RIDGE = 1e-4
+"""Added to the diagonal of C, in units of its mean: keys of a small corpus do not span."""
+
+
+@torch.no_grad()
+def second_moments(
+    model: LabModel,
+    layers: Iterable[int],
+    corpus: Corpus | None = None,
+    *,
+    min_keys: int | None = None,
+    window: int = 256,
+    memory: int = MEMORY,
+    progress: Progress | None = None,
+) -> dict[int, SecondMoment]:
+    """Second moments of some layers, from the cache or in one pass over a corpus.
+
+    Args:
+        model: The model.
+        layers: Which layers.
+        corpus: The text; by default the model's own (`labkit.text.corpus.corpus_of`).
+        min_keys: Number of tokens to use, at least; 10 x d_mlp by default. All of a
+            smaller corpus is used, and `SecondMoment.n_keys` says how much that was.
+        window: Documents are cut into pieces of at most so many tokens.
+        memory: Bound on the activations held at once, in bytes.
+        progress: Called as the pass goes on.
+
+    Raises:
+        LayerOutOfRange: For a layer that the model does not have.
+        InputError: If `min_keys` or `window` is not positive.
+        SingularSystem: If the model overflows on the text; nothing is cached then.
+    """
+    layers = sorted({model.layer(layer) for layer in layers})
+    min_keys = KEYS_PER_NEURON * model.d_mlp if min_keys is None else min_keys
+    if min_keys < 1 or window < 1:
+        raise InputError("second moments need at least one key and a window of at least one token")
+    corpus = corpus_of(model, progress=progress) if corpus is None else corpus
+    files = {layer: cache_file(model, layer, corpus, min_keys, window) for layer in layers}
+    cached = {layer: _read(path, layer, corpus, model) for layer, path in files.items()}
+    moments = {layer: moment for layer, moment in cached.items() if moment is not None}
+    missing = [layer for layer in layers if layer not in moments]
+    if missing:
+        computed = _compute(model, missing, corpus, min_keys, window, memory, progress)
+        for layer, moment in computed.items():
+            _write(files[layer], moment)
+        moments |= computed
+    return moments
+
+
+def cache_file(model: LabModel, layer: int, corpus: Corpus, min_keys: int, window: int) -> Path:
+    """Where a second moment is cached: named by everything that it depends on."""
+    parts = {
+        "format": FORMAT,
+        "model": model.fingerprint,
+        "dtype": str(model.dtype),
+        "prepend_bos": model.prepend_bos,
+        "layer": layer,
+        "corpus": corpus.digest,
+        "min_keys": min_keys,
+        "window": window,
+    }
+    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "moments" / f"{name}.safetensors"
+
+
+def _compute(
+    model: LabModel,
+    layers: Sequence[int],
+    corpus: Corpus,
+    min_keys: int,
+    window: int,
+    memory: int,
+    progress: Progress | None,
+) -> dict[int, SecondMoment]:
+    """One pass over the corpus that stops at the key of the last of the layers."""
+    sums = {layer: torch.zeros(model.d_mlp, model.d_mlp, dtype=torch.float64) for layer in layers}
+    n_keys = 0
+    for batch in packed(model, corpus, min_tokens=min_keys, window=window, memory=memory):
+        # What follows a position cannot change it, so padding on the right needs no mask.
+        unmasked = TokenBatch(batch.ids, torch.ones_like(batch.mask))
+        with capture(model, ["ffn_key"], layers) as seen, _ends_at_key(model, layers[-1]):
+            Execution(model, unmasked).forward(stop=layers[-1] + 1)
+        for layer in layers:
+            sums[layer] += _gram(seen, layer, batch)
+        n_keys += int(batch.mask.sum())
+        if progress is not None:
+            progress("measuring which FFN keys occur", min(1.0, n_keys / min_keys))
+    logger.info("second moments of layers %s from %d keys (%s)", layers, n_keys, corpus.source)
+    for layer, total in sums.items():
+        if not total.isfinite().all():
+            raise SingularSystem(
+                f"the keys of layer {layer} of {model.name} are not finite on {corpus.source}: "
+                "load the model in a wider dtype"
+            )
+    return {
+        layer: SecondMoment(total / n_keys, layer, n_keys, corpus.source, model.fingerprint)
+        for layer, total in sums.items()
+    }
+
+
+def _gram(seen: Activations, layer: int, batch: TokenBatch) -> Float[Tensor, "d_mlp d_mlp"]:
+    """`k k^T` summed over a batch's tokens, in float32 at least, then float64 on the CPU."""
+    keys = seen["ffn_key", layer][batch.mask]
+    keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
+    return (keys.T @ keys).cpu().double()
+
+
+class _KeyReached(Exception):
+    """The key of the last layer has been read: nothing behind it is needed."""
+
+
+@contextmanager
+def _ends_at_key(model: LabModel, layer: int) -> Iterator[None]:
+    """The run inside ends where the layer's key enters the FFN's output projection."""
+
+    def reached(_module: Any, _args: Any) -> None:
+        raise _KeyReached
+
+    handle = model.ffn_proj(layer).register_forward_pre_hook(reached)
+    try:
+        yield
+    except _KeyReached:
+        pass
+    finally:
+        handle.remove()
+
+
+def _read(path: Path, layer: int, corpus: Corpus, model: LabModel) -> SecondMoment | None:
+    """A cached second moment, if there is a sound one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            n_keys = int(file.metadata()["n_keys"])
+            matrix = file.get_tensor("second_moment")
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        logger.warning("the cached second moment %s is damaged, measuring again: %s", path, error)
+        return None
+    return SecondMoment(matrix, layer, n_keys, corpus.source, model.fingerprint)
+
+
+def _write(path: Path, moment: SecondMoment) -> None:
+    """Cache a second moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = save({"second_moment": moment.matrix}, metadata={"n_keys": str(moment.n_keys)})
+    atomic_write(path, data)

@@ -1,0 +1,159 @@
+"""A corpus as a stream: documents cut into pieces, pieces gathered into batches.
+
+What is held at once is bounded by the window and the number of rows of a batch, whatever
+the size of the corpus.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from labkit.models.model import LabModel
+from labkit.running.execute import MEMORY, rows_within
+from labkit.text.corpus import Corpus
+from labkit.tokens import TokenBatch, pad_id
+
+ROWS = 32
+"""Rows of a batch at most."""
+
+LOOKAHEAD = 16
+"""Batches' worth of pieces that are sorted by length together, so that little is padded."""
+
+PACKED = 2048
+"""Tokens of a packed batch at most: more gain nothing, and leave the processor's caches."""
+
+ALIKE = 0.9
+"""Share of a packed batch's longest row that its shortest row has at least."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of a document's tokens, read as a text of its own.
+
+    Attributes:
+        index: Number of the piece, in the order of the corpus.
+        document: Which document it is from.
+        start: Its first token's position in the document (BOS counted in).
+        ids: The tokens.
+        following: The document's next token behind the piece; None at the document's end.
+    """
+
+    index: int
+    document: int
+    start: int
+    ids: list[int]
+    following: int | None
+
+
+def pieces(
+    model: LabModel, corpus: Corpus, *, min_tokens: int | None = None, window: int = 256
+) -> Iterator[Piece]:
+    """The documents, in order, in pieces of at most `window` tokens.
+
+    Args:
+        model: Whose tokenizer and BOS setting to use.
+        corpus: The text; documents without any are passed over.
+        min_tokens: Stop after the document that brings so many tokens; by default at the end.
+        window: Longest piece, in tokens.
+    """
+    total = index = 0
+    for number, document in enumerate(corpus.documents):
+        if not document.strip():
+            continue
+        ids = model.ids(document)
+        for start in range(0, len(ids), window):
+            stop = start + window
+            following = ids[stop] if stop < len(ids) else None
+            yield Piece(index, number, start, ids[start:stop], following)
+            index += 1
+        total += len(ids)
+        if min_tokens is not None and total >= min_tokens:
+            return
+
+
+def batches(
+    model: LabModel,
+    corpus: Corpus,
+    *,
+    min_tokens: int | None = None,
+    window: int = 256,
+    memory: int = MEMORY,
+) -> Iterator[tuple[list[Piece], TokenBatch]]:
+    """The pieces in batches, alike in length, each with its tokens padded on the left.
+
+    Args:
+        model: The model.
+        corpus: The text.
+        min_tokens: Stop after the document that brings so many tokens; by default at the end.
+        window: Longest piece, in tokens.
+        memory: Bound on the activations of a forward run over one batch, in bytes.
+    """
+    at_once = min(ROWS, rows_within(model, window, memory))
+    waiting: list[Piece] = []
+
+    def sorted_batches() -> Iterator[tuple[list[Piece], TokenBatch]]:
+        waiting.sort(key=lambda piece: len(piece.ids))
+        for first in range(0, len(waiting), at_once):
+            some = waiting[first : first + at_once]
+            yield some, model.pad([piece.ids for piece in some])
+        waiting.clear()
+
+    for piece in pieces(model, corpus, min_tokens=min_tokens, window=window):
+        waiting.append(piece)
+        if len(waiting) == LOOKAHEAD * at_once:
+            yield from sorted_batches()
+    yield from sorted_batches()
+
+
+def packed(
+    model: LabModel,
+    corpus: Corpus,
+    *,
+    min_tokens: int | None = None,
+    window: int = 256,
+    memory: int = MEMORY,
+) -> Iterator[TokenBatch]:
+    """The pieces in batches of nearly equal lengths, padded on the *right*.
+
+    For readings at every token. What follows a position cannot change it, so such a batch may
+    be run without a mask, which spares attention the half that lies in the future.
+
+    Args:
+        model: The model.
+        corpus: The text.
+        min_tokens: Stop after the document that brings so many tokens; by default at the end.
+        window: Longest piece, in tokens.
+        memory: Bound on the activations of a forward run over one batch, in bytes.
+    """
+    waiting: list[list[int]] = []
+    n_waiting = 0
+
+    def sorted_batches() -> Iterator[TokenBatch]:
+        waiting.sort(key=len)
+        rows: list[list[int]] = []
+        for row in waiting:
+            at_once = min(PACKED // len(row), rows_within(model, len(row), memory))
+            if rows and (len(rows) >= at_once or ALIKE * len(row) > len(rows[0]) + 1):
+                yield _pad_right(model, rows)
+                rows = []
+            rows.append(row)
+        if rows:
+            yield _pad_right(model, rows)
+        waiting.clear()
+
+    for piece in pieces(model, corpus, min_tokens=min_tokens, window=window):
+        waiting.append(piece.ids)
+        n_waiting += len(piece.ids)
+        if n_waiting >= 2 * LOOKAHEAD * PACKED:
+            yield from sorted_batches()
+            n_waiting = 0
+    yield from sorted_batches()
+
+
+def _pad_right(model: LabModel, rows: list[list[int]]) -> TokenBatch:
+    """Rows of rising length as one batch on the model's device."""
+    fill, longest = pad_id(model.tokenizer), len(rows[-1])
+    ids = torch.tensor([row + [fill] * (longest - len(row)) for row in rows], device=model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=model.device)
+    return TokenBatch(ids, torch.arange(longest, device=model.device) < lengths[:, None])

@@ -1,0 +1,290 @@
+"""Fitting translators: one pass over a text, a ridge regression a depth, quality, the cache.
+
+What is fitted, and why so, stands in `probes.cloze.translators`.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from labkit.errors import InputError, SingularSystem
+from labkit.metrics import kl_divergence
+from labkit.models.fetch import cache_dir
+from labkit.models.model import LabModel
+from labkit.results.result import atomic_write
+from labkit.running.execute import MEMORY, Execution
+from labkit.text.corpus import Corpus, Progress, corpus_of, held_out
+from labkit.text.streams import packed
+from labkit.tokens import TokenBatch
+from probes.cloze.translators import Translators, depths, lens_logits, rms
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Strengths that are tried, in units of the mean square of a normed state's entry (which is 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatorFit:
+    """How translators are fitted.
+
+    Attributes:
+        tokens: Tokens to fit on; all of a smaller corpus is used. By default 20 x d_model, and
+            12,000 at least.
+        held_out: Tokens that the reported quality is measured on, at most about so many: each
+            takes two readings through the unembedding a depth.
+        window: Documents are cut into pieces of at most so many tokens.
+        memory: Bound on the activations held at once, in bytes.
+
+    Calling it needs `4 d_model^2` numbers a depth besides.
+    """
+
+    tokens: int | None = None
+    held_out: int = 400
+    window: int = 256
+    memory: int = MEMORY
+
+    def __post_init__(self) -> None:
+        """Refuse counts that nothing can be fitted with."""
+        for name in ("tokens", "held_out", "window"):
+            value = getattr(self, name)
+            if value is not None and value < 2:
+                raise InputError(f"{name} = {value}: choose at least 2")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: LabModel,
+        corpus: Corpus | None = None,
+        *,
+        cache: bool = True,
+        progress: Progress | None = None,
+    ) -> Translators:
+        """Fit one translator a depth, or take them from the cache.
+
+        Args:
+            model: The model.
+            corpus: Text to fit on; by default the model's own (`labkit.text.corpus.corpus_of`).
+                Every eighth document serves to choose the ridge.
+            cache: Whether to read and write the user's cache.
+            progress: Called as the pass goes on.
+
+        Raises:
+            InputError: If the corpus has fewer than two documents.
+            SingularSystem: If the model's states are not finite on the text.
+        """
+        corpus = corpus_of(model, progress=progress) if corpus is None else corpus
+        texts = held_out(model)
+        file = self._file(model, corpus, texts)
+        if cache and (found := _read(file, model, corpus)) is not None:
+            return found
+        if len(corpus.documents) < 2:
+            raise InputError(f"{corpus.source}: one document, two are needed to choose a ridge")
+        weight, bias, ridge, n_tokens = self._fitted(model, corpus, progress)
+        result = Translators(
+            weight=weight,
+            bias=bias,
+            ridge=ridge,
+            divergence=np.zeros((2, 1, len(bias))),
+            agreement=np.zeros((2, 1, len(bias))),
+            n_tokens=n_tokens,
+            source=corpus.source,
+            model=model.name,
+            fingerprint=model.fingerprint,
+        )
+        divergence, agreement = self._quality(model, result, texts, progress)
+        result = Translators(
+            **{**vars(result), "divergence": divergence, "agreement": agreement},
+        )
+        if cache:
+            _write(file, result)
+        return result
+
+    def _fitted(
+        self, model: LabModel, corpus: Corpus, progress: Progress | None
+    ) -> tuple[Tensor, Tensor, tuple[float, ...], int]:
+        """The maps of all depths, the ridge of each, and the tokens behind them."""
+        wanted = max(12_000, 20 * model.d_model) if self.tokens is None else self.tokens
+        chosen = Corpus(documents=corpus.documents[::8], source=corpus.source)
+        rest = [text for place, text in enumerate(corpus.documents) if place % 8]
+        fit, check = _Moments(), _Moments()
+        for moments, part, n in (
+            (fit, Corpus(documents=tuple(rest), source=corpus.source), wanted),
+            (check, chosen, max(wanted // 8, 2)),
+        ):
+            for states in _token_states(model, part, n, self.window, self.memory):
+                moments.add(states)
+                if progress is not None:
+                    share = (fit.n + check.n) / (wanted + wanted // 8)
+                    progress("fitting translators", min(0.7, 0.7 * share))
+        solved = [_ridge(fit, check, depth) for depth in range(model.n_layers)]
+        nothing = torch.zeros(model.d_model, model.d_model), torch.zeros(model.d_model)
+        weights = [weight.float() for weight, _, _ in solved] + [nothing[0]]
+        biases = [bias.float() for _, bias, _ in solved] + [nothing[1]]
+        ridges = (*(ridge for _, _, ridge in solved), 0.0)
+        logger.info("translators of %s from %d tokens", model.name, fit.n)
+        return torch.stack(weights), torch.stack(biases), ridges, fit.n
+
+    def _quality(
+        self, model: LabModel, found: Translators, texts: Sequence[str], progress: Progress | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """KL to the model and agreement with it `[lens text depth]` on held-out texts."""
+        kept: list[np.ndarray] = []
+        n_tokens = 0
+        for text in texts:
+            part = Corpus(documents=(text,), source="held out")
+            states = torch.cat(
+                list(_token_states(model, part, self.window, self.window, self.memory))
+            )
+            n_tokens += len(states)
+            kept.append(
+                np.stack([_fidelity(model, states, lens, self.memory) for lens in (None, found)])
+            )
+            if progress is not None:
+                progress("measuring translators", 0.7 + 0.3 * min(1.0, n_tokens / self.held_out))
+            if n_tokens >= self.held_out:
+                break
+        table = rearrange(np.stack(kept), "text lens measure depth -> measure lens text depth")
+        return table[0], table[1]
+
+    def _file(self, model: LabModel, corpus: Corpus, texts: Sequence[str]) -> Path:
+        """Where translators are cached: named by everything that they depend on."""
+        settings = asdict(self)
+        del settings["memory"]
+        parts = settings | {
+            "format": FORMAT,
+            "model": model.fingerprint,
+            "dtype": str(model.dtype),
+            "prepend_bos": model.prepend_bos,
+            "corpus": corpus.digest,
+            "held_out_text": Corpus(documents=tuple(texts), source="").digest,
+        }
+        name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return cache_dir() / "translators" / f"{name}.safetensors"
+
+
+class _Moments:
+    """Sums over tokens that ridge regression needs, of all depths but the last."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.xx: Tensor | float = 0.0  # [depth d_model d_model], of normed states and a constant
+        self.xr: Tensor | float = 0.0  # [depth d_model d_model], with what they lack to the last
+        self.rr: Tensor | float = 0.0
+
+    def add(self, states: Float[Tensor, "token depth d_model"]) -> None:
+        """Count some tokens in."""
+        normed = states / rms(states)
+        x = torch.nn.functional.pad(normed[:, :-1], (0, 1), value=1.0)  # the constant: the bias
+        r = normed[:, -1:] - normed[:, :-1]
+        wide = torch.promote_types(states.dtype, torch.float32)
+        x, r = x.to(wide), r.to(wide)
+        pairs = "token depth d_in, token depth d_out -> depth d_in d_out"
+        self.xx = self.xx + einsum(x, x, pairs).cpu().double()
+        self.xr = self.xr + einsum(x, r, pairs).cpu().double()
+        self.rr = self.rr + r.square().sum(dim=(0, 2)).cpu().double()
+        self.n += len(states)
+
+
+def _ridge(fit: _Moments, check: _Moments, depth: int) -> tuple[Tensor, Tensor, float]:
+    """Weight and bias of one depth, with the ridge that is best on the other documents."""
+    xx, xr = fit.xx[depth] / fit.n, fit.xr[depth] / fit.n  # type: ignore[index]
+    if not (xx.isfinite().all() and xr.isfinite().all()):
+        raise SingularSystem(
+            f"the states after {depth} blocks are not finite: load the model in a wider dtype"
+        )
+    best: tuple[float, Tensor, float] | None = None
+    for ridge in RIDGES:
+        penalty = torch.full((len(xx),), ridge, dtype=xx.dtype)
+        penalty[-1] = 1e-9  # the bias is not held back
+        solution = torch.linalg.solve(xx + penalty.diag(), xr)
+        wrong = check.rr[depth] - 2 * (solution * check.xr[depth]).sum()  # type: ignore[index]
+        wrong += (solution * (check.xx[depth] @ solution)).sum()  # type: ignore[index]
+        if best is None or float(wrong) < best[0]:
+            best = float(wrong), solution, ridge
+    assert best is not None
+    return best[1][:-1].T, best[1][-1], best[2]
+
+
+def _token_states(
+    model: LabModel, corpus: Corpus, min_tokens: int, window: int, memory: int
+) -> Iterator[Float[Tensor, "token depth d_model"]]:
+    """States of a corpus' tokens at all depths, batch by batch.
+
+    A piece's first token is left out: it is the attention sink, whatever the word.
+    """
+    for batch in packed(model, corpus, min_tokens=min_tokens, window=window, memory=memory):
+        kept = batch.mask.clone()
+        kept[:, 0] = False
+        if not bool(kept.any()):
+            continue
+        # What follows a position cannot change it, so padding on the right needs no mask.
+        run = Execution(model, TokenBatch(batch.ids, torch.ones_like(batch.mask)))
+        yield torch.stack([resid[kept] for resid in depths(run)], dim=1)
+
+
+def _fidelity(
+    model: LabModel,
+    states: Float[Tensor, "token depth d_model"],
+    translators: Translators | None,
+    memory: int,
+) -> Float[np.ndarray, "measure depth"]:
+    """Mean KL(model || lens) and agreement of the top words, by depth."""
+    totals = np.zeros((2, states.shape[1]))
+    at_once = max(1, memory // (states.shape[1] * model.d_vocab * 16))
+    for some in states.split(at_once):
+        logits = lens_logits(model, some, translators).float()
+        own = logits[:, -1:].expand_as(logits)
+        totals[0] += kl_divergence(own, logits).sum(dim=0).cpu().numpy()
+        same = logits.argmax(dim=-1) == own.argmax(dim=-1)
+        totals[1] += same.sum(dim=0).cpu().numpy()
+    return totals / len(states)
+
+
+def _read(path: Path, model: LabModel, corpus: Corpus) -> Translators | None:
+    """Cached translators, if there are sound ones."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["header"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Translators(
+            weight=tensors["weight"],
+            bias=tensors["bias"],
+            ridge=tuple(header["ridge"]),
+            divergence=tensors["divergence"].numpy(),
+            agreement=tensors["agreement"].numpy(),
+            n_tokens=header["n_tokens"],
+            source=corpus.source,
+            model=model.name,
+            fingerprint=model.fingerprint,
+        )
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        logger.warning("the cached translators %s are damaged, fitting again: %s", path, error)
+        return None
+
+
+def _write(path: Path, found: Translators) -> None:
+    """Cache translators."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "weight": found.weight.contiguous(),
+        "bias": found.bias,
+        "divergence": torch.from_numpy(np.ascontiguousarray(found.divergence)),
+        "agreement": torch.from_numpy(np.ascontiguousarray(found.agreement)),
+    }
+    header = json.dumps({"ridge": found.ridge, "n_tokens": found.n_tokens})
+    atomic_write(path, save(tensors, metadata={"header": header}))

@@ -1,0 +1,191 @@
+"""How many bits it takes to tell the labels to someone who has the states.
+
+The labels are sent in portions. The first is sent by a uniform code; then, portion by portion,
+both sides fit the same probe to what has been sent, and its probabilities code the next:
+
+    L = t_1 log2 K  -  sum_{i=1}^{S-1}  log2 p_{theta_i}(y_{t_i + 1 .. t_{i+1}} | x)
+
+with theta_i fitted to the first t_i examples, and K classes. A state that holds the labels in a
+form that is easy to read needs few bits, and reaches them with few examples. `compression` is
+n log2 K / L: 1 for a probe that knows nothing, higher is better.
+
+References:
+    Voita and Titov (2020), Information-Theoretic Probing with Minimum Description Length,
+    section 2.2 (online code) and appendix A (the portions).
+
+Differs from the paper:
+    Portions end where a group ends, so that no sentence helps to code its own rest; a probe's
+    probabilities are mixed with half an example of each class, since a class that has not come
+    yet would cost infinitely many bits; the probe is the regularised one of the score, not one
+    stopped early on a development set.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.base import clone
+
+from labkit.errors import InputError
+from labkit.stats import Estimate, numpy_generator
+from probes.probing.scores import percentiles, resampled
+
+PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
+"""Ends of the paper's portions, as shares of the data."""
+
+FEW_PORTIONS = (0.0625, 0.125, 0.25, 0.5, 1.0)
+"""Ends of the portions in a map: the short first ones add little and cost a fit each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """One step of the code.
+
+    Attributes:
+        n_before: Examples that were sent before: what the probe is fitted to; 0 for the first.
+        n: Examples of this portion.
+        bits: What they cost.
+        score: Score on the test side of the probe fitted to the examples up to and including
+            this portion; None where no test side was given.
+    """
+
+    n_before: int
+    n: int
+    bits: float
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescriptionLength:
+    """The length of the online code, and how it came about.
+
+    Attributes:
+        bits: Bits for all labels; its interval is over groups.
+        uniform: Bits of the uniform code, n log2 K.
+        compression: `uniform` over `bits`: 1 for nothing learned; its interval is over groups.
+        portions: The steps. Their scores are the sample-size curve.
+    """
+
+    bits: Estimate
+    uniform: float
+    compression: Estimate
+    portions: tuple[Portion, ...]
+
+
+def online_code(
+    head: Any,
+    states: Float[np.ndarray, "example width"],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    portions: Sequence[float] = PORTIONS,
+    order: Sequence[int] | None = None,
+    seed: int = 0,
+    score: Callable[[Any], float] | None = None,
+) -> DescriptionLength:
+    """The description length of labels given states.
+
+    Args:
+        head: An unfitted scikit-learn classifier with `predict_proba`; it is cloned.
+        states: What both sides have, scaled already.
+        labels: What is sent: classes.
+        groups: What no portion may cut.
+        portions: Their ends, as rising shares of the data; the last is 1.
+        order: The order in which examples are sent, whole groups together; by default groups
+            in a random order.
+        seed: Seed of that order and of the intervals.
+        score: Score of a fitted probe on a test side, for the sample-size curve.
+
+    Raises:
+        InputError: If the portions do not rise to 1, or the probe knows no probabilities.
+    """
+    if list(portions) != sorted(set(portions)) or portions[0] <= 0 or portions[-1] != 1:
+        raise InputError(f"portions of {tuple(portions)}: shares that rise from above 0 to 1")
+    if not hasattr(head, "predict_proba"):
+        raise InputError(f"{type(head).__name__} has no probabilities to code with: take logistic")
+    sent = _by_group(groups, seed) if order is None else np.asarray(order)
+    states, labels, groups = states[sent], labels[sent], groups[sent]
+    classes = np.unique(labels)
+    ends = portion_ends(groups, portions)
+    cost = np.full(len(labels), np.log2(len(classes)))
+    steps = []
+    fitted: Any = None
+    for start, stop in zip([0, *ends[:-1]], ends, strict=True):
+        if fitted is not None:
+            cost[start:stop] = _cost(fitted, classes, states[start:stop], labels[start:stop], start)
+        if stop < len(labels) or score is not None:
+            fitted = _fit(clone(head), states[:stop], labels[:stop])
+        reached = None if score is None else score(fitted)
+        bits = float(cost[start:stop].sum())
+        steps.append(Portion(n_before=start, n=stop - start, bits=bits, score=reached))
+    return _summed(cost, groups, len(classes), tuple(steps), seed)
+
+
+def portion_ends(groups: np.ndarray, portions: Sequence[float]) -> list[int]:
+    """Where portions end: at the first end of a group at or behind each share; each once."""
+    n = len(groups)
+    borders = [*(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), n]
+    ends: list[int] = []
+    for share in portions:
+        end = next(border for border in borders if border >= min(round(share * n), n))
+        if not ends or end > ends[-1]:
+            ends.append(end)
+    return ends
+
+
+class _Constant:
+    """What a probe is that has seen one class only."""
+
+    def __init__(self, label: Any) -> None:
+        self.classes_ = np.asarray([label])
+
+    def predict_proba(self, states: np.ndarray) -> np.ndarray:
+        return np.ones((len(states), 1))
+
+    def predict(self, states: np.ndarray) -> np.ndarray:
+        return np.repeat(self.classes_, len(states))
+
+
+def _fit(head: Any, states: np.ndarray, labels: np.ndarray) -> Any:
+    """The probe, or what says the one class that has come so far."""
+    if len(set(labels.tolist())) < 2:
+        return _Constant(labels[0])
+    return head.fit(states, labels)
+
+
+def _cost(
+    fitted: Any, classes: np.ndarray, states: np.ndarray, labels: np.ndarray, n_seen: int
+) -> Float[np.ndarray, " example"]:
+    """Bits of each label under a probe that has seen `n_seen` examples."""
+    known = np.zeros((len(labels), len(classes)))
+    known[:, np.searchsorted(classes, fitted.classes_)] = fitted.predict_proba(states)
+    mixed = (n_seen * known + 0.5) / (n_seen + len(classes) / 2)
+    return -np.log2(mixed[np.arange(len(labels)), np.searchsorted(classes, labels)])
+
+
+def _by_group(groups: np.ndarray, seed: int) -> np.ndarray:
+    """An order of the examples with the groups at random, each one's examples together."""
+    names, numbers = np.unique(groups, return_inverse=True)
+    place = numpy_generator(seed, "online code", len(names)).permutation(len(names))
+    return np.argsort(place[numbers], kind="stable")
+
+
+def _summed(
+    cost: np.ndarray, groups: np.ndarray, n_classes: int, steps: tuple[Portion, ...], seed: int
+) -> DescriptionLength:
+    """Sums with their intervals over groups."""
+    n = len(cost)
+    uniform, total = n * float(np.log2(n_classes)), float(cost.sum())
+    numbers = np.unique(groups, return_inverse=True)[1]
+    size, bits = np.bincount(numbers), np.bincount(numbers, weights=cost)
+    times = resampled(len(size), seed=seed)
+    draws = n * (times @ bits) / (times @ size)
+    low, high = percentiles(draws)
+    return DescriptionLength(
+        bits=Estimate(total, low, high, len(size)),
+        uniform=uniform,
+        compression=Estimate(uniform / total, uniform / high, uniform / low, len(size)),
+        portions=steps,
+    )

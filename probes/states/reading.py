@@ -1,0 +1,208 @@
+"""One pass over texts that keeps the states of some words, of all layers that are asked for.
+
+What follows a token cannot change it, and what is computed in a block cannot change an earlier
+one. So each text is run once, up to the last of its tokens that is read, the blocks up to the
+last that is read; batches are filled up on the right, with no mask. Of each activation only
+the positions that are read outlive their batch.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labkit.errors import InputError
+from labkit.models.model import LabModel, Site
+from labkit.running.activations import patched
+from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.text.corpus import Progress
+from labkit.text.streams import ALIKE, PACKED
+from labkit.tokens import TokenBatch, pad_id
+from probes.states.alignment import Span, encoded
+
+Pieces = Literal["first", "last", "mean"]
+"""Which of a word's tokens are read."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is to be read, worked out and checked before anything is run.
+
+    Attributes:
+        rows: The texts to run, each as its tokens up to the last that is read.
+        row: For every word, its text among `rows`.
+        first: For every word, the first position that is read.
+        stop: For every word, the position behind the last that is read.
+    """
+
+    rows: list[tuple[int, ...]]
+    row: Int[np.ndarray, " word"]
+    first: Int[np.ndarray, " word"]
+    stop: Int[np.ndarray, " word"]
+
+    @classmethod
+    def of(
+        cls, model: LabModel, texts: Sequence[str], spans: Sequence[Span], pieces: Pieces
+    ) -> "Reading":
+        """Work out the positions of words.
+
+        Raises:
+            InputError: If a word is not there, or its text is too long.
+            NotAligned: If a word has no token of its own.
+        """
+        for number, (text, start, stop) in enumerate(spans):
+            if not 0 <= text < len(texts) or not 0 <= start < stop <= len(texts[text]):
+                raise InputError(f"there is no word at {(text, start, stop)} (span {number})")
+        asked = list(dict.fromkeys(texts[text] for text, _, _ in spans))
+        place = {text: row for row, text in enumerate(asked)}
+        known = encoded(model, asked)
+        row = np.array([place[texts[text]] for text, _, _ in spans])
+        at = [known[place[texts[text]]].positions(start, stop) for text, start, stop in spans]
+        first = np.array([span[-1] if pieces == "last" else span[0] for span in at])
+        behind = np.array([span[0] + 1 if pieces == "first" else span[-1] + 1 for span in at])
+        needed = np.zeros(len(asked), dtype=int)
+        np.maximum.at(needed, row, behind)
+        rows = [text.ids[:length] for text, length in zip(known, needed, strict=True)]
+        return cls(rows, row, first, behind)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of tokens and positions: all that the states depend on besides the model."""
+        whole = hashlib.sha256(json.dumps(self.rows).encode())
+        for numbers in (self.row, self.first, self.stop):
+            whole.update(numbers.astype(np.int64).tobytes())
+        return whole.hexdigest()
+
+    def run(
+        self,
+        model: LabModel,
+        sites: Sequence[tuple[Site, int]],
+        columns: Tensor | None,
+        values: Float[np.ndarray, "site word width"],
+        progress: Progress | None,
+    ) -> None:
+        """Run all texts, and write what is read into `values`.
+
+        Args:
+            model: The model.
+            sites: What to read, site and layer.
+            columns: Which columns of it; all by default.
+            values: Where to write it.
+            progress: Called as the pass goes on.
+
+        Raises:
+            InputError: If a state is not finite in the dtype of `values`.
+        """
+        words_of: dict[int, list[int]] = {}
+        for word, row in enumerate(self.row.tolist()):
+            words_of.setdefault(row, []).append(word)
+        n_tokens, n_done = sum(map(len, self.rows)), 0
+        for some in self._batches(model):
+            words = np.array([word for row in some for word in words_of[row]])
+            rows = torch.tensor([place for place, row in enumerate(some) for _ in words_of[row]])
+            read = self._read(model, some, _Taken.of(self, words, rows, columns), sites)
+            for place, (site, layer) in enumerate(sites):
+                with np.errstate(over="ignore"):  # an overflow is refused below
+                    states = read[site, layer].numpy().astype(values.dtype, copy=False)
+                if not np.isfinite(states).all():
+                    raise InputError(
+                        f"states of {model.name} ({site}, block {layer}) are not finite in "
+                        f"{values.dtype}: keep them in float32, or load the model in a wider dtype"
+                    )
+                values[place, words] = states
+            n_done += sum(len(self.rows[row]) for row in some)
+            if progress is not None:
+                progress("reading states", n_done / n_tokens)
+
+    def _batches(self, model: LabModel) -> Iterator[list[int]]:
+        """Texts of nearly equal lengths, to be run together."""
+        some: list[int] = []
+        for number in sorted(range(len(self.rows)), key=lambda number: len(self.rows[number])):
+            length = len(self.rows[number])
+            at_once = min(PACKED // length, rows_within(model, length, MEMORY))
+            if some and (len(some) >= at_once or ALIKE * length > len(self.rows[some[0]]) + 1):
+                yield some
+                some = []
+            some.append(number)
+        yield some
+
+    def _read(
+        self,
+        model: LabModel,
+        some: Sequence[int],
+        taken: "_Taken",
+        sites: Sequence[tuple[Site, int]],
+    ) -> dict[tuple[Site, int], Tensor]:
+        """What is read of one batch, by site and layer."""
+        fill, longest = pad_id(model.tokenizer), max(len(self.rows[number]) for number in some)
+        ids = torch.tensor(
+            [[*self.rows[n], *[fill] * (longest - len(self.rows[n]))] for n in some],
+            device=model.device,
+        )
+        kept: dict[tuple[Site, int], Tensor] = {}
+
+        def reading(at: tuple[Site, int]) -> Callable[[Tensor], Tensor]:
+            def keep(tensor: Tensor) -> Tensor:
+                kept[at] = taken(tensor)
+                return tensor
+
+            return keep
+
+        entering: tuple[Site, int] = ("resid_pre", 0)
+        with patched(model, {at: reading(at) for at in sites if at != entering}):
+            run = Execution(model, TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)))
+            if entering in sites:
+                kept[entering] = taken(run.embed)
+            run.forward(stop=max(layer + 1 for _, layer in sites) if set(sites) - {entering} else 0)
+        return kept
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What is taken of an activation: some positions, in float32 on the CPU.
+
+    Attributes:
+        rows: Row of the batch, for every position that is read.
+        positions: The positions.
+        lengths: Number of positions of each word, where they are to be averaged.
+        columns: Which columns; all by default.
+    """
+
+    rows: Int[Tensor, " read"]
+    positions: Int[Tensor, " read"]
+    lengths: Int[Tensor, " word"] | None
+    columns: Tensor | None
+
+    @classmethod
+    def of(
+        cls, reading: Reading, words: np.ndarray, rows: Tensor, columns: Tensor | None
+    ) -> "_Taken":
+        """The positions of some words, which stand in these rows."""
+        first, stop = reading.first[words].tolist(), reading.stop[words].tolist()
+        positions = torch.cat([torch.arange(*span) for span in zip(first, stop, strict=True)])
+        if len(positions) == len(words):
+            return cls(rows, positions, None, columns)
+        lengths = torch.tensor(stop) - torch.tensor(first)
+        return cls(rows.repeat_interleave(lengths), positions, lengths, columns)
+
+    def __call__(self, tensor: Float[Tensor, "row pos width"]) -> Float[Tensor, "word columns"]:
+        """The states of the words."""
+        device = tensor.device
+        read = tensor[self.rows.to(device), self.positions.to(device)]
+        if self.columns is not None:
+            read = read[:, self.columns.to(device)]
+        read = read.float().cpu()
+        return read if self.lengths is None else _means(read, self.lengths)
+
+
+def _means(
+    states: Float[Tensor, "read width"], lengths: Int[Tensor, " word"]
+) -> Float[Tensor, "word width"]:
+    """The mean of each word's positions."""
+    return torch.segment_reduce(states, "mean", lengths=lengths)

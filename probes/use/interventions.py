@@ -1,0 +1,160 @@
+"""Does the model use what a probe reads? Take it away, or move it, and watch the next token.
+
+    forget(model, task, depth=8).figure()              # amnesic probing
+    move(model, task, depth=8, source="sing", goal="plur", targets={...}).figure()
+
+Both change the residual stream at one depth, at the token that is read, and let the model go on
+from there. The reading is the distribution of the next token. A probe's directions are always
+compared with random ones: as many of them, and for each example a change of the same norm. A
+large effect of the placebo says that the state was broken, not that a property was removed.
+
+References:
+    Elazar, Ravfogel, Jacovi and Goldberg (2021), Amnesic Probing: Behavioral Explanation with
+    Amnesic Counterfactuals, sections 3 and 4.
+
+Differs from the paper:
+    The change is at one token and one depth, not at all tokens; the projection is to the mean
+    (`probes.use.directions`); the placebo is matched in norm for every example, not only in rank.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labkit.errors import InputError
+from labkit.models.model import LabModel
+from labkit.stats import generator
+from probes.probing.by_depth import limited
+from probes.states.features import features_of, readable
+from probes.tasks.task import Task
+from probes.use.directions import nullspace
+from probes.use.next_token import Reads
+from probes.use.use_result import Effect, UseResult
+
+__all__ = ["Effect", "UseResult", "forget", "move"]
+
+N_TEXTS = 200
+
+
+def forget(
+    model: LabModel,
+    task: Task,
+    depth: int,
+    *,
+    rounds: int = 10,
+    n_train: int = 1000,
+    n_texts: int = N_TEXTS,
+    seed: int = 0,
+) -> UseResult:
+    """Take a task's directions out of the state, and out of the placebo's as many random ones.
+
+    Args:
+        model: The model.
+        task: A task of classes.
+        depth: Blocks passed through, 0..n_layers.
+        rounds: Rounds of the nullspace projection at most.
+        n_train: Examples that the directions are learned from.
+        n_texts: Examples of the test side that are changed, at most.
+        seed: Seed of every draw.
+
+    Raises:
+        InputError: If labels are numbers, differences are read, or there is no such depth.
+        OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task cannot be learned.
+    """
+    task = _ready(model, task, depth, n_train, seed)
+    split = task.split(seed=seed)
+    states = features_of(model, task, depths=[depth], cache=False).at(depth)
+    removal = nullspace(task, split, states, rounds=rounds, seed=seed)
+    reads = Reads.of(model, task, split.test[:n_texts], depth)
+    taken = reads.states - removal(reads.states)
+    random = removal.placebo(seed)
+    placebo = _same_norm(reads.states - random(reads.states), taken)
+    return reads.result(
+        {"the task's directions": -taken, "random directions": -placebo},
+        change=f"removing {len(removal.directions)} directions",
+        rank=len(removal.directions),
+        scores=removal.scores,
+        seed=seed,
+    )
+
+
+def move(
+    model: LabModel,
+    task: Task,
+    depth: int,
+    *,
+    source: str,
+    goal: str,
+    steps: float = 1.0,
+    targets: Mapping[str, Sequence[str]] | None = None,
+    n_train: int = 1000,
+    n_texts: int = N_TEXTS,
+    seed: int = 0,
+) -> UseResult:
+    """Move the states of one class towards another, and in a random direction as far.
+
+    Args:
+        model: The model.
+        task: A task of classes.
+        depth: Blocks passed through, 0..n_layers.
+        source: The class whose examples are moved.
+        goal: The class that they are moved to.
+        steps: How far, in distances of the two class means of the training side.
+        targets: By class, words that may follow; those of `source` and `goal` give the pull.
+        n_train: Examples that the means are taken over.
+        n_texts: Examples of the test side that are moved, at most.
+        seed: Seed of every draw.
+
+    Raises:
+        InputError: If labels are numbers, differences are read, there is no such depth or
+            class, or no example of the source on the test side.
+        EmptyTarget: If a target tokenises to nothing.
+    """
+    task = _ready(model, task, depth, n_train, seed)
+    split = task.split(seed=seed)
+    labels = task.labels
+    for name, side in ((source, split.train), (goal, split.train), (source, split.test)):
+        if name not in labels[side]:
+            raise InputError(
+                f"{task.name!r} has no example of {name!r} on either side of its split"
+            )
+    if targets is not None and not all(targets.get(name) for name in (source, goal)):
+        raise InputError(f"targets need words for both {source!r} and {goal!r}")
+    states = torch.tensor(features_of(model, task, depths=[depth], cache=False).at(depth))
+    means = [states[split.train][labels[split.train] == name].mean(0) for name in (source, goal)]
+    chosen = split.test[labels[split.test] == source][:n_texts]
+    reads = Reads.of(model, task, chosen, depth)
+    moved = (steps * (means[1] - means[0])).to(reads.states).expand_as(reads.states)
+    draw = generator(seed, "random direction", task.name, depth)
+    random = torch.randn(moved.shape, generator=draw).to(moved)
+    words = None if targets is None else (targets[source], targets[goal])
+    return reads.result(
+        {f"towards {goal}": moved, "a random direction": _same_norm(random, moved)},
+        change=f"moving {source} to {goal}",
+        rank=1,
+        scores=(),
+        seed=seed,
+        words=words,
+    )
+
+
+def _ready(model: LabModel, task: Task, depth: int, n_train: int, seed: int) -> Task:
+    """The task, limited, after a look at whether it and the depth will do."""
+    if task.numeric:
+        raise InputError(f"the labels of {task.name!r} are numbers: a probe of classes is needed")
+    if task.of_differences:
+        raise InputError(f"{task.name!r} reads differences of states: no one state is changed")
+    if not 0 <= depth <= model.n_layers:
+        raise InputError(f"depth {depth} of {model.name}: choose one of 0..{model.n_layers}")
+    task.split(seed=seed)
+    return limited(readable(model, task), n_train, seed=seed)[0]
+
+
+def _same_norm(
+    some: Float[Tensor, "row width"], like: Float[Tensor, "row width"]
+) -> Float[Tensor, "row width"]:
+    """Vectors with their own directions and the norms of others, row by row."""
+    sizes = some.norm(dim=-1, keepdim=True).clamp(min=1e-30)
+    return some * (like.norm(dim=-1, keepdim=True) / sizes)

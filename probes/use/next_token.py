@@ -1,0 +1,153 @@
+"""The next token behind a state that is changed: read up to a depth, change, and go on.
+
+Each example is cut off at the token that is read, since nothing behind it can change what it
+predicts; the blocks below the depth run once for the clean run and all changes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labkit.metrics import is_argmax, kl_divergence, log_prob
+from labkit.models.model import LabModel
+from labkit.running.execute import Execution, read_logits, rows_within
+from labkit.stats import Estimate, average, bootstrap
+from labkit.tokens import target_ids
+from probes.states.alignment import encoded
+from probes.tasks.task import Task
+from probes.use.use_result import Effect, UseResult
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """Examples, each cut off at the token that is read, and the state there.
+
+    Attributes:
+        model: The model.
+        task: Name of the task.
+        depth: Blocks passed through where the state is read and changed.
+        ids: Token ids up to the one that is read.
+        texts: The texts up to there.
+        following: The token that follows in the text; None at its end.
+        states: The states.
+    """
+
+    model: LabModel
+    task: str
+    depth: int
+    ids: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
+    following: tuple[int | None, ...]
+    states: Float[Tensor, "example d_model"]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: LabModel, task: Task, numbers: np.ndarray, depth: int) -> "Reads":
+        """Read the states of some of a task's examples."""
+        examples = [task.examples[number] for number in numbers]
+        whole = encoded(model, [task.texts[example.text] for example in examples])
+        ids, following = [], []
+        for example, text in zip(examples, whole, strict=True):
+            stop = text.positions(*example.span).stop
+            ids.append(text.ids[:stop])
+            following.append(text.ids[stop] if stop < len(text.ids) else None)
+        texts = [task.texts[example.text][: example.span[1]] for example in examples]
+        reads = cls(
+            model, task.name, depth, tuple(ids), tuple(texts), tuple(following), torch.empty(0, 0)
+        )
+        states = torch.empty(len(ids), model.d_model, dtype=model.dtype, device=model.device)
+        for rows, run in reads.runs():
+            states[rows] = run.forward(stop=depth)[:, -1]
+        return cls(model, task.name, depth, tuple(ids), tuple(texts), tuple(following), states)
+
+    def runs(self) -> Iterator[tuple[list[int], Execution]]:
+        """Batches of examples, as runs; their last tokens share the last column."""
+        order = np.argsort([len(ids) for ids in self.ids], kind="stable")
+        at_once = rows_within(self.model, max(map(len, self.ids)))
+        for first in range(0, len(order), at_once):
+            rows = order[first : first + at_once].tolist()
+            yield rows, Execution(self.model, self.model.pad([self.ids[row] for row in rows]))
+
+    @torch.no_grad()
+    def logits(self, changes: Sequence[Tensor]) -> list[Float[Tensor, "example vocab"]]:
+        """Next-token logits with nothing changed, and with each change added to the state."""
+        shape = (len(self.ids), self.model.d_vocab)
+        found = [torch.empty(shape, dtype=torch.float32) for _ in range(len(changes) + 1)]
+        for rows, run in self.runs():
+            clean = run.forward(stop=self.depth)
+            for place, change in enumerate([None, *changes]):
+                resid = clean.clone()
+                if change is not None:
+                    resid[:, -1] += change[rows]
+                last = run.forward(resid, start=self.depth)[:, -1:]
+                found[place][rows] = read_logits(self.model, last)[:, 0].float().cpu()
+        return found
+
+    def result(
+        self,
+        changes: Mapping[str, Tensor],
+        *,
+        change: str,
+        rank: int,
+        scores: tuple[float, ...],
+        seed: int,
+        words: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> UseResult:
+        """Effects of named changes."""
+        clean, *changed = self.logits([*changes.values()])
+        pulls = (
+            None if words is None else [self._preference(words, one) for one in (clean, *changed)]
+        )
+        size = self.states.float().norm(dim=-1).cpu()
+        effects = []
+        for place, (name, step) in enumerate(changes.items()):
+            norm = (step.float().norm(dim=-1).cpu() / size.clamp(min=1e-30)).numpy()
+            effects.append(
+                Effect(
+                    name=name,
+                    kl=average(kl_divergence(clean, changed[place]).numpy(), seed=seed),
+                    accuracy=self._accuracy(changed[place], seed),
+                    pull=None
+                    if pulls is None
+                    else average((pulls[place + 1] - pulls[0]).numpy(), seed=seed),
+                    norm=average(norm, seed=seed),
+                )
+            )
+        return UseResult(
+            task=self.task,
+            model=self.model.name,
+            fingerprint=self.model.fingerprint,
+            depth=self.depth,
+            change=change,
+            rank=rank,
+            scores=scores,
+            accuracy=self._accuracy(clean, seed),
+            effects=tuple(effects),
+            seed=seed,
+        )
+
+    def _accuracy(self, logits: Tensor, seed: int) -> Estimate | None:
+        """How often the token that follows in the text is the argmax."""
+        rows = [row for row, token in enumerate(self.following) if token is not None]
+        if not rows:
+            return None
+        tokens = torch.tensor([self.following[row] for row in rows])
+        return bootstrap(is_argmax(logits[rows], tokens).double().numpy(), seed=seed)
+
+    def _preference(
+        self, words: tuple[Sequence[str], Sequence[str]], logits: Tensor
+    ) -> Float[Tensor, " example"]:
+        """Log P(the goal's words) - log P(the source's), by their first tokens."""
+        sides = []
+        for some in words:
+            firsts = [
+                [target_ids(self.model.tokenizer, text, word)[0] for word in some]
+                for text in self.texts
+            ]
+            each = [log_prob(logits, torch.tensor(column)) for column in zip(*firsts, strict=True)]
+            sides.append(torch.stack(each).logsumexp(dim=0))
+        return sides[1] - sides[0]
