@@ -209,28 +209,20 @@ def test_every_data_file_is_shipped_in_the_wheel():
     assert sorted(path.name for path in data - shipped) == []
 
 
-def test_every_name_of_the_readme_tree_exists():
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("no README yet")
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", readme.read_text(), flags=re.S | re.M)
-    trees = [
-        block
-        for language, block in blocks
-        if language in ("", "text") and re.search(r"^\s*labkit/\s", block, flags=re.M)
-    ]
-    assert trees, "the README shows no file tree"
-    folders: list[tuple[int, Path]] = [(-1, ROOT)]
-    for line in trees[0].splitlines():
-        match = re.match(r"([\s│├└─]*)([\w.\-]+/?(?:[\w.\-]+/?)*)(\s|$)", line)
-        if not match:
-            continue
-        depth, name = len(match[1]), match[2]
-        while folders[-1][0] >= depth:
-            folders.pop()
-        path = folders[-1][1] / name
-        if path.resolve() == ROOT / ROOT.name:  # the tree may begin with the project's own name
-            path = ROOT
-        assert path.exists(), f"README names {path.relative_to(ROOT)}"
-        if name.endswith("/"):
-            folders.append((depth, path))
+def folders_of_the_readme() -> set[str]:
+    """The folders that README's map names, each by its whole path."""
+    blocks = re.findall(r"^```text\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.S | re.M)
+    (chart,) = (block for block in blocks if block.startswith("labkit/"))
+    above: list[tuple[int, str]] = []
+    named = set()
+    for line in chart.splitlines():
+        depth = len(line) - len(line.lstrip())
+        above = [entry for entry in above if entry[0] < depth]
+        above.append((depth, line.split()[0].rstrip("/")))
+        named.add("/".join(name for _, name in above))
+    return named
+
+
+def test_the_map_of_the_readme_names_every_folder_and_no_other():
+    packages = {(ROOT / path).parent.relative_to(ROOT).as_posix() for path in sources()}
+    assert folders_of_the_readme() == packages | {"notebooks", "tests"}

@@ -1,10 +1,10 @@
-"""Text for statistics: from a file, from a list, or sampled from the model itself.
+r"""Text for statistics: from a file, from a list, or sampled from the model itself.
 
 A corpus sampled from the model has the distribution that the model puts on text, which is
 what an editor's covariance is about, and it needs no download. One sampled from
 `smollm2-135m` ships with the package; made with
 
-    python -m labkit.text.corpus smollm2-135m --documents 192 \\
+    python -m labkit.text.corpus smollm2-135m --documents 192 \
         --out labkit/data/corpus_smollm2.txt.gz
 """
 
