@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from editing.export.gguf_file import export_gguf
     from editing.export.reopening import ExportCheck, check_export
     from editing.export.restore import undo_checkpoint
-    from editing.layers.presets import Preset, preset
     from editing.layers.sweep import LayerSweep, sweep_layers
     from editing.layers.tuning_cases import known_cases
     from editing.methods.closed_form.alphaedit import AlphaEdit
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from editing.methods.table import METHODS
     from editing.methods.tuning.fine_tuning import Ball, FineTuning
     from editing.methods.tuning.lora import LoRA
+    from editing.presets.preset_files import Preset, preset
     from editing.readings.consequences import implications, mirrored
     from editing.readings.lm_eval_tasks import PublicTasks, public_tasks
     from editing.readings.portability_result import Portability, portability

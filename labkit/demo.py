@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,11 @@ from labkit.facts.fact import Case, Fact
 from labkit.locate import CausalTrace, TraceResult
 from labkit.models.model import LabModel
 from labkit.plots import predictions_bar, trace_curves
+from labkit.progress import Progress, listener
 from labkit.readout import LensResult, Predictions, logit_lens, predict
 from labkit.results.report import Report
 from labkit.results.result import RunDirectory
 from labkit.running.execute import next_token_logits
-
-Progress = Callable[[str, float | None], None]
 
 TOLERANCE = 1e-5
 """Largest difference of logits allowed between the lab and the reloaded checkpoint."""
@@ -107,7 +105,7 @@ def case_for(model: LabModel) -> Case:
     return demo_case()
 
 
-def demo(
+def run_demo(
     model: LabModel,
     out: str | Path,
     *,
@@ -195,7 +193,7 @@ class _Clock:
 
     def __init__(self, progress: Progress | None) -> None:
         self.seconds: dict[str, float] = {}
-        self._progress = progress
+        self._told = listener(progress)
         self._name: str | None = None
         self._since = 0.0
 
@@ -203,14 +201,12 @@ class _Clock:
         """Begin a step."""
         self._end()
         self._name, self._since = name, time.perf_counter()
-        if self._progress is not None:
-            self._progress(name, len(self.seconds) / self.STEPS)
+        self._told(name, len(self.seconds) / self.STEPS)
 
     def done(self) -> None:
         """End the last step."""
         self._end()
-        if self._progress is not None:
-            self._progress("done", 1.0)
+        self._told("done", 1.0)
 
     def _end(self) -> None:
         if self._name is not None:

@@ -106,6 +106,7 @@ def test_one_door_to_each_big_library(library):
 
 def test_every_import_is_a_declared_dependency():
     distributions = {
+        "IPython": "ipython",
         "sklearn": "scikit-learn",
         "yaml": "pyyaml",
         "transformer_lens": "transformer-lens",

@@ -102,3 +102,8 @@ def parts(change: Change) -> dict[str, Tensor]:
     if isinstance(change, Dense):
         return {"matrix": change.matrix}
     return {"left": change.left, "right": change.right}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`torch.bfloat16` as `bfloat16`."""
+    return str(dtype).removeprefix("torch.")

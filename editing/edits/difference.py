@@ -21,13 +21,12 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 import labkit
-from editing.edits.change import Change, Dense
+from editing.edits.change import Change, Dense, dtype_name
 from editing.edits.delta import WeightDelta
 from editing.edits.truncate import Spectrum, cut
-from editing.export.record import dtype_name
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.models.model import DTYPES, LabModel, load
-from labkit.models.wheels import Progress
+from labkit.progress import Progress, listener
 
 
 def diff(
@@ -71,8 +70,7 @@ def diff(
     changes: dict[str, Change] = {}
     stated: dict[str, Any] = {}
     for number, (name, weight) in enumerate(ours := list(base.hf.named_parameters())):
-        if progress is not None:
-            progress(f"comparing {name}", number / len(ours))
+        listener(progress)(f"comparing {name}", number / len(ours))
         if torch.equal(weight, theirs[name]):
             continue
         changes[name], stated[name] = _difference(weight, theirs[name], rank, tolerance)

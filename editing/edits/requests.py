@@ -15,6 +15,9 @@ from labkit.tokens import target_ids
 Request = Rewrite | Deletion
 """What an editor is asked for."""
 
+ESSENCE = "{} is a"
+"""The prompt whose continuation says what a model takes a subject for."""
+
 
 @dataclass(frozen=True)
 class Group:

@@ -14,9 +14,9 @@ from editing.readings.side_effects import compare
 from editing.readings.side_effects_result import SideComparison
 from editing.readings.unedited import Unedited
 from labkit.facts.fact import Case, Rewrite
+from labkit.progress import Progress
 from labkit.results.encoding import from_json
 from labkit.results.result import RunDirectory, dumps
-from labkit.text.corpus import Progress
 
 CASES_AT_ONCE = 8
 """Cases whose prompts go through the final state together."""

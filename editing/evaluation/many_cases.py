@@ -31,16 +31,17 @@ from editing.evaluation.protocols import (
     fields_of,
     require,
 )
+from editing.readings.asking import GENERATED_TOKENS, questions
 from editing.readings.collapse import CollapseCurve, checkpoints
 from editing.readings.consequences import require as require_askable
-from editing.readings.questions import GENERATED_TOKENS, questions
 from editing.readings.side_effects import SideEffects
 from editing.readings.unedited import Unedited
 from labkit.facts.chains import Chains
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import RunDirectory
-from labkit.text.corpus import Progress, held_out
+from labkit.text.corpus import held_out
 from labkit.tokens import target_ids
 
 __all__ = ["Editor", "Evaluation", "evaluate", "validate"]
@@ -118,7 +119,7 @@ def evaluate(
         run=run,
         skip=frozenset(done) if protocol == "single" else frozenset(),
     )
-    told = _quiet if progress is None else progress
+    told = listener(progress)
     name = type(method).__name__
     final: dict[str, Any] = {}
     records: Iterable[dict[str, Any]]
@@ -195,7 +196,3 @@ def _each_alone(
             if run is not None:
                 run.append_case(record)
         yield record
-
-
-def _quiet(what: str, share: float) -> None:
-    """Progress that nobody asked for."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from editing.evaluation.comparison import SHARES
 from editing.evaluation.method_comparison import MethodComparison
+from editing.readings.comparison import SHARES
 from labkit.results.report import Report
 from labkit.stats import Estimate
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from editing.evaluation.comparison import NAMES
 from editing.evaluation.evaluation_result import Evaluation
 from editing.evaluation.method_comparison import UNEDITED, MethodComparison
 from editing.evaluation.pairs import paired_tests
+from editing.readings.comparison import NAMES
 from editing.readings.side_effects_result import METRICS as SIDE_METRICS
 from labkit import stats
 from labkit.stats import Estimate

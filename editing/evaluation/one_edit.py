@@ -16,8 +16,7 @@ import pandas as pd
 from torch import Tensor
 
 from editing.edits.effect import Edit, Wording, as_it_is, in_effect
-from editing.evaluation.comparison import Comparison
-from editing.readings.questions import (
+from editing.readings.asking import (
     GENERATED_TOKENS,
     PIECE,
     Answer,
@@ -26,6 +25,7 @@ from editing.readings.questions import (
     generate,
     text_nll,
 )
+from editing.readings.comparison import Comparison
 from labkit import stats
 from labkit.facts.fact import Case
 from labkit.metrics import kl_divergence

@@ -24,7 +24,7 @@ from editing.evaluation.method_comparison import UNEDITED, MethodComparison
 from editing.evaluation.method_report import report
 from editing.evaluation.method_table import compared
 from editing.evaluation.protocols import FAILURES, Editor, ProtocolName, fields_of, require
-from editing.readings.questions import GENERATED_TOKENS
+from editing.readings.asking import GENERATED_TOKENS
 from editing.readings.side_effects import SideEffects
 from editing.readings.unedited import Unedited
 from labkit.errors import InputError, SingularSystem
@@ -32,8 +32,9 @@ from labkit.facts.chains import Chains
 from labkit.facts.fact import Case
 from labkit.facts.records import to_record
 from labkit.models.model import LabModel
+from labkit.progress import Progress, part_of
 from labkit.results.result import RunDirectory, dumps
-from labkit.text.corpus import Progress, held_out
+from labkit.text.corpus import held_out
 
 ENDS = (*FAILURES, SingularSystem)
 """What ends one method and not the comparison."""
@@ -107,11 +108,7 @@ def compare_methods(
     found: dict[str, Evaluation] = {}
     ended: dict[str, str] = {}
     for number, (name, method) in enumerate(methods.items()):
-
-        def told(stage: str, share: float, number: int = number, name: str = name) -> None:
-            if progress is not None:
-                progress(f"{name}, {stage}", (number + share) / len(methods))
-
+        told = part_of(progress, number / len(methods), 1 / len(methods), f"{name}, ")
         run = _run(out, f"methods/{name}", {**common, "methods": {name: described[name]}}, model)
         try:
             found[name] = evaluate(

@@ -11,9 +11,7 @@ References:
 
 import copy
 import itertools
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,11 @@ from torch import Tensor, nn
 from editing.edits.change import Change, Dense
 from editing.edits.delta import WeightDelta
 from editing.export.checkpoint import finish
+from editing.export.merging import peft_package, without_notes
 from editing.export.record import new_record, require_change
 from labkit.errors import InputError
 from labkit.models.model import LabModel
-from labkit.models.wheels import Progress
+from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder
 
 
@@ -55,7 +54,7 @@ def export_peft(
         FingerprintMismatch: If the delta belongs to another model.
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
-    peft = _peft()
+    peft = peft_package()
     require_change(model, delta)
     factors = {name: _factors(model, name, change) for name, change in delta.changes.items()}
     rank = max(change.rank for change in delta.changes.values())
@@ -70,10 +69,9 @@ def export_peft(
         task_type="CAUSAL_LM",
         inference_mode=True,
     )
-    if progress is not None:
-        progress("writing the adapter", None)
+    listener(progress)("writing the adapter", None)
     with atomic_folder(out) as folder:
-        with _quiet():
+        with without_notes():
             # A second skeleton over the same tensors: peft puts its layers into that one.
             shared = {id(t): t for t in itertools.chain(model.hf.parameters(), model.hf.buffers())}
             adapted = peft.get_peft_model(copy.deepcopy(model.hf, shared), config)
@@ -87,12 +85,6 @@ def export_peft(
         record = new_record(model, delta, "adapter", torch.float32)
         finish(model, delta, folder, record, audit=audit, check=check, progress=progress)
     return Path(out)
-
-
-def merged(hf: Any, path: str | Path) -> Any:
-    """A Hugging Face model with an adapter added to its weights; the model is used up."""
-    with _quiet():
-        return _peft().PeftModel.from_pretrained(hf, str(path)).merge_and_unload()
 
 
 def _factors(model: LabModel, name: str, change: Change) -> tuple[Tensor, Tensor]:
@@ -125,24 +117,3 @@ def _fill(target: Tensor, rows: Tensor) -> None:
     with torch.no_grad():
         target.zero_()
         target[: len(rows)] = rows.to(target.device)
-
-
-def _peft() -> Any:
-    """The peft package.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    try:
-        import peft
-    except ImportError as error:
-        raise InputError("adapters need the export extra: pip install 'labkit[export]'") from error
-    return peft
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without peft's notes on what it sets by itself, layer by layer (`fan_in_fan_out`)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(peft|transformers)\.")
-        yield

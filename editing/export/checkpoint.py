@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from editing.edits.change import Change, added
+from editing.edits.change import Change, added, dtype_name
 from editing.edits.delta import WeightDelta
 from editing.export.card import model_card
-from editing.export.record import dtype_name, new_record, require_change, write_record
+from editing.export.record import new_record, require_change, write_record
 from editing.export.reopening import STATES, check_export
 from labkit.models.model import LabModel, dtype_of
-from labkit.models.wheels import Progress
+from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder, atomic_write
 
 UNDO = "undo"
@@ -60,7 +60,7 @@ def export_hf(
     """
     require_change(model, delta)
     target = model.dtype if dtype is None else dtype_of(dtype)
-    told = progress or (lambda what, share: None)
+    told = listener(progress)
     with atomic_folder(out) as folder:
         told("writing the checkpoint", None)
         weights = dict(model.hf.named_parameters())
@@ -120,8 +120,7 @@ def finish(
     """Read an export back, and write what was found beside it: record and card."""
     write_record(folder, record)
     if check:
-        if progress is not None:
-            progress("opening the files again", None)
+        listener(progress)("opening the files again", None)
         found = check_export(model, delta, folder)
         means = {state: found.answer(state) for state in STATES}
         record["result"] = {"fingerprint": found.result}

@@ -24,7 +24,7 @@ from editing.export.record import new_record, require_change, stored_dtype
 from editing.export.reopening import GGUF_FILE
 from labkit.errors import FingerprintMismatch, InputError, MissingFile
 from labkit.models.model import LabModel
-from labkit.models.wheels import Progress
+from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder
 
 Store = Callable[[np.ndarray], np.ndarray]
@@ -75,8 +75,7 @@ def export_gguf(
         raise InputError(f"edited tensors of dtype {dtype!r}: one of {', '.join(TYPES)}")
     require_change(model, delta)
     reader = read_gguf(base)
-    if progress is not None:
-        progress("finding the edited tensors in the file", None)
+    listener(progress)("finding the edited tensors in the file", None)
     replaced: dict[str, Any] = {}
     notes = []
     weights = dict(model.hf.named_parameters())
@@ -87,8 +86,7 @@ def export_gguf(
         replaced[place.tensor] = place.store(edited.float().cpu().numpy())
         notes.append(f"`{name}` is `{place.tensor}`, was {place.kind}, {place.off:.2g}")
     with atomic_folder(out) as folder:
-        if progress is not None:
-            progress("writing the file", None)
+        listener(progress)("writing the file", None)
         write_gguf(reader, replaced, TYPES[dtype], folder / GGUF_FILE)
         record = new_record(model, delta, "gguf", getattr(torch, dtype))
         record["file"] = (

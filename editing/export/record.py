@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editing.edits.change import Change
+from editing.edits.change import Change, dtype_name
 from editing.edits.delta import WeightDelta
 from labkit.errors import InputError, MalformedRecord, MissingFile
 from labkit.models.model import DTYPES, LabModel
@@ -126,8 +126,3 @@ def stored_dtype(kind: str, change: Change, dtype: torch.dtype) -> torch.dtype:
     Vectors (norms, biases) of a GGUF file are float32: runtimes read no other.
     """
     return torch.float32 if kind == "gguf" and len(change.shape) == 1 else dtype
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`torch.bfloat16` as `bfloat16`."""
-    return str(dtype).removeprefix("torch.")

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from editing.edits.delta import WeightDelta, applied
+from editing.export.merging import merged
 from editing.export.record import KINDS, read_record
 from editing.readings.scoring import score
 from labkit.errors import FingerprintMismatch
@@ -156,8 +157,6 @@ def reopen(model: LabModel, path: str | Path) -> LabModel:
     hf: Any
     tokenizer = model.tokenizer
     if record["kind"] == "adapter":
-        from editing.export.adapter import merged
-
         hf = merged(copy.deepcopy(model.hf), path)
     elif record["kind"] == "gguf":
         hf = AutoModelForCausalLM.from_pretrained(path, gguf_file=GGUF_FILE, dtype=torch.float32)

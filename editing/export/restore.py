@@ -22,9 +22,9 @@ from editing.export.card import model_card
 from editing.export.checkpoint import UNDO, edited_weight, write_checkpoint, write_originals
 from editing.export.record import checksum, read_record, write_record
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord
+from labkit.files import require_free
 from labkit.models.model import DTYPES, fingerprint
-from labkit.models.wheels import Progress
-from labkit.results.files import require_free
+from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder, atomic_write
 
 
@@ -68,7 +68,7 @@ def undo_checkpoint(
     start, times = run_of(steps, delta)
     later = steps[start + len(delta.steps) :]
     left = [*steps[:start], *later]
-    told = progress or (lambda what, share: None)
+    told = listener(progress)
     told("opening the checkpoint", None)
     dtype = DTYPES[record["dtype"]]
     hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).requires_grad_(False)

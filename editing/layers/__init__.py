@@ -1,11 +1,10 @@
-"""Which layer to edit: measured presets, a cheap screening, a sweep over layers."""
+"""Which layer to edit: a cheap screening, then a sweep that measures."""
 
 from typing import TYPE_CHECKING
 
 from labkit.doors import door
 
 if TYPE_CHECKING:
-    from editing.layers.presets import Preset, preset
     from editing.layers.sweep import LayerSweep, sweep_layers
     from editing.layers.tuning_cases import known_cases
 

@@ -25,9 +25,9 @@ from labkit import stats
 from labkit.errors import SubjectNotFound
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
+from labkit.progress import Progress, part_of
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
-from labkit.text.corpus import Progress
 
 MATRICES = 1 << 30
 """Bound, in bytes, on the second moments that are held at once."""
@@ -80,11 +80,7 @@ def screen(
     rows = []
     for first in range(0, len(layers), at_once):
         some = layers[first : first + at_once]
-
-        def told(what: str, share: float, done: int = first, size: int = len(some)) -> None:
-            if progress is not None:
-                progress(f"screening: {what}", (done + size * share) / len(layers))
-
+        told = part_of(progress, first / len(layers), len(some) / len(layers), "screening: ")
         found = _shares(model, prompts, some, bare_weight, facts_share, told)
         for place_of, layer in enumerate(some):
             for part in PARTS:
@@ -105,7 +101,7 @@ def _shares(
     told: Progress,
 ) -> dict[str, np.ndarray]:
     """By part, `[case layer]`; NaN where a case has no such prompt."""
-    found = moments(model, layers, facts_share, progress=lambda what, share: told(what, share / 2))
+    found = moments(model, layers, facts_share, progress=part_of(told, 0.0, 0.5))
     parts = {part: np.full((len(prompts), len(layers)), np.nan) for part in PARTS}
     for number, case in enumerate(prompts):
         told("reading keys", 0.5 + 0.5 * number / len(prompts))

@@ -17,17 +17,18 @@ import pandas as pd
 from jaxtyping import Float
 
 from editing.evaluation.many_cases import evaluate
-from editing.layers.presets import SPREAD, Preset, write_preset
 from editing.layers.screening import screen
 from editing.layers.tuning_cases import known_cases
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
+from editing.presets.preset_files import SPREAD, Preset, write_preset
 from editing.readings.unedited import Unedited
 from labkit.errors import InputError
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
+from labkit.progress import Progress, onwards, part_of
 from labkit.results.result import Result, RunDirectory
-from labkit.text.corpus import Progress, corpus_of, held_out
+from labkit.text.corpus import corpus_of, held_out
 
 CASES = 20
 """Facts that the model knows, rewritten at every candidate: enough to tell layers apart."""
@@ -176,7 +177,7 @@ def sweep_layers(
         n_candidates: How many of the layers to edit, those with the widest margins in the
             screening. By default all that were named, or 4 if none were.
         keep: Whether to write the preset that every later edit of this model goes by
-            (`editing.layers.presets`).
+            (`editing.presets.preset_files`).
         run: A folder for a run directory a layer: a killed sweep of the same cases resumes
             there.
         seed: Seed of the drawn cases and of the intervals.
@@ -188,7 +189,7 @@ def sweep_layers(
         LayerOutOfRange: For a layer that the model does not have.
         OutputError: If the folder holds something else, or a preset cannot be written.
     """
-    progress = _onwards(progress)
+    progress = onwards(progress)
     asked = range(model.n_layers) if layers is None else layers
     screened = sorted({model.layer(layer) for layer in asked})
     if n_candidates is None:
@@ -198,10 +199,10 @@ def sweep_layers(
     method = ROME() if method is None else method
     at_layer(method, screened[0])
     if cases is None:
-        cases = known_cases(model, CASES, seed=seed, progress=_part(progress, 0.0, 0.05))
+        cases = known_cases(model, CASES, seed=seed, progress=part_of(progress, 0.0, 0.05))
     if not cases:
         raise InputError("a sweep needs at least one case")
-    text = corpus_of(model, progress=_part(progress, 0.05, 0.05))
+    text = corpus_of(model, progress=part_of(progress, 0.05, 0.05))
     found = screen(
         model,
         cases,
@@ -210,14 +211,14 @@ def sweep_layers(
         bare_weight=getattr(method, "bare_weight", 0.0),
         facts_share=getattr(method, "facts_share", 0.0),
         seed=seed,
-        progress=_part(progress, 0.1, 0.25),
+        progress=part_of(progress, 0.1, 0.25),
     )
     candidates = _widest(found, screened, n_candidates)
     unedited = Unedited(model=model, texts=tuple(held_out(model)), n_tokens=0)
     frames = [found.assign(state=SCREENING, reading=SCREENING)]
     for number, layer in enumerate(candidates):
         size = 0.65 / len(candidates)
-        told = _part(progress, 0.35 + number * size, size, f"layer {layer}, ")
+        told = part_of(progress, 0.35 + number * size, size, f"layer {layer}, ")
         editor = at_layer(method, layer)
         place = None if run is None else _run(run, model, editor, layer, cases)
         read = evaluate(
@@ -269,21 +270,3 @@ def _run(
         "cases": [asdict(case) for case in cases],
     }
     return RunDirectory.create(Path(folder) / f"layer-{layer:03d}", config, model, resume=True)
-
-
-def _onwards(progress: Progress | None) -> Progress:
-    """Progress that never goes back, whatever its parts count from."""
-    furthest = 0.0
-
-    def told(what: str, share: float) -> None:
-        nonlocal furthest
-        furthest = max(furthest, min(1.0, share))
-        if progress is not None:
-            progress(what, furthest)
-
-    return told
-
-
-def _part(progress: Progress, start: float, size: float, before: str = "") -> Progress:
-    """Progress of a part of the whole, as progress of the whole."""
-    return lambda what, share: progress(before + what, start + size * share)

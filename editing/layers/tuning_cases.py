@@ -13,7 +13,7 @@ from labkit.facts.cases import make_case
 from labkit.facts.fact import Case, Fact, Rewrite
 from labkit.facts.known import facts_of, known_sample
 from labkit.models.model import LabModel
-from labkit.text.corpus import Progress
+from labkit.progress import Progress
 
 NEIGHBOURS = 10
 

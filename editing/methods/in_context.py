@@ -34,7 +34,8 @@ from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Fact, Rewrite, fill
 from labkit.facts.known import facts_of, known_facts, known_sample
 from labkit.models.model import LabModel
-from labkit.text.corpus import Corpus, Progress
+from labkit.progress import Progress
+from labkit.text.corpus import Corpus
 from labkit.tokens import target_ids
 
 Kind = Literal["copy", "update", "retain"]

@@ -28,16 +28,17 @@ from editing.edits.delta import Change, LowRank, WeightDelta
 from editing.edits.requests import Request, rewrites_only
 from editing.methods.closed_form.keys import contexts
 from editing.methods.tuning.gradient_descent import as_stored
-from editing.readings.questions import score
+from editing.readings.asking import score
 from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Fact, Rewrite
 from labkit.facts.known import facts_of
 from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.models.model import LabModel
+from labkit.progress import Progress
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
-from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.corpus import Corpus, corpus_of
 from labkit.tokens import target_ids
 
 REFERENCE = 64
@@ -154,9 +155,9 @@ class KnowledgeNeuronEditing:
         found = []
         for number, rewrite in enumerate(asked):
 
-            def told(_stage: str, share: float, number: int = number) -> None:
+            def told(_stage: str, share: float | None, number: int = number) -> None:
                 if step_done is not None:
-                    layer = round(share * model.n_layers)
+                    layer = round((share or 0.0) * model.n_layers)
                     step_done(number * model.n_layers + layer, float(nll[number]))
 
             located = self._locate(model, rewrite, prepared.contexts, told)

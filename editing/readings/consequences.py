@@ -1,7 +1,7 @@
 """Portability: does what follows from a rewrite hold, or only the rewrite itself?
 
 Who believes that the Eiffel Tower stands in Rome also believes that it stands in Italy. Five
-kinds of consequence are asked for, each read three ways (`editing.readings.questions`):
+kinds of consequence are asked for, each read three ways (`editing.readings.asking`):
 
 | metric | prompt | wanted | rival |
 |---|---|---|---|
@@ -43,8 +43,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from editing.edits.effect import Wording, as_it_is
+from editing.readings.asking import GENERATED_TOKENS, Question
 from editing.readings.implication import Implication, Reply
-from editing.readings.questions import GENERATED_TOKENS, Question
 from editing.readings.scoring import generate, score
 from labkit.facts.chains import Chains, Path, folded
 from labkit.facts.fact import Rewrite, fill

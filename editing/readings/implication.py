@@ -1,6 +1,6 @@
 """What a question about a consequence of a rewrite is, and what an answer to it is worth.
 
-Beside what `editing.readings.questions.Question` has, an answer may have several names, and some
+Beside what `editing.readings.asking.Question` has, an answer may have several names, and some
 questions ask that an object is *not* said. `editing.readings.consequences` makes and asks them.
 """
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from editing.readings.questions import Answer, Question
+from editing.readings.asking import Answer, Question
 
 
 @dataclass(frozen=True, kw_only=True)

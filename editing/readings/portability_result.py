@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from editing.edits.effect import Edit, in_effect
-from editing.evaluation.comparison import NAMES
+from editing.readings.asking import GENERATED_TOKENS, READINGS, Reading, shares
+from editing.readings.comparison import NAMES
 from editing.readings.consequences import METRICS, implications, measure, mirrored
 from editing.readings.implication import Implication, Reply
-from editing.readings.questions import GENERATED_TOKENS, READINGS, Reading, shares
 from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.chains import Chains, chains_of
@@ -102,7 +102,7 @@ class Portability(Result):
 
         Args:
             state: A key of `STATES`.
-            reading: One of `editing.readings.questions.READINGS`.
+            reading: One of `editing.readings.asking.READINGS`.
             metric: One of `metrics`.
         """
         found = (getattr(case, state).get(reading, {}).get(metric) for case in self.cases)

@@ -1,6 +1,6 @@
 """What a model gives to targets, writes after prompts, and makes of running text.
 
-Forward runs and nothing else: what they are good for is in `editing.readings.questions`. Prompts
+Forward runs and nothing else: what they are good for is in `editing.readings.asking`. Prompts
 that begin alike (the same statement in front of each) share the run of their beginning, prompts
 of about one length go through together, and only what is read is unembedded.
 """

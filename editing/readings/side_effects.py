@@ -22,7 +22,7 @@ Four kinds of material that have nothing to do with the edit, each with its own 
 An edit of nothing gives exactly zero everywhere: both readings are the same computation.
 
 What this does not show: the facts are of other relations and about other subjects than the
-edits; what happens nearer by is the neighbourhood's business (`editing.readings.questions`). All
+edits; what happens nearer by is the neighbourhood's business (`editing.readings.asking`). All
 facts here are known before the edit, so some are lost by chance under *any* change of the
 weights.
 
@@ -43,8 +43,9 @@ from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Deletion, Fact, Rewrite
 from labkit.metrics import fluency, repetition
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.text.acceptability import MinimalPair, minimal_pairs, prefers_good, spells
-from labkit.text.corpus import Progress, held_out
+from labkit.text.corpus import held_out
 
 NGRAM = 3
 """Length of the n-grams, in words, whose repetition is counted."""
@@ -168,7 +169,7 @@ class SideEffects:
             The material. A part that the model has nothing for (no fact known, no word in its
             vocabulary) is empty, and its metrics are then not taken; `notes` says so.
         """
-        told = progress or (lambda stage, share: None)
+        told = listener(progress)
         notes: list[str] = []
         own = self._texts(model, held_out(model) if texts is None else texts)
         told("unrelated facts that the model knows", 0.0)

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.effect import Edit, in_effect
+from editing.readings.asking import GENERATED_TOKENS, Reading, essence, read, shares
 from editing.readings.consequences import Implication, implications, measure, mirrored
-from editing.readings.questions import GENERATED_TOKENS, Reading, essence, read, shares
 from editing.readings.scoring import TextReading, read_text
 from editing.readings.side_effects import Material, SideEffects
 from editing.readings.side_effects_result import SideReadings

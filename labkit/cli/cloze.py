@@ -8,7 +8,7 @@ from rich.table import Table
 
 from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
 from labkit.errors import InputError
-from labkit.results.files import require_free
+from labkit.files import require_free
 
 app = typer.Typer()
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from labkit.errors import InputError
-from labkit.results.files import atomic_write, require_free
+from labkit.files import atomic_write, require_free
 
 DEFAULT_MODEL = "smollm2-135m"
 

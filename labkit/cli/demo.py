@@ -8,7 +8,7 @@ import typer
 
 from labkit.cli.command import ModelOptions, Seed, command, out_console, progress
 from labkit.cli.editing import comparison
-from labkit.results.files import require_free
+from labkit.files import require_free
 
 app = typer.Typer()
 
@@ -22,8 +22,7 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Locate, edit, audit and export one fact, and leave a report."""
-    from labkit.demo import demo as demo_
-    from labkit.demo import metrics
+    from labkit.demo import metrics, run_demo
 
     if out is None:
         label = Path(options.model).name
@@ -31,7 +30,7 @@ def demo(
     require_free(out)
     lab = options.load()
     with progress() as told:
-        result = demo_(lab, out, seed=seed, progress=told)
+        result = run_demo(lab, out, seed=seed, progress=told)
     if not options.write_json(metrics(result)):
         _show(result)
 

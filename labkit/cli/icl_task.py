@@ -8,7 +8,7 @@ import typer
 
 from labkit.cli.command import ModelOptions, out_console, progress
 from labkit.errors import InputError
-from labkit.results.files import require_free
+from labkit.files import require_free
 
 Task = Annotated[
     str, typer.Option(help="One of the lab's tasks (with --file, the one of this name in it).")

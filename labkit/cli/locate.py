@@ -9,7 +9,7 @@ from rich.table import Table
 
 from labkit.cli.command import ModelOptions, Out, Seed, command, out_console, progress
 from labkit.errors import InputError
-from labkit.results.files import require_free
+from labkit.files import require_free
 
 app = typer.Typer()
 

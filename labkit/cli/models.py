@@ -74,10 +74,6 @@ def train(options: Options, out: Out, seed: Seed = 0) -> None:
 
     quiet()
     with progress() as told:
-        train_(
-            out,
-            recipe=Recipe(seed=seed),
-            progress=lambda p: told(f"training, loss {p.loss:.3f}", p.step / p.steps),
-        )
+        train_(out, recipe=Recipe(seed=seed), progress=told)
     if not options.write_json({"out": str(out)}):
         out_console.print(f"trained to {out}", soft_wrap=True)

@@ -189,7 +189,7 @@ def structural(
     seed: Seed = 0,
 ) -> None:
     """Read syntax trees off states: the structural probe at every depth."""
-    from labkit.results.files import require_free
+    from labkit.files import require_free
     from probes.trees.by_depth import probe_trees
     from probes.trees.structural import StructuralProbe
 

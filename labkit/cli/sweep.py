@@ -39,9 +39,9 @@ def sweep(
     seed: Seed = 0,
 ) -> None:
     """Find the layer where a model can be edited, and keep it as the model's preset."""
-    from editing.layers.presets import preset_file
     from editing.layers.sweep import CASES, sweep_layers
     from editing.layers.tuning_cases import known_cases
+    from editing.presets.preset_files import preset_file
     from labkit.facts.records import read_cases
 
     editor = EditorOptions(method=method, seed=seed).editor()

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from labkit.errors import MalformedRecord
 from labkit.facts.fact import Fact, Relation, Rewrite
-from labkit.facts.fields import Record, parse, records_of, text_of
 from labkit.facts.records import counterfact_rewrite
+from labkit.fields import Record, parse, records_of, text_of
 
 
 @dataclass(frozen=True, kw_only=True)

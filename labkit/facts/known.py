@@ -19,9 +19,9 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Fact, bundled_facts, fill
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.execute import next_token_logits
 from labkit.stats import Estimate, proportion
-from labkit.text.corpus import Progress
 from labkit.tokens import target_ids
 
 PROMPTS_AT_ONCE = 128
@@ -197,8 +197,8 @@ def known_sample(
         n_known += row.rank == 1
         if n_known == n:
             return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
-        if progress is not None and len(asked) % PROMPTS_AT_ONCE == 0:
-            progress(f"{n_known} of {n} known facts found", n_known / n)
+        if len(asked) % PROMPTS_AT_ONCE == 0:
+            listener(progress)(f"{n_known} of {n} known facts found", n_known / n)
     raise InputError(f"{model.name} knows {n_known} of {len(facts)} facts, {n} are asked for")
 
 

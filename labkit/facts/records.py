@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labkit.facts.fact import Case, Deletion, Fact, Neighbour, Rewrite
-from labkit.facts.fields import Record, records_of
-from labkit.results.files import atomic_write
+from labkit.fields import Record, records_of
+from labkit.files import atomic_write
 
 REWRITE_FIELDS = ("subject", "template", "prompt", "target_new", "target_true", "relation")
 CASE_FIELDS = ("case_id", *REWRITE_FIELDS, "paraphrases", "neighbours", "attributes", "generation")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from labkit.errors import InputError
 from labkit.facts.fact import Rewrite
-from labkit.facts.fields import Record, records_of
+from labkit.fields import Record, records_of
 
 CRITERIA = (
     "Relation_Specificity",

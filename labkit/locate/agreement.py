@@ -28,9 +28,9 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result, RunDirectory
 from labkit.stats import Estimate
-from labkit.text.corpus import Progress
 
 Locator = Callable[[LabModel, Fact], Any]
 """A method for one fact whose result has a `profile`, an array `[layer]`."""
@@ -189,8 +189,9 @@ def compare(
     done = {} if run is None else {record["case_id"]: record for record in run.cases()}
     records = []
     for number, fact in enumerate(facts):
-        if progress is not None:
-            progress(f"fact {number + 1} of {len(facts)}: {fact.subject}", number / len(facts))
+        listener(progress)(
+            f"fact {number + 1} of {len(facts)}: {fact.subject}", number / len(facts)
+        )
         record = done.get(f"{number}: {fact.prompt}")
         if record is None:
             record = {"case_id": f"{number}: {fact.prompt}", "profiles": {}, "seconds": {}}

@@ -12,10 +12,10 @@ from labkit.memories.trigger_search import find_triggers, spaced
 from labkit.memories.triggers import Triggers
 from labkit.memories.values import Words, require_neuron, words_of
 from labkit.models.model import LabModel
+from labkit.progress import Progress
 from labkit.results.result import Result
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,10 +19,10 @@ from labkit.errors import FingerprintMismatch, InputError
 from labkit.memories.triggers import Triggers
 from labkit.memories.values import directions, logit_chunks
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY
 from labkit.stats import proportion
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,8 +143,9 @@ def agreement(
                 promoted += torch.bincount(best, minlength=model.d_vocab)
             follows = torch.bincount(next_ids, minlength=model.d_vocab)
             chance[row] = float((promoted * follows).sum()) / len(known) ** 2
-        if progress is not None:
-            progress("comparing what neurons write with what came next", (row + 1) / len(rank))
+        listener(progress)(
+            "comparing what neurons write with what came next", (row + 1) / len(rank)
+        )
     return Concordance(
         layers=triggers.layers,
         rank=rank,

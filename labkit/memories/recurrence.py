@@ -33,9 +33,10 @@ from labkit.errors import FingerprintMismatch, InputError
 from labkit.memories.triggers import Triggers
 from labkit.memories.words import ContentWords, content_words
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.stats import CONFIDENCE, Estimate, numpy_generator
-from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import Piece, pieces
 
 MEASURES = (
@@ -184,8 +185,7 @@ def patterns(
         threshold[row] = np.quantile(common, QUANTILE) if len(common) else 0.0
         shares[:, row] = read.shares(text, pos, threshold[row])
         control[:, row] = read.shares(second, pos, threshold[row])
-        if progress is not None:
-            progress("counting what triggers share", (row + 1) / n_layers)
+        listener(progress)("counting what triggers share", (row + 1) / n_layers)
     return Patterns(
         layers=triggers.layers,
         shares=shares,

@@ -16,9 +16,10 @@ from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
 from labkit.models.model import LabModel, Site
+from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.execute import Execution
-from labkit.text.corpus import Corpus, Progress
+from labkit.text.corpus import Corpus
 from labkit.text.streams import Piece, batches
 from labkit.tokens import TokenBatch
 
@@ -150,12 +151,11 @@ def strongest(
         with patched(model, looks):
             run.forward(stop=max(layers) + 1)
         n_tokens += int(batch.mask.sum())
-        if progress is not None:
-            n_read = max(n_read, 1 + max(piece.document for piece in some))
-            share = n_read / len(corpus.documents)
-            if min_tokens is not None:
-                share = max(share, n_tokens / min_tokens)
-            progress("looking for what excites each neuron", min(1.0, share))
+        n_read = max(n_read, 1 + max(piece.document for piece in some))
+        share = n_read / len(corpus.documents)
+        if min_tokens is not None:
+            share = max(share, n_tokens / min_tokens)
+        listener(progress)("looking for what excites each neuron", min(1.0, share))
     return {layer: found.dominant(model.d_mlp) for layer, found in best.items()}, n_tokens
 
 

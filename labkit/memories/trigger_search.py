@@ -17,9 +17,10 @@ from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
 from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel
+from labkit.progress import Progress
 from labkit.results.result import atomic_write
 from labkit.running.execute import MEMORY
-from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import pieces
 
 logger = logging.getLogger(__name__)

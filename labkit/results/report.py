@@ -23,9 +23,9 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from labkit.errors import InputError
+from labkit.files import atomic_write
 from labkit.plots.output import plotly_js, to_html
 from labkit.results.encoding import to_json
-from labkit.results.files import atomic_write
 from labkit.stats import Estimate
 
 CONTENTS_FROM = 4  # headings of the top level from which a table of contents helps

@@ -25,8 +25,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from labkit.errors import MalformedRecord, MissingFile
+from labkit.files import atomic_folder, atomic_write
 from labkit.results.encoding import dumps, from_json, to_json
-from labkit.results.files import atomic_folder, atomic_write
 from labkit.results.runs import RunDirectory, environment
 
 __all__ = [

@@ -29,8 +29,8 @@ from labkit.errors import (
     MissingFile,
     OutputError,
 )
+from labkit.files import atomic_folder, atomic_write, is_free, output_errors
 from labkit.results.encoding import dumps, to_json
-from labkit.results.files import atomic_folder, atomic_write, is_free, output_errors
 
 PACKAGES = (
     "labkit",

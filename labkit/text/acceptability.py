@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labkit.errors import InputError, MalformedRecord
-from labkit.facts.fields import Record, records_of
+from labkit.fields import Record, records_of
 from labkit.metrics import log_prob
 from labkit.models.model import LabModel
 from labkit.running.execute import Execution, freeze, read_logits

@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,9 +24,7 @@ from labkit import stats
 from labkit.errors import EmptyPrompt, MissingFile
 from labkit.facts.fact import bundled_facts, fill
 from labkit.models.model import LabModel
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done, 0..1."""
+from labkit.progress import Progress, part_of
 
 SEPARATOR = "\x1e\n"
 """Between documents of a corpus file: ASCII's record separator, alone on its line."""
@@ -166,10 +164,7 @@ def sample(
     for first in range(0, n_documents, batch):
         numbers = range(first, min(first + batch, n_documents))
 
-        def told(share: float, first: int = first, size: int = len(numbers)) -> None:
-            if progress is not None:
-                progress("sampling text from the model", (first + share * size) / n_documents)
-
+        told = part_of(progress, first / n_documents, len(numbers) / n_documents)
         documents += _draw(model, numbers, n_tokens, seed, told)
     return Corpus(
         documents=tuple(document for document in documents if document.strip()),
@@ -178,7 +173,7 @@ def sample(
 
 
 def _draw(
-    model: LabModel, numbers: Sequence[int], n_tokens: int, seed: int, told: Callable[[float], None]
+    model: LabModel, numbers: Sequence[int], n_tokens: int, seed: int, told: Progress
 ) -> list[str]:
     """Draw some documents together, token by token."""
     draws = [stats.generator(seed, "document", number) for number in numbers]
@@ -198,7 +193,7 @@ def _draw(
         for row, token in enumerate(drawn.tolist()):
             if not ended[row]:
                 kept[row].append(token)
-        told((step + 1) / n_tokens)
+        told("sampling text from the model", (step + 1) / n_tokens)
         if bool(ended.all()):
             break
         tokens = drawn[:, None].to(model.device)
@@ -239,9 +234,9 @@ def _main() -> None:
     options = parser.parse_args()
     with tqdm(total=1.0, bar_format="{desc}: {percentage:3.0f}% {elapsed}") as bar:
 
-        def show(stage: str, share: float) -> None:
+        def show(stage: str, share: float | None) -> None:
             bar.set_description(stage)
-            bar.update(share - bar.n)
+            bar.update((share or 0.0) - bar.n)
 
         corpus = sample(load(options.model), options.documents, seed=options.seed, progress=show)
     text = SEPARATOR.join(f"{document}\n" for document in corpus.documents)

@@ -25,10 +25,11 @@ from torch import Tensor
 from labkit.errors import InputError, SingularSystem
 from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import atomic_write
 from labkit.running.activations import Activations, capture
 from labkit.running.execute import MEMORY, Execution
-from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import packed
 from labkit.tokens import TokenBatch
 
@@ -196,8 +197,7 @@ def _compute(
         for layer in layers:
             sums[layer] += _gram(seen, layer, batch)
         n_keys += int(batch.mask.sum())
-        if progress is not None:
-            progress("measuring which FFN keys occur", min(1.0, n_keys / min_keys))
+        listener(progress)("measuring which FFN keys occur", min(1.0, n_keys / min_keys))
     logger.info("second moments of layers %s from %d keys (%s)", layers, n_keys, corpus.source)
     for layer, total in sums.items():
         if not total.isfinite().all():

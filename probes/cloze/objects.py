@@ -45,9 +45,9 @@ from labkit.facts.datasets import OpenQuestion
 from labkit.facts.fact import Fact
 from labkit.metrics import rank
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import RunDirectory
 from labkit.running.execute import MEMORY, Execution, rows_within
-from labkit.text.corpus import Progress
 from labkit.tokens import target_ids
 from probes.cloze.cloze_result import READINGS, ClozeResult
 from probes.cloze.translator_fit import TranslatorFit
@@ -138,8 +138,7 @@ class Cloze:
                 if run is not None:
                     run.append_case({"case_id": names[number], "ranks": found})
             n_done += len(rows)
-            if progress is not None:
-                progress(f"reading {len(facts)} facts", n_done / len(facts))
+            listener(progress)(f"reading {len(facts)} facts", n_done / len(facts))
         return ClozeResult(
             prompts=tuple(fact.prompt for fact in facts),
             relations=tuple(fact.relation for fact in facts),

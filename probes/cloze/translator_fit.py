@@ -22,9 +22,10 @@ from labkit.errors import InputError, SingularSystem
 from labkit.metrics import kl_divergence
 from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import atomic_write
 from labkit.running.execute import MEMORY, Execution
-from labkit.text.corpus import Corpus, Progress, corpus_of, held_out
+from labkit.text.corpus import Corpus, corpus_of, held_out
 from labkit.text.streams import packed
 from labkit.tokens import TokenBatch
 from probes.cloze.translators import Translators, depths, lens_logits, rms
@@ -126,9 +127,8 @@ class TranslatorFit:
         ):
             for states in _token_states(model, part, n, self.window, self.memory):
                 moments.add(states)
-                if progress is not None:
-                    share = (fit.n + check.n) / (wanted + wanted // 8)
-                    progress("fitting translators", min(0.7, 0.7 * share))
+                share = (fit.n + check.n) / (wanted + wanted // 8)
+                listener(progress)("fitting translators", min(0.7, 0.7 * share))
         solved = [_ridge(fit, check, depth) for depth in range(model.n_layers)]
         nothing = torch.zeros(model.d_model, model.d_model), torch.zeros(model.d_model)
         weights = [weight.float() for weight, _, _ in solved] + [nothing[0]]
@@ -152,8 +152,9 @@ class TranslatorFit:
             kept.append(
                 np.stack([_fidelity(model, states, lens, self.memory) for lens in (None, found)])
             )
-            if progress is not None:
-                progress("measuring translators", 0.7 + 0.3 * min(1.0, n_tokens / self.held_out))
+            listener(progress)(
+                "measuring translators", 0.7 + 0.3 * min(1.0, n_tokens / self.held_out)
+            )
             if n_tokens >= self.held_out:
                 break
         table = rearrange(np.stack(kept), "text lens measure depth -> measure lens text depth")

@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from labkit.errors import ClassTooSmall, InputError
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener, part_of
 from labkit.stats import holm
-from labkit.text.corpus import Progress
 from probes.probing.bench import Bench
 from probes.probing.controls import no_selectivity, random_twin
 from probes.probing.description_length import PORTIONS, DescriptionLength
@@ -83,7 +83,7 @@ def probe(
     depths = depths_of(model, where, depths)
     task.split(seed=seed)
     task, left_out = limited(readable(model, task), n_train, seed=seed)
-    told = progress or (lambda what, share: None)
+    told = listener(progress)
     read: dict[str, Any] = {"where": where, "depths": depths, "pieces": pieces}
     told(f"{task.name}: reading the states", 0.0)
     features = features_of(model, task, **read, cache=cache)
@@ -101,7 +101,7 @@ def probe(
         portions=portions,
         left_out=left_out,
         seed=seed,
-        progress=lambda what, share: told(what, 0.05 + 0.95 * share),
+        progress=part_of(told, 0.05, 0.95),
     )
 
 
@@ -195,8 +195,7 @@ def probe_features(
     with threadpool_limits(1 if len(task) <= SMALL else None):
         bench = Bench.of(task, features, chosen_estimator(estimator, task), tuple(portions), seed)
         for place, depth in enumerate(features.depths):
-            if progress is not None:
-                progress(f"{task.name}: depth {depth}", place / len(features.depths))
+            listener(progress)(f"{task.name}: depth {depth}", place / len(features.depths))
             other = None if twin is None else twin.at(depth)
             at, answers, code = bench.probed(depth, features.at(depth), other, controls)
             found.append(at)

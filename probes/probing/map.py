@@ -15,9 +15,9 @@ from typing import Any
 
 from labkit.errors import InputError
 from labkit.models.model import LabModel
+from labkit.progress import Progress, part_of
 from labkit.results.encoding import from_json, to_json
 from labkit.results.runs import RunDirectory
-from labkit.text.corpus import Progress
 from probes.probing.by_depth import chosen_estimator, probe
 from probes.probing.controls import random_twin
 from probes.probing.description_length import FEW_PORTIONS
@@ -85,10 +85,6 @@ def probe_map(
         if controls and twin is None:
             twin = random_twin(model, seed=seed)
 
-        def within(what: str, share: float, place: int = place) -> None:
-            if progress is not None:
-                progress(what, (place + share) / len(asked))
-
         result = probe(
             model,
             task,
@@ -102,7 +98,7 @@ def probe_map(
             portions=portions,
             cache=cache,
             seed=seed,
-            progress=within,
+            progress=part_of(progress, place / len(asked), 1 / len(asked)),
         )
         if run is not None:
             run.append_case({"case_id": task.name, "result": to_json(asdict(result))})

@@ -45,7 +45,7 @@ from labkit import stats
 from labkit.errors import EmptyTarget, InputError, LayerOutOfRange
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
-from labkit.text.corpus import Progress
+from labkit.progress import Progress, listener
 from probes.relations.relation_operator import LinearOperator, pseudo_inverse
 from probes.relations.relation_states import SubjectRun, demonstrations, output_logits
 
@@ -186,8 +186,7 @@ class LinearRelation:
             outputs.append(run.output)
             biases.append(run.output - mapped)
             total = total + jacobians  # a sum: all of them at once would be large
-            if progress is not None:
-                progress(f"Jacobians of {fact.relation}", (number + 1) / len(train))
+            listener(progress)(f"Jacobians of {fact.relation}", (number + 1) / len(train))
         mean = torch.stack(biases).mean(dim=0)
         return (
             torch.stack(states, dim=1),

@@ -41,7 +41,7 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
-from labkit.text.corpus import Progress
+from labkit.progress import Progress, listener, part_of
 from labkit.tokens import target_ids
 from probes.relations.linear import LinearRelation
 from probes.relations.relation_operator import LinearOperator
@@ -88,11 +88,7 @@ class ScoreRelations:
         groups = self._groups(facts)
         operators: dict[str, LinearOperator] = {}
         for number, (name, some) in enumerate(groups.items()):
-
-            def told(what: str, share: float, number: int = number) -> None:
-                if progress is not None:
-                    progress(what, 0.7 * (number + share) / len(groups))
-
+            told = part_of(progress, 0.7 * number / len(groups), 0.7 / len(groups))
             operators[name] = self.method(model, some, progress=told)
         names = list(operators)
         rows, summary = [], []
@@ -112,8 +108,7 @@ class ScoreRelations:
                     "known": len({row["subject"] for row in found}),
                 }
             )
-            if progress is not None:
-                progress(f"scoring {name}", 0.7 + 0.3 * (number + 1) / len(names))
+            listener(progress)(f"scoring {name}", 0.7 + 0.3 * (number + 1) / len(names))
         if not rows:
             raise InputError(f"{model.name} answers none of the subjects that were held out")
         return RelationScores(

@@ -23,54 +23,13 @@ left to right. What the language does not have: the frequencies, the topics and 
 syntax of English. A number measured on it holds for it; a treebank gives the other.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
-
 from labkit.errors import InputError
-from labkit.stats import numpy_generator
+from probes.sentences.own_grammar import sentence
+from probes.sentences.own_tree import Draw, Node
 from probes.sentences.own_words import Part
 from probes.sentences.treebank import Sentence, Word
 
 SOURCE = "the project's own language"
-
-T = TypeVar("T")
-
-
-class Draw:
-    """Random choices of one sentence, from words of one part."""
-
-    def __init__(self, seed: int, part: Part, number: int) -> None:
-        self.part = part
-        self._numbers = numpy_generator(seed, "language", part, number)
-
-    def pick(self, options: Sequence[T]) -> T:
-        """One of some options."""
-        return options[int(self._numbers.integers(len(options)))]
-
-    def chance(self, share: float) -> bool:
-        """True in so many cases of one, 0..1."""
-        return float(self._numbers.random()) < share
-
-
-@dataclass
-class Node:
-    """A word with what hangs on it, before it and behind it."""
-
-    form: str
-    lemma: str
-    upos: str
-    xpos: str
-    deprel: str
-    feats: dict[str, str | None] = field(default_factory=dict)
-    role: str | None = None
-    before: list["Node"] = field(default_factory=list)
-    behind: list["Node"] = field(default_factory=list)
-
-    def in_order(self) -> list["Node"]:
-        """The words of the tree from left to right."""
-        left = [node for child in self.before for node in child.in_order()]
-        return [*left, self, *(node for child in self.behind for node in child.in_order())]
 
 
 def language(n: int = 400, *, part: Part = "all", seed: int = 0) -> list[Sentence]:
@@ -85,8 +44,6 @@ def language(n: int = 400, *, part: Part = "all", seed: int = 0) -> list[Sentenc
     Raises:
         InputError: If `n` is not positive, or the language does not have that many.
     """
-    from probes.sentences.own_grammar import sentence
-
     if n < 1:
         raise InputError(f"{n} sentences: ask for at least one")
     found: dict[str, Sentence] = {}

@@ -1,7 +1,6 @@
 """The clauses of the project's own language: how a sentence is drawn."""
 
 from probes.sentences import own_words as lexicon
-from probes.sentences.own import Draw, Node
 from probes.sentences.own_phrases import (
     PEOPLE,
     THINGS,
@@ -18,6 +17,7 @@ from probes.sentences.own_phrases import (
     subject_of,
     transitive_verb,
 )
+from probes.sentences.own_tree import Draw, Node
 
 
 def sentence(draw: Draw) -> Node:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from probes.sentences import own_words as lexicon
-from probes.sentences.own import Draw, Node
+from probes.sentences.own_tree import Draw, Node
 from probes.sentences.own_words import Noun, Verb, part_of
 
 T = TypeVar("T")

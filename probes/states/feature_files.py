@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from labkit.results.files import output_errors
+from labkit.files import output_errors
 
 logger = logging.getLogger(__name__)
 

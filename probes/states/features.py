@@ -30,7 +30,7 @@ from torch import Tensor
 from labkit.errors import EmptySplit, InputError
 from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel, Site
-from labkit.text.corpus import Progress
+from labkit.progress import Progress
 from probes.states.alignment import Span, encoded
 from probes.states.feature_files import forget_oldest, map_file, new_file
 from probes.states.reading import Pieces, Reading

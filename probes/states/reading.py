@@ -19,9 +19,9 @@ from torch import Tensor
 
 from labkit.errors import InputError
 from labkit.models.model import LabModel, Site
+from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.execute import MEMORY, Execution, rows_within
-from labkit.text.corpus import Progress
 from labkit.text.streams import ALIKE, PACKED
 from labkit.tokens import TokenBatch, pad_id
 from probes.states.alignment import Span, encoded
@@ -117,8 +117,7 @@ class Reading:
                     )
                 values[place, words] = states
             n_done += sum(len(self.rows[row]) for row in some)
-            if progress is not None:
-                progress("reading states", n_done / n_tokens)
+            listener(progress)("reading states", n_done / n_tokens)
 
     def _batches(self, model: LabModel) -> Iterator[list[int]]:
         """Texts of nearly equal lengths, to be run together."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from labkit.errors import EmptySplit, InputError, MissingFile, OneClass
 from labkit.facts.datasets import read_relations
 from labkit.text.acceptability import read_blimp
+from probes.sentences.fetched import fetch_treebank, is_name
 from probes.sentences.treebank import Sentence, in_context, read_treebank
-from probes.sentences.treebank_fetch import is_name, treebank
 from probes.tasks.factual import of_relation
 from probes.tasks.linguistic import linguistic_tasks
 from probes.tasks.minimal_pairs import better_of_pair, grammaticality
@@ -80,11 +80,13 @@ def treebank_paths(
     """The files of a treebank: those that are named, or of a name its own, fetched if need be.
 
     Raises:
-        FetchError, MissingFile: As `probes.sentences.treebank_fetch.treebank`.
+        FetchError, MissingFile: As `probes.sentences.fetched.treebank`.
     """
     if is_name(data) and not Path(data).exists():
         name = os.fspath(data)
-        return treebank(name, "train"), treebank(name, "test") if test is None else Path(test)
+        return fetch_treebank(name, "train"), fetch_treebank(
+            name, "test"
+        ) if test is None else Path(test)
     return Path(data), None if test is None else Path(test)
 
 

@@ -13,7 +13,7 @@ import io
 import os
 
 from labkit.errors import MalformedRecord
-from labkit.facts.fields import text_of
+from labkit.fields import text_of
 from probes.tasks.factual import subject_task
 from probes.tasks.task import Label, Task
 

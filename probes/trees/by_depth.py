@@ -31,9 +31,9 @@ from sklearn.base import clone
 
 from labkit.errors import EmptySplit, InputError
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.stats import Estimate, average, numpy_generator, paired_difference
-from labkit.text.corpus import Progress
 from probes.probing.controls import random_twin
 from probes.sentences.treebank import Sentence
 from probes.states.alignment import Span, encoded
@@ -162,7 +162,7 @@ def probe_trees(
     if min(n_train, n_test) < 1:
         raise InputError(f"{n_train} and {n_test} sentences: at least one of each is needed")
     train, held_out = _sides(sentences, test, n_train, n_test, seed)
-    told = progress or (lambda what, share: None)
+    told = listener(progress)
     told("reading the states", 0.0)
     trees = _Trees.of(model, [*train, *held_out])
     n_fit = sum(number < len(train) for number in trees.numbers)

@@ -26,14 +26,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from editing.edits.delta import applied
 from editing.edits.requests import grouped
-from editing.layers.presets import preset
 from editing.layers.tuning_cases import known_cases
 from editing.methods.closed_form.keys import contexts, group_keys
 from editing.methods.closed_form.memit import MEMIT
 from editing.methods.closed_form.prepared import moments
 from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.values import value_stars
-from editing.readings.questions import METRICS, ask, shares
+from editing.presets.preset_files import preset
+from editing.readings.asking import METRICS, ask, shares
 from labkit.models.model import load
 from labkit.text.corpus import Corpus, corpus_of, fact_prompts
 from labkit.text.moments import RIDGE, second_moments

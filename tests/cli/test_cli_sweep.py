@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from editing.layers.presets import preset
+from editing.presets.preset_files import preset
 from labkit.cli.sweep import layer_range
 from labkit.errors import InputError
 from labkit.facts.records import write_jsonl

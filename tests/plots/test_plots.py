@@ -216,7 +216,7 @@ def test_a_notebook_gets_both_renderers_without_the_share_button(monkeypatch):
         monkeypatch.setattr(pio.renderers[name], "config", {})
     try:
         plots.use_in_notebooks()
-        assert pio.renderers.default == "plotly_mimetype+notebook"
+        assert pio.renderers.default == "plotly_mimetype"
         bundle = pio.renderers["plotly_mimetype"].to_mimebundle(heatmap(trace()).to_dict())
         figure = bundle["application/vnd.plotly.v1+json"]
         assert figure["config"]["showSendToCloud"] is False

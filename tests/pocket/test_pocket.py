@@ -280,12 +280,14 @@ def test_training_is_deterministic_and_leaves_checkpoints(tmp_path):
     """Same seed, same bits; every checkpoint is a model of its own, and they differ."""
     global_state = torch.random.get_rng_state()
     reports = []
-    first = train(tmp_path / "a", recipe=SHORT, shape=TINY, progress=reports.append)
+    first = train(
+        tmp_path / "a", recipe=SHORT, shape=TINY, progress=lambda what, share: reports.append(share)
+    )
     assert torch.equal(torch.random.get_rng_state(), global_state)
     torch.manual_seed(1)  # must not matter
     second = train(tmp_path / "b", recipe=SHORT, shape=TINY)
     assert same(first, second)
-    assert [report.step for report in reports] == [1, 2, 3, 4]
+    assert reports == [0.25, 0.5, 0.75, 1.0]
     steps = sorted(folder.name for folder in (first / "checkpoints").iterdir())
     assert steps == ["step-000001", "step-000002"]
     assert not same(first, first / "checkpoints" / steps[-1])
@@ -299,7 +301,9 @@ def test_training_refuses_a_folder_with_something_in_it(tmp_path):
     (tmp_path / "full" / "note").write_text("keep me")
     steps = []
     with pytest.raises(OutputError, match="not an empty folder"):
-        train(tmp_path / "full", recipe=SHORT, shape=TINY, progress=steps.append)
+        train(
+            tmp_path / "full", recipe=SHORT, shape=TINY, progress=lambda *told: steps.append(told)
+        )
     assert not steps
     assert (tmp_path / "full" / "note").read_text() == "keep me"
     (tmp_path / "empty").mkdir()
@@ -309,8 +313,8 @@ def test_training_refuses_a_folder_with_something_in_it(tmp_path):
 def test_interrupted_training_leaves_nothing(tmp_path):
     """Ctrl-C after a checkpoint was written: no folder, no temporary folder, same threads."""
 
-    def interrupt(progress):
-        if progress.step == 3:
+    def interrupt(what, share):
+        if what.startswith("step 3 "):
             raise KeyboardInterrupt
 
     threads = torch.get_num_threads()

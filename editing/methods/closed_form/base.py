@@ -15,15 +15,16 @@ from torch import Tensor
 
 from editing.edits.delta import WeightDelta
 from editing.edits.requests import Group, Request, check, grouped
-from editing.layers.presets import preset
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.prepared import Prepared, prepare
 from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
+from editing.presets.preset_files import preset
 from labkit.errors import InputError
 from labkit.models.model import LabModel
-from labkit.text.corpus import Corpus, Progress
+from labkit.progress import Progress
+from labkit.text.corpus import Corpus
 from labkit.text.moments import SecondMoment
 
 StepDone = Callable[[int, float], None]

@@ -17,7 +17,8 @@ from editing.methods.closed_form.solve import Euclidean, Metric
 from editing.methods.closed_form.values import ValueSearch
 from labkit.errors import FingerprintMismatch, InputError, SingularSystem
 from labkit.models.model import LabModel
-from labkit.text.corpus import Corpus, Progress, corpus_of, fact_prompts
+from labkit.progress import Progress
+from labkit.text.corpus import Corpus, corpus_of, fact_prompts
 from labkit.text.moments import SecondMoment, second_moments
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from editing.edits.requests import Group
+from editing.edits.requests import ESSENCE, Group
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.states import Placed, place
 from labkit.facts.fact import Deletion
@@ -20,9 +20,6 @@ from labkit.models.model import LabModel, Site
 from labkit.running.activations import capture
 from labkit.running.execute import Execution, freeze
 from labkit.tokens import pad_id, target_ids
-
-ESSENCE = "{} is a"
-"""The prompt whose continuation says what the model takes the subject for."""
 
 SITES: tuple[Site, ...] = ("ffn_value", "attn_out")
 """What a search can move at its layer."""

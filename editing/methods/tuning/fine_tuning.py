@@ -22,9 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.delta import Dense
-from editing.layers.presets import preset
 from editing.methods.tuning.gradient_descent import GradientDescent
 from editing.methods.tuning.training import precise
+from editing.presets.preset_files import preset
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 

@@ -18,7 +18,8 @@ from editing.edits.delta import Change, Dense, LowRank, WeightDelta
 from editing.edits.requests import Request, rewrites_only
 from editing.methods.tuning.training import Training, descend
 from labkit.models.model import LabModel
-from labkit.text.corpus import Corpus, Progress
+from labkit.progress import Progress
+from labkit.text.corpus import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)

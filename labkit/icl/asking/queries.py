@@ -27,8 +27,8 @@ from labkit.icl.asking.shared import Ids
 from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.prompts import Prompt, Shot, render, write
 from labkit.models.model import LabModel
+from labkit.progress import Progress
 from labkit.stats import numpy_generator
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True)

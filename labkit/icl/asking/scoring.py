@@ -36,8 +36,8 @@ from labkit.icl.asking.shared import (
 )
 from labkit.icl.tasks.items import Task, Template
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.execute import MEMORY, Execution, Prefix, read_logits
-from labkit.text.corpus import Progress
 from labkit.tokens import TokenBatch, pad_id, target_ids
 
 Tokens = Literal["all", "first"]
@@ -188,8 +188,7 @@ def score_labels(
         for chunk in chunks_of(model, rows, frozen, memory):
             _read(model, chunk, frozen, tree, tables)
         done += sum(len(groups[number]) for number in members)
-        if progress is not None:
-            progress(f"{done} of {total} prompts scored", done / total)
+        listener(progress)(f"{done} of {total} prompts scored", done / total)
     return tables
 
 

@@ -45,8 +45,8 @@ from labkit.icl.behaviour.nearness import (
 )
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
+from labkit.progress import Progress
 from labkit.stats import numpy_generator
-from labkit.text.corpus import Progress
 
 Way = Literal["random", "bm25", "states", "varied", "spread", "alike"]
 

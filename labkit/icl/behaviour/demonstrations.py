@@ -34,8 +34,8 @@ from labkit.icl.behaviour.demonstrations_result import DemonstrationsResult
 from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.prompts import Shot
 from labkit.models.model import LabModel
+from labkit.progress import Progress
 from labkit.stats import numpy_generator
-from labkit.text.corpus import Progress
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Inputs that say nothing, as in Zhao et al."""

@@ -23,9 +23,9 @@ from labkit.icl.asking.queries import scorable
 from labkit.icl.behaviour.demonstrations import Demonstrations
 from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
+from labkit.progress import Progress, part_of
 from labkit.results.result import Result
 from labkit.stats import Estimate, average, bootstrap
-from labkit.text.corpus import Progress
 
 ARMS = {"none": "none", "gold": "own labels", "random": "random labels"}
 """What is in front of a query, and what each is called in a figure."""
@@ -91,13 +91,7 @@ class Gains:
             self._method(tokens).require(model, task)
         frames = []
         for number, (task, tokens) in enumerate(fitted):
-
-            def told(
-                what: str, share: float | None, n: int = number, name: str = task.name
-            ) -> None:
-                if progress is not None:
-                    progress(f"{name}: {what}", (n + (share or 0.0)) / len(fitted))
-
+            told = part_of(progress, number / len(fitted), 1 / len(fitted), f"{task.name}: ")
             found = self._method(tokens)(model, task, progress=told)
             answers = {name: found.values(name).mean(axis=2) for name in ("accuracy", "gold")}
             for arm, (condition, place) in {

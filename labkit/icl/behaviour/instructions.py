@@ -44,8 +44,8 @@ from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.own import task as own_task
 from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.stats import generator, numpy_generator
-from labkit.text.corpus import Progress
 from labkit.tokens import pad_id
 
 ARMS = ("neither", "instruction", "demonstrations", "both", "another's")
@@ -187,8 +187,7 @@ class Instructions:
         found: dict[str, str] = {}
         for number, prompt in enumerate(prompts):
             share = range(number, self.proposals, len(prompts))
-            if progress is not None:
-                progress("the model proposes instructions", number / len(prompts))
+            listener(progress)("the model proposes instructions", number / len(prompts))
             if share:
                 seed = generator(self.seed, "icl propose", task.name, number).initial_seed()
                 for text in _continued(model, prompt, len(share), self.temperature, seed):

@@ -36,8 +36,8 @@ from labkit.icl.asking.scoring import Tokens
 from labkit.icl.behaviour.order_result import OrdersResult
 from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
+from labkit.progress import Progress
 from labkit.stats import numpy_generator
-from labkit.text.corpus import Progress
 
 ALL_ORDERS = 8
 """Demonstrations up to which all orders are listed before some are drawn."""

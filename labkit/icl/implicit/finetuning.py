@@ -60,8 +60,8 @@ from labkit.icl.tasks import own as own_tasks
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
 from labkit.models.random_models import random_twin
+from labkit.progress import Progress, listener
 from labkit.stats import numpy_generator
-from labkit.text.corpus import Progress
 
 DEVELOPMENT_SETS = 2
 """Sets of demonstrations that a step size is chosen on: single steps are unsteady."""
@@ -150,12 +150,12 @@ class FineTuningComparison:
             chosen_on = spare[:1] if by_layer else spare  # a layer at a time takes long
             rates[arm], table = where.choose(chosen_on, sizes, by_layer=by_layer)
             tables.append(table.assign(arm=arm))
-            _tell(progress, f"step size of {ARMS[arm]}", 0.1 * len(tables))
+            listener(progress)(f"step size of {ARMS[arm]}", 0.1 * len(tables))
         found = []
         for number, (shown, shuffled, others) in enumerate(settled):
             found.append(self._measured(bench, twin, shown, shuffled, others, rates))
-            _tell(
-                progress, f"set {number + 1} of {self.sets}", 0.3 + 0.7 * (number + 1) / self.sets
+            listener(progress)(
+                f"set {number + 1} of {self.sets}", 0.3 + 0.7 * (number + 1) / self.sets
             )
         arrays: dict[str, Any] = {
             name: np.stack([one[name] for one in found], axis=1) for name in found[0]
@@ -258,8 +258,3 @@ def _another(model: LabModel, task: Task) -> Task:
     """The first of the lab's own tasks that has another name."""
     names = own_tasks.task_names(model)
     return own_tasks.task(next(name for name in names if name != task.name), model)
-
-
-def _tell(progress: Progress | None, what: str, share: float) -> None:
-    if progress is not None:
-        progress(what, share)

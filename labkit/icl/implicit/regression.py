@@ -40,7 +40,7 @@ from labkit.icl.implicit.regression_learners import (
 from labkit.icl.implicit.regression_model import ContextRegressor
 from labkit.icl.implicit.regression_prompts import NOISE, draw, setting
 from labkit.icl.implicit.regression_result import TRANSFORMER, RegressionResult
-from labkit.text.corpus import Progress
+from labkit.progress import Progress, listener
 
 N_TUNED_ON = 512  # prompts that the step size of gradient descent is chosen on
 
@@ -103,8 +103,7 @@ class CompareLearners:
         learners = self.learners(d)
         said, clean = [], []
         for done, name in enumerate(self.settings):
-            if progress is not None:
-                progress(f"learners, {name}", done / len(self.settings))
+            listener(progress)(f"learners, {name}", done / len(self.settings))
             some = draw(name, self.prompts, self.n_pairs, seed=self.seed, d=d)
             scale = setting(name, d=d).variance ** 0.5
             rows = [model.predict(some.x, some.y).double()]

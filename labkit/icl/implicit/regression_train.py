@@ -18,15 +18,15 @@ Differs from the paper:
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labkit.errors import InputError
+from labkit.files import atomic_folder, require_free
 from labkit.icl.implicit.regression_model import ContextRegressor, Shape
 from labkit.icl.implicit.regression_prompts import Setting
-from labkit.pocket.recipe import Progress
-from labkit.results.files import atomic_folder, require_free
+from labkit.progress import Progress, listener
 from labkit.stats import generator
 from labkit.training import Optimiser, rising_then_falling, torch_threads
 
@@ -76,7 +76,7 @@ def train(
     *,
     recipe: Recipe | None = None,
     shape: Shape | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress | None = None,
 ) -> ContextRegressor:
     """Train a regression model and write it to a new folder.
 
@@ -85,7 +85,7 @@ def train(
             processor time); it may exist if it is empty.
         recipe: How to train; by default the recipe of the weights that ship.
         shape: What to train; by default the shape of the weights that ship.
-        progress: Called after every step.
+        progress: Called after every step, with its number and loss in words.
 
     Returns:
         The model, as `ContextRegressor.load(out)` gives it.
@@ -101,8 +101,9 @@ def train(
         start, losses = time.process_time(), []
         for step, loss in enumerate(steps(model, recipe), start=1):
             losses.append(loss)
-            if progress is not None:
-                progress(Progress(step=step, steps=recipe.steps, loss=loss))
+            listener(progress)(
+                f"step {step} of {recipe.steps}, loss {loss:.3f}", step / recipe.steps
+            )
         part = -(-recipe.steps // N_KEPT)
         model.record = {
             "recipe": asdict(recipe),
@@ -145,9 +146,9 @@ def main(out: Path, seed: int = 0) -> None:
 
     with tqdm(total=Recipe().steps, unit="step") as bar:
 
-        def told(done: Progress) -> None:
+        def told(what: str, share: float | None) -> None:
             bar.update()
-            bar.set_postfix(loss=f"{done.loss:.3f}", refresh=False)
+            bar.set_description(what, refresh=False)
 
         train(out, recipe=Recipe(seed=seed), progress=told)
 

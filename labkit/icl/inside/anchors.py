@@ -56,8 +56,8 @@ from labkit.icl.inside.anchors_result import FLOWS, LABEL_PARTS, AnchorsResult
 from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.prompts import Prompt
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.stats import numpy_generator
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +132,7 @@ class Anchors:
             readings.append(
                 [reading(model, prompts[at], firsts[right[at]]) for at in range(n_read)]
             )
-            if progress is not None:
-                progress(f"{number + 1} of {self.sets} sets", (number + 1) / self.sets)
+            listener(progress)(f"{number + 1} of {self.sets} sets", (number + 1) / self.sets)
         attention, of_labels, saliency = (
             np.stack([[one[place] for one in own] for own in readings]) for place in range(3)
         )

@@ -14,9 +14,9 @@ from labkit.errors import NotDecomposable
 from labkit.icl.asking.shared import Ids
 from labkit.icl.inside.vectors import READINGS, Labels, LastPositions
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched
 from labkit.running.execute import MEMORY, rows_within
-from labkit.text.corpus import Progress
 
 
 def require_heads(model: LabModel) -> None:
@@ -89,8 +89,7 @@ def head_effects(
     before = torch.tensor(labels.read_states(model, asked.states[-1], prompts)[log_prob]).exp()
     found = torch.zeros(n_prompts, model.n_layers, n_heads, dtype=torch.float64)
     for layer in range(model.n_layers):
-        if progress is not None:
-            progress(f"effects of heads, layer {layer}", layer / model.n_layers)
+        listener(progress)(f"effects of heads, layer {layer}", layer / model.n_layers)
         entering = asked.states[layer - 1][:, None] if layer else asked.run.embed
         for heads in torch.arange(n_heads, device=model.device).split(at_once):
             rows = prompts.repeat(len(heads))

@@ -52,8 +52,8 @@ from labkit.icl.inside.vectors import (
 )
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.execute import MEMORY
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +158,7 @@ class FunctionVectors:
         scales = rearrange(torch.tensor(self.scales).to(own), "scale -> scale 1 1 1")
         readings = []
         for place, layer in enumerate(layers):
-            if progress is not None:
-                progress(f"function vector, layer {layer}", place / len(layers))
+            listener(progress)(f"function vector, layer {layer}", place / len(layers))
             parts = []
             for vectors in (own[None, None], others):
                 added = scales * rearrange(vectors, "vector draw d -> vector 1 draw 1 d")

@@ -55,9 +55,10 @@ from labkit.icl.inside.heads_result import ALL, NOTHING, HeadAblationResult, Hea
 from labkit.icl.tasks.items import Task
 from labkit.locate.attention.head_kinds import PATTERNS, HeadScores, head_scores
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.stats import numpy_generator
-from labkit.text.corpus import Corpus, Progress, corpus_of
+from labkit.text.corpus import Corpus, corpus_of
 
 SHARE = 0.03
 """Share of all heads that are taken of each kind: the larger of Crosbie and Shutova's two."""
@@ -181,8 +182,9 @@ class HeadAblation:
                 cases = [*self._scores(model, *pair), *self._tasks(model, tasks)]
             losses.append(pair)
             parts.append(pd.concat(cases).assign(heads=kind, draw=draw))
-            if progress is not None:
-                progress(f"{number + 1} of {len(runs)} sets of heads", (number + 1) / len(runs))
+            listener(progress)(
+                f"{number + 1} of {len(runs)} sets of heads", (number + 1) / len(runs)
+            )
         return HeadAblationResult(
             model=model.name,
             fingerprint=model.fingerprint,

@@ -40,9 +40,9 @@ from labkit.icl.inside.influence_result import InfluenceResult
 from labkit.icl.tasks.items import Task
 from labkit.icl.tasks.prompts import Prompt
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.activations import run_with_cache
 from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +111,7 @@ class Influence:
         log_probs = right.reshape(self.sets, self.k + 1, len(queries))
         gradient, attention = [], []
         for number, prompts in enumerate(shown):
-            if progress is not None:
-                progress(f"attribution, set {number + 1} of {self.sets}", number / self.sets)
+            listener(progress)(f"attribution, set {number + 1} of {self.sets}", number / self.sets)
             targets = [labels[one][0] for one in gold]
             gradient.append(gradient_shares(model, prompts, targets, memory=self.memory))
             attention.append(attention_shares(model, prompts))

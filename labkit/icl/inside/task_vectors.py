@@ -54,8 +54,8 @@ from labkit.icl.tasks.items import Task
 from labkit.icl.tasks.own import task as own_task
 from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.execute import MEMORY
-from labkit.text.corpus import Progress
 
 Form = Literal["replace", "add"]
 
@@ -165,8 +165,7 @@ class TaskVectors:
         kinds = torch.stack([own, others, noise])  # vector, layer, draw, d_model
         readings = []
         for place, layer in enumerate(layers):
-            if progress is not None:
-                progress(f"task vectors, layer {layer}", place / len(layers))
+            listener(progress)(f"task vectors, layer {layer}", place / len(layers))
             changed = self.changed(asked.states[layer], kinds[:, layer])
             readings.append(swept(asked, labels, layer, changed))
         numbers = torch.arange(len(queries), device=model.device)

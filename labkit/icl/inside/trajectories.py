@@ -41,10 +41,10 @@ from labkit.icl.inside.vectors import Labels, last_states
 from labkit.icl.tasks.items import Task
 from labkit.locate.attention.knockout_result import over_units
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY, read_logits
 from labkit.stats import Estimate, average, numpy_generator
-from labkit.text.corpus import Progress
 
 DEPTH_READINGS: dict[str, str] = {
     "gold": "log-probability of the right label",
@@ -214,8 +214,7 @@ class Trajectories:
         require_context(model, [ids for some in prompts.values() for ids in some], [(0,)])
         found: dict[tuple[int, int], np.ndarray] = {}
         for done, (cell, own) in enumerate(prompts.items()):
-            if progress is not None:
-                progress(f"reading depths, k = {cell[0]}", done / len(prompts))
+            listener(progress)(f"reading depths, k = {cell[0]}", done / len(prompts))
             if cell[0] == 0 and cell[1]:
                 found[cell] = found[0, 0]  # without demonstrations there is nothing to draw
                 continue

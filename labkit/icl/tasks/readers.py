@@ -30,7 +30,7 @@ from pathlib import Path
 
 from labkit.errors import InputError, MalformedRecord, MissingFile
 from labkit.facts.datasets import read_relations
-from labkit.facts.fields import Record, parse, records_of, text_of
+from labkit.fields import Record, parse, records_of, text_of
 from labkit.icl.tasks.items import Item, Task, Template, pairs_task
 
 TEXTS = Template(demonstration="Text: {input}\nIntent: {label}")

@@ -16,9 +16,9 @@ from torch import Tensor
 from labkit.errors import InputError
 from labkit.locate.traces.tracing import answer_probability
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.activations import capture
 from labkit.running.execute import MEMORY, Execution, freeze, rows_within
-from labkit.text.corpus import Progress
 from labkit.tokens import TokenBatch
 
 
@@ -91,8 +91,7 @@ def answer_when_blocked(
     found = np.empty(len(cuts), dtype=np.float32)
     at_once = rows_within(model, n_positions, memory)
     for start in range(0, len(cuts), at_once):
-        if progress is not None:
-            progress("blocking attention", start / len(cuts))
+        listener(progress)("blocking attention", start / len(cuts))
         rows = order[start : start + at_once]
         resid = leaving[:0]
         for block, clean_stream in enumerate(streams):

@@ -31,9 +31,9 @@ from labkit.locate.attention.knockout import AttentionKnockout, sources
 from labkit.locate.attention.knockout_result import over_units
 from labkit.locate.attention.patterns import attention_patterns
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.readout import direct_logit_attribution
 from labkit.results.result import Result
-from labkit.text.corpus import Progress
 from labkit.tokens import target_ids
 
 READINGS = ("direct", "attention", "blocked", "control")
@@ -146,8 +146,7 @@ def head_report(
     cells: dict[str, list[np.ndarray]] = {name: [] for name in READINGS}
     answers = []
     for index, (fact, subject) in enumerate(zip(chosen, positions, strict=True)):
-        if progress is not None:
-            progress(f"heads, fact {index + 1} of {len(chosen)}", index / len(chosen))
+        listener(progress)(f"heads, fact {index + 1} of {len(chosen)}", index / len(chosen))
         result = method(model, fact)
         answer = _as_text(model, fact, result.answer)
         direct = direct_logit_attribution(model, fact.prompt, answer, unit="head")

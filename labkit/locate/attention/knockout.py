@@ -41,8 +41,8 @@ from labkit.locate.attention.knockout_result import (
 )
 from labkit.locate.traces.tracing import object_token
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.execute import MEMORY, next_token_logits
-from labkit.text.corpus import Progress
 from labkit.tokens import TokenBatch, TokenSpan
 
 PAPER_WINDOW = 9 / 48
@@ -270,8 +270,9 @@ def average_knockouts(
         sources(model, fact)
     results = []
     for index, fact in enumerate(facts):
-        if progress is not None:
-            progress(f"blocking attention, fact {index + 1} of {len(facts)}", index / len(facts))
+        listener(progress)(
+            f"blocking attention, fact {index + 1} of {len(facts)}", index / len(facts)
+        )
         results.append(method(model, fact))
     by_head = np.stack([result.change(result.by_head) for result in results])
     at_once, random = [], []

@@ -41,9 +41,9 @@ from labkit.locate.traces.tracing import (
     require_traceable,
 )
 from labkit.models.model import LabModel, Site
+from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched_embedding
 from labkit.running.execute import MEMORY, Execution, Prefix, read_logits, repeat_rows, rows_within
-from labkit.text.corpus import Progress
 from labkit.tokens import TokenBatch, TokenSpan
 
 
@@ -210,9 +210,8 @@ def first_order(
         corrupted.append(probability.detach())
         gradients = None
         for step in range(steps):
-            if progress is not None:
-                share = (chunk + step / steps) / len(chunks)
-                progress(f"gradients, step {step + 1} of {steps}", share)
+            share = (chunk + step / steps) / len(chunks)
+            listener(progress)(f"gradients, step {step + 1} of {steps}", share)
             here, loss = states, probability
             if steps > 1:
                 left = drawn * (1 - (step + 0.5) / steps)

@@ -25,9 +25,9 @@ from transformer_lens.tools.analysis import attribution_patching as lens
 from labkit.errors import InputError
 from labkit.locate.traces.trace_result import interval_over_draws
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
-from labkit.text.corpus import Progress
 from labkit.tokens import target_ids
 
 
@@ -141,8 +141,7 @@ def attribution_pairs(
     grids: list[tuple[Tensor, Tensor, Tensor]] = []
     probabilities: list[Tensor] = []
     for index, (batch, token) in enumerate(zip(tokens, followed, strict=True)):
-        if progress is not None:
-            progress(f"pair {index + 1} of {len(pairs)}", index / len(pairs))
+        listener(progress)(f"pair {index + 1} of {len(pairs)}", index / len(pairs))
         grids.append(_attribute(model, batch.ids, token))
         probabilities.append(next_token_logits(model, batch).float().softmax(dim=-1)[:, token])
     embed, heads, ffn = (torch.stack(parts).numpy() for parts in zip(*grids, strict=True))

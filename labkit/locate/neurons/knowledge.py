@@ -38,9 +38,9 @@ from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.locate.traces.trace_result import interval_over_draws
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY, rows_within
-from labkit.text.corpus import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -250,8 +250,7 @@ class KnowledgeNeurons:
         attributions = torch.empty(*shape, model.d_mlp)
         removed = torch.empty(shape)
         for layer in range(model.n_layers):
-            if progress is not None:
-                progress(f"FFN of layer {layer}", layer / model.n_layers)
+            listener(progress)(f"FFN of layer {layer}", layer / model.n_layers)
             attributions[:, layer], removed[:, layer] = self._layer(run, layer, answers)
         clean = run.clean_logits.float().softmax(dim=-1)
         decode = model.tokenizer.decode

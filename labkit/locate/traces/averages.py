@@ -22,8 +22,8 @@ from labkit.locate.traces.alignment import align
 from labkit.locate.traces.averaged_trace import AveragedTrace, TracedFact
 from labkit.locate.traces.tracing import CausalTrace, require_traceable
 from labkit.models.model import LabModel
+from labkit.progress import Progress, part_of
 from labkit.results.runs import RunDirectory
-from labkit.text.corpus import Progress
 from labkit.tokens import target_ids
 
 
@@ -68,11 +68,8 @@ def average_traces(
         if case_id in finished:
             continue
 
-        def within(what: str, share: float, index: int = index) -> None:
-            if progress is not None:
-                name = f"fact {index + 1} of {len(facts)}: {what}"
-                progress(name, (index + share) / len(facts))
-
+        name = f"fact {index + 1} of {len(facts)}: "
+        within = part_of(progress, index / len(facts), 1 / len(facts), name)
         case = {"case_id": case_id, **_trace_one(model, fact, trace, within)}
         if run is not None:
             run.append_case(case)

@@ -37,9 +37,9 @@ from labkit.locate.traces.restoring import SITES, Kind, Restoration, Runs, resto
 from labkit.locate.traces.trace_result import NAMES
 from labkit.locate.traces.tracing import object_token, require_traceable
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY, Execution, read_logits
-from labkit.text.corpus import Progress
 
 READINGS = ("probability", "logit_difference")
 """What is read off a patched run: P(r), and logit(r) - logit(r')."""
@@ -220,9 +220,8 @@ class PairTrace:
         corrupted = read(runs.last).cpu()
         cells = corrupted[0].expand(n_positions, model.n_layers, len(READINGS)).clone()
         for pos in range(differing[0], n_positions):
-            if progress is not None:
-                share = (pos - differing[0]) / (n_positions - differing[0])
-                progress(f"patching states, token {pos + 1} of {n_positions}", share)
+            share = (pos - differing[0]) / (n_positions - differing[0])
+            listener(progress)(f"patching states, token {pos + 1} of {n_positions}", share)
             column = restored(model, runs, how, pos, read, memory=self.memory)
             cells[pos] = rearrange(column, "1 layer reading -> layer reading")
         decode = model.tokenizer.decode

@@ -35,9 +35,9 @@ from labkit.locate.traces.alignment import ROLES, role_positions
 from labkit.locate.traces.restoring import SITES, Kind, Path, Restoration, Runs, restored
 from labkit.locate.traces.trace_result import TraceResult, interval_over_draws
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.activations import patched_embedding
 from labkit.running.execute import MEMORY, Execution, read_logits, repeat_rows
-from labkit.text.corpus import Progress
 from labkit.tokens import TokenSpan, target_ids
 
 __all__ = [
@@ -145,8 +145,9 @@ class CausalTrace:
         without = read(runs.last).cpu()
         cells = torch.full((self.samples, n_positions, model.n_layers), torch.nan)
         for index, pos in enumerate(asked):
-            if progress is not None:
-                progress(f"restoring states, token {pos + 1} of {n_positions}", index / len(asked))
+            listener(progress)(
+                f"restoring states, token {pos + 1} of {n_positions}", index / len(asked)
+            )
             if pos < span.start:  # nothing is corrupted there
                 cells[:, pos] = without[:, None]
             else:

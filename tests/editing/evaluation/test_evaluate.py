@@ -12,7 +12,7 @@ import torch
 from editing.edits.delta import LowRank, WeightDelta
 from editing.evaluation.many_cases import Evaluation, evaluate
 from editing.evaluation.one_edit import Audit, audit
-from editing.readings.questions import METRICS, MORE_METRICS, Answer, questions
+from editing.readings.asking import METRICS, MORE_METRICS, Answer, questions
 from editing.readings.scoring import TextReading
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Neighbour
@@ -20,7 +20,7 @@ from labkit.results.result import RunDirectory
 from labkit.stats import Estimate, bootstrap
 from tests.reference import full_logits
 
-READINGS = importlib.import_module("editing.readings.questions")
+READINGS = importlib.import_module("editing.readings.asking")
 UNEDITED = importlib.import_module("editing.readings.unedited")
 EVEN, ONE_OF_TWO = torch.tensor([[0.25] * 4, [0.5, 0.5, 1e-12, 1e-12]]).log()
 TEXTS = ("the cat is in the house of the king", "in the sea")

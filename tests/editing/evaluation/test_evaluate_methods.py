@@ -14,8 +14,8 @@ from editing.evaluation.many_cases import evaluate
 from editing.evaluation.method_comparison import UNEDITED, MethodComparison
 from editing.evaluation.pairs import paired_tests
 from editing.evaluation.several_methods import compare_methods
+from editing.readings.asking import read
 from editing.readings.portability_result import portability
-from editing.readings.questions import read
 from editing.readings.side_effects import SideEffects
 from labkit.errors import InputError, NonFiniteLoss, OutputError
 from labkit.facts.chains import chains_of

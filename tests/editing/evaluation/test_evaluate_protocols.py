@@ -11,8 +11,8 @@ from editing.edits.delta import LowRank, WeightDelta, applied
 from editing.evaluation.evaluation_result import Evaluation
 from editing.evaluation.many_cases import evaluate
 from editing.evaluation.protocols import PROTOCOLS, Step
+from editing.readings.asking import read
 from editing.readings.collapse import CollapseCurve, Thresholds, checkpoints, growth
-from editing.readings.questions import read
 from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.facts.fact import Rewrite
 from labkit.results.result import RunDirectory

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from editing.layers.presets import SHIPPED, Preset, guess, preset, preset_file, write_preset
 from editing.methods.closed_form.memit import MEMIT
 from editing.methods.closed_form.rome import ROME
+from editing.presets.preset_files import SHIPPED, Preset, guess, preset, preset_file, write_preset
 from labkit.errors import LayerOutOfRange, MalformedRecord
 
 

@@ -8,7 +8,6 @@ import torch
 
 from editing.edits.requests import grouped
 from editing.evaluation.many_cases import evaluate
-from editing.layers.presets import preset, write_preset
 from editing.layers.screening import screen
 from editing.layers.sweep import SCREENING, LayerSweep, at_layer, sweep_layers
 from editing.layers.tuning_cases import known_cases
@@ -16,7 +15,8 @@ from editing.methods.closed_form.keys import group_keys, key_star, subject_keys
 from editing.methods.closed_form.prepared import Prepared, moments
 from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.solve import Occurring
-from editing.readings.questions import ask, shares
+from editing.presets.preset_files import preset, write_preset
+from editing.readings.asking import ask, shares
 from labkit.errors import InputError, LayerOutOfRange
 from labkit.running.activations import capture
 from tests.editing.conftest import FAST

@@ -5,11 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from editing.edits.requests import grouped
+from editing.edits.requests import ESSENCE, grouped
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.value_rows import ESSENCE
 from editing.methods.closed_form.values import ValueSearch, value_stars
 from labkit import pocket as world
 from labkit.errors import NonFiniteLoss

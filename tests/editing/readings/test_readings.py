@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from editing.edits.delta import applied
-from editing.readings.questions import (
+from editing.readings.asking import (
     METRICS,
     READINGS,
     Answer,

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from labkit.errors import FetchError, InputError, MissingFile, OneClass
-from probes.sentences import treebank_fetch
-from probes.sentences.treebank_fetch import is_name, treebank
+from probes.sentences import fetched as treebank_fetch
+from probes.sentences.fetched import fetch_treebank, is_name
 from probes.tasks.data import sentences_of, tasks_of, treebank_paths
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -123,11 +123,13 @@ def server(monkeypatch):
 
 def test_a_treebank_by_name_is_fetched_once_with_its_licence(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
-    path = treebank("UD_Toy-Dogs", "train", release="r1")
+    path = fetch_treebank("UD_Toy-Dogs", "train", release="r1")
     assert "ref=r1" in server.asked[0] and path.read_text().startswith("# newdoc")
     assert (path.parent / "LICENSE.txt").is_file()
     before = len(server.asked)
-    assert treebank("UD_Toy-Dogs", "train", release="r1") == path and len(server.asked) == before
+    assert (
+        fetch_treebank("UD_Toy-Dogs", "train", release="r1") == path and len(server.asked) == before
+    )
     own, test = treebank_paths("UD_Toy-Dogs")
     assert own.name == "train.conllu" and test is not None and test.name == "test.conllu"
     assert len(tasks_of("UD_Toy-Dogs", names=["upos"])["upos"].held_out) == 24
@@ -137,12 +139,12 @@ def test_what_breaks_off_leaves_nothing(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
     server.short = 1000
     with pytest.raises(FetchError, match="cannot be fetched"):
-        treebank("UD_Toy-Dogs")
+        fetch_treebank("UD_Toy-Dogs")
     server.short = 0
     with pytest.raises(MissingFile, match="no dev part"):
-        treebank("UD_Toy-Dogs", "dev")
+        fetch_treebank("UD_Toy-Dogs", "dev")
     with pytest.raises(FetchError, match="no such treebank"):
-        treebank("UD_Other-One")
+        fetch_treebank("UD_Other-One")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -150,7 +152,7 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
     monkeypatch.setattr(treebank_fetch, "LISTING", "http://127.0.0.1:9/{name}{release}")
     with pytest.raises(FetchError, match="CoNLL-U file instead"):
-        treebank("UD_English-EWT")
+        fetch_treebank("UD_English-EWT")
     with pytest.raises(InputError, match="has a name such as"):
-        treebank("English")
+        fetch_treebank("English")
     assert is_name("UD_Ancient_Greek-PROIEL") and not is_name("UD_x/../y")

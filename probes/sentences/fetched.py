@@ -1,6 +1,6 @@
 """Treebanks of Universal Dependencies by name, brought into the user's cache once.
 
-    path = treebank("UD_English-EWT", "train")        # needs the network the first time
+    path = fetch_treebank("UD_English-EWT", "train")        # needs the network the first time
     sentences = read_treebank(path)
 
 Names are those of the collection's repositories, releases their tags. A treebank's licence lies
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from labkit.errors import FetchError, InputError, MissingFile
+from labkit.files import atomic_write, output_errors
 from labkit.models.fetch import cache_dir
-from labkit.results.files import atomic_write, output_errors
 
 Part = Literal["train", "dev", "test"]
 """The files of a treebank; small ones lack some."""
@@ -41,7 +41,7 @@ def is_name(text: str | os.PathLike[str]) -> bool:
     return re.fullmatch(r"UD_[A-Za-z_]+-[A-Za-z0-9]+", os.fspath(text)) is not None
 
 
-def treebank(name: str, part: Part = "train", *, release: str = RELEASE) -> Path:
+def fetch_treebank(name: str, part: Part = "train", *, release: str = RELEASE) -> Path:
     """A part of a treebank, as a CoNLL-U file in the user's cache.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from editing.readings.questions import METRICS, MORE_METRICS, READINGS
+from editing.readings.asking import METRICS, MORE_METRICS, READINGS
 from labkit.results.result import Result
 from labkit.stats import Estimate
 
@@ -46,7 +46,7 @@ class Comparison(Result):
 
         Args:
             state: "before" (unedited) or "after" (edited).
-            reading: One of `editing.readings.questions.READINGS`, or "drift".
+            reading: One of `editing.readings.asking.READINGS`, or "drift".
             metric: One of `SHARES`; "fluency" of the generation, "essence" of the drift.
         """
         raise NotImplementedError

@@ -32,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.effect import Wording, as_it_is
-from editing.methods.closed_form.value_rows import ESSENCE
+from editing.edits.requests import ESSENCE
 from editing.readings.scoring import PIECE, PIECE_TOKENS, generate, next_logprobs, score, text_nll
 from labkit.facts.fact import Case, fill
 from labkit.metrics import fluency

@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import MalformedRecord
+from labkit.files import atomic_write, output_errors
 from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel
-from labkit.results.files import atomic_write, output_errors
 from labkit.results.result import dumps
 
 FORMAT = 1
@@ -78,7 +78,7 @@ def preset(model: LabModel, method: str = "rome") -> Preset:
                 f"the preset {own} is damaged ({error!r}): remove it, or sweep again"
             ) from error
     elif model.name in SHIPPED:
-        shipped = resources.files("editing.layers") / "shipped" / f"{model.name}.json"
+        shipped = resources.files("editing.presets") / "shipped" / f"{model.name}.json"
         found = _of(json.loads(shipped.read_text(encoding="utf-8")), method)
     else:
         found = guess(model)

@@ -1,0 +1,10 @@
+"""Layers to edit, measured: what ships, what a sweep has found, a guess for the rest."""
+
+from typing import TYPE_CHECKING
+
+from labkit.doors import door
+
+if TYPE_CHECKING:
+    from editing.presets.preset_files import Preset, preset
+
+__getattr__, __dir__, __all__ = door(__name__, __file__)
