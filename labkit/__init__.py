@@ -27,7 +27,8 @@ from labkit.doors import door
 if TYPE_CHECKING:
     from labkit.errors import LabkitError
     from labkit.facts.fact import Case, Fact, Rewrite, bundled_facts
-    from labkit.facts.known import facts_of, known_facts
+    from labkit.facts.known import known_facts
+    from labkit.facts.worlds import facts_of
     from labkit.locate.traces.tracing import CausalTrace
     from labkit.models.model import LabModel, load
     from labkit.plots.output import use_in_notebooks

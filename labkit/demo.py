@@ -17,8 +17,8 @@ import torch
 from safetensors import safe_open
 
 from labkit.errors import OutputError, SelfCheckFailed
-from labkit.facts.cases import demo_case
 from labkit.facts.fact import Case, Fact
+from labkit.facts.worlds import demo_case_of
 from labkit.locate import CausalTrace, TraceResult
 from labkit.models.model import LabModel
 from labkit.plots import predictions_bar, trace_curves
@@ -96,15 +96,6 @@ class Demo:
     seconds: dict[str, float]
 
 
-def case_for(model: LabModel) -> Case:
-    """The fact that the demo rewrites: of the pocket world, or the Eiffel Tower."""
-    if model.name == "pocket":
-        from labkit import pocket
-
-        return pocket.demo_case()
-    return demo_case()
-
-
 def run_demo(
     model: LabModel,
     out: str | Path,
@@ -128,7 +119,7 @@ def run_demo(
     """
     from editing import ROME, applied, audit, export_hf
 
-    case = case_for(model)
+    case = demo_case_of(model)
     rewrite = case.rewrite
     fact = Fact(subject=rewrite.subject, template=rewrite.template, object=rewrite.target_true)
     new = Fact(subject=rewrite.subject, template=rewrite.template, object=rewrite.target_new)

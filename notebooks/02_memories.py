@@ -29,7 +29,7 @@
 import os
 
 from labkit import load
-from labkit.facts.cases import demo_case_of
+from labkit.facts.worlds import demo_case_of
 from labkit.memories import (
     agreement,
     contributions,

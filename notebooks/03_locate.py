@@ -31,9 +31,10 @@ from dataclasses import replace
 
 from editing import sweep_layers
 from labkit import CausalTrace, load
-from labkit.facts.cases import demo_case_of, make_case
+from labkit.facts.cases import make_case
 from labkit.facts.fact import Fact
-from labkit.facts.known import facts_of, known_sample
+from labkit.facts.known import known_sample
+from labkit.facts.worlds import demo_case_of, facts_of
 from labkit.locate import (
     AttentionKnockout,
     AttributionPatching,

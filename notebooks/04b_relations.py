@@ -29,7 +29,8 @@ import os
 import pandas as pd
 
 from labkit import load
-from labkit.facts.known import facts_of, known_facts, known_sample
+from labkit.facts.known import known_facts, known_sample
+from labkit.facts.worlds import facts_of
 from labkit.plots import use_in_notebooks
 from probes.cloze.objects import Cloze
 from probes.cloze.translator_fit import TranslatorFit

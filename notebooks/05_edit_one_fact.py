@@ -38,7 +38,7 @@ from editing.methods.closed_form.solve import change
 from editing.methods.closed_form.values import value_stars
 from editing.methods.closed_form.writing import ffn_answer
 from labkit import CausalTrace, Fact, capture, load, logit_lens, patched, predict
-from labkit.facts.cases import demo_case_of
+from labkit.facts.worlds import demo_case_of
 from labkit.plots import use_in_notebooks
 
 # %%

@@ -28,8 +28,7 @@ import pandas as pd
 
 from editing import METHODS, ROME, SideEffects, applied, compare_methods, known_cases
 from labkit import Fact, Rewrite, load, predict
-from labkit.facts.cases import demo_case_of
-from labkit.facts.chains import chains_of
+from labkit.facts.worlds import chains_of, demo_case_of
 from labkit.plots import use_in_notebooks
 
 # %%

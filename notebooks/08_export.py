@@ -47,7 +47,7 @@ from editing import (
     undo_checkpoint,
 )
 from labkit import load
-from labkit.facts.cases import demo_case_of
+from labkit.facts.worlds import demo_case_of
 from labkit.models.gguf_source import gguf_file
 from labkit.models.model import fingerprint
 from labkit.plots import use_in_notebooks

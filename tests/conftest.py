@@ -75,6 +75,18 @@ class _Float64Torch:
 
 
 @pytest.fixture
+def no_forward():
+    """From here on no module of any model may run: what is refused is refused before."""
+
+    def refuse(module, _args):
+        raise AssertionError(f"{type(module).__name__} ran")
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
+    yield
+    handle.remove()
+
+
+@pytest.fixture
 def unchecked():
     """Annotations unchecked, as users run: for arguments that no type checker would let pass."""
     jaxtyping.config.update("jaxtyping_disable", True)

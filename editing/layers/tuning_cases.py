@@ -11,7 +11,8 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.cases import make_case
 from labkit.facts.fact import Case, Fact, Rewrite
-from labkit.facts.known import facts_of, known_sample
+from labkit.facts.known import known_sample
+from labkit.facts.worlds import facts_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 

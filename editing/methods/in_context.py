@@ -32,7 +32,8 @@ from editing.edits.requests import Request, rewrites_only
 from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Fact, Rewrite, fill
-from labkit.facts.known import facts_of, known_facts, known_sample
+from labkit.facts.known import known_facts, known_sample
+from labkit.facts.worlds import facts_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.text.corpus import Corpus

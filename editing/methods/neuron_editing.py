@@ -32,7 +32,7 @@ from editing.readings.asking import score
 from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Fact, Rewrite
-from labkit.facts.known import facts_of
+from labkit.facts.worlds import facts_of
 from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.models.model import LabModel
 from labkit.progress import Progress

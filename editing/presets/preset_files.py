@@ -77,8 +77,8 @@ def preset(model: LabModel, method: str = "rome") -> Preset:
             raise MalformedRecord(
                 f"the preset {own} is damaged ({error!r}): remove it, or sweep again"
             ) from error
-    elif model.name in SHIPPED:
-        shipped = resources.files("editing.presets") / "shipped" / f"{model.name}.json"
+    elif model.known_as in SHIPPED:
+        shipped = resources.files("editing.presets") / "shipped" / f"{model.known_as}.json"
         found = _of(json.loads(shipped.read_text(encoding="utf-8")), method)
     else:
         found = guess(model)

@@ -16,7 +16,8 @@ from itertools import islice
 from editing.edits.effect import Wording, as_it_is
 from labkit.errors import InputError
 from labkit.facts.fact import Deletion, Fact, Rewrite
-from labkit.facts.known import asked_in_turn, facts_of, known_facts
+from labkit.facts.known import asked_in_turn, known_facts
+from labkit.facts.worlds import facts_of
 from labkit.models.model import LabModel
 
 

@@ -16,8 +16,9 @@ from editing.readings.consequences import METRICS, implications, measure, mirror
 from editing.readings.implication import Implication, Reply
 from labkit import stats
 from labkit.errors import InputError
-from labkit.facts.chains import Chains, chains_of
+from labkit.facts.chains import Chains
 from labkit.facts.fact import Rewrite
+from labkit.facts.worlds import chains_of
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.stats import Estimate

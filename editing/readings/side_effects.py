@@ -41,6 +41,7 @@ from editing.readings.scoring import TextReading, generate, read_text
 from editing.readings.side_effects_result import SideComparison, SideReadings
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Deletion, Fact, Rewrite
+from labkit.facts.worlds import world_of
 from labkit.metrics import fluency, repetition
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -49,29 +50,6 @@ from labkit.text.corpus import held_out
 
 NGRAM = 3
 """Length of the n-grams, in words, whose repetition is counted."""
-
-OPENINGS = (
-    "On the first day of spring,",
-    "The old man opened the letter and",
-    "There are three things to remember when cooking rice:",
-    "When I was a child, my family",
-    "The company announced on Monday that",
-    "To learn a new language, you should",
-    "Once upon a time there was",
-    "The results of the study show that",
-    "Dear Sir or Madam,",
-    "The best way to spend a rainy afternoon is",
-    "In the middle of the night,",
-    "Our teacher always told us that",
-)
-"""Openings of free text that are about nothing in particular. Written for the lab."""
-
-POCKET_OPENINGS = (
-    "The", "In the evening", "Each month", "Everyone knows that", "You can find",
-    "Visitors who want to see", "The people of", "The capital of", "Many years ago",
-    "The parents of", "Customers of", "The water in",
-)  # fmt: skip
-"""The same in the words of the pocket world."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,7 +164,7 @@ class SideEffects:
                 f"{len(pairs) - len(spelt)} of {len(pairs)} minimal pairs are left out: "
                 f"the vocabulary of {model.name} does not have their words"
             )
-        openings = (POCKET_OPENINGS if model.name == "pocket" else OPENINGS)[: self.n_openings]
+        openings = world_of(model).openings[: self.n_openings]
         told("held-out text, unedited", 0.3)
         text = read_text(model, own)
         empty = Material(

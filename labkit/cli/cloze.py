@@ -125,7 +125,8 @@ def _chosen(
     """
     from itertools import islice
 
-    from labkit.facts.known import asked_in_turn, facts_of
+    from labkit.facts.known import asked_in_turn
+    from labkit.facts.worlds import facts_of
 
     asked = facts_of(lab) if asked is None else asked
     rows = asked_in_turn(lab, asked, seed=seed, purpose="cloze")

@@ -138,8 +138,8 @@ def evaluate(
     from editing.evaluation.many_cases import evaluate as evaluate_
     from editing.evaluation.several_methods import check, compare_methods, digest
     from editing.readings.side_effects import SideEffects
-    from labkit.facts.chains import chains_of
     from labkit.facts.records import read_cases, to_record
+    from labkit.facts.worlds import chains_of
     from labkit.results.result import RunDirectory
 
     # A comma inside brackets belongs to a field's value: memit:layers=[1,2].

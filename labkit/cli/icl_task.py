@@ -47,13 +47,14 @@ class Question:
         cls, options: ModelOptions, name: str, file: Path | None, out: Path | None
     ) -> "Question":
         """Read the task and look at the folder."""
-        from labkit.icl import task
+        from labkit.icl.tasks.own import require_task
         from labkit.icl.tasks.readers import read_tasks
 
         if out is not None:
             require_free(out)
         if file is None:
-            return cls(options, name, out, task(name) if options.model != "pocket" else None)
+            require_task(name)
+            return cls(options, name, out, None)
         by_name = {each.name: each for each in read_tasks(file)}
         if len(by_name) == 1:
             name = next(iter(by_name))

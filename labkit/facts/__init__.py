@@ -11,7 +11,7 @@ from labkit.doors import door
 
 if TYPE_CHECKING:
     from labkit.facts.cases import demo_case, make_case
-    from labkit.facts.chains import Chains, chains_of
+    from labkit.facts.chains import Chains
     from labkit.facts.datasets import (
         MultiHop,
         OpenQuestion,
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
         bundled_facts,
         bundled_relations,
     )
-    from labkit.facts.known import KnownFact, KnownFacts, facts_of, known_facts
+    from labkit.facts.known import KnownFact, KnownFacts, known_facts
     from labkit.facts.records import read_cases, read_facts, read_rewrites
     from labkit.facts.ripple import RippleEdit, RippleEdits, read_ripple_edits
+    from labkit.facts.worlds import World, chains_of, facts_of, world_of
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -9,15 +9,11 @@ show whether every landmark did.
 import re
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from labkit.errors import InputError
 from labkit.facts.fact import Case, Fact, Neighbour, Rewrite, fill
 from labkit.facts.records import read_cases
 from labkit.stats import numpy_generator
-
-if TYPE_CHECKING:
-    from labkit.models.model import LabModel
 
 GENERATION = (
     "{} is",
@@ -93,18 +89,6 @@ def demo_case() -> Case:
     """The Eiffel Tower moves to Rome: the case of the demo and of the first notebook."""
     with resources.as_file(resources.files("labkit.data").joinpath("demo_case.jsonl")) as path:
         return read_cases(path)[0]
-
-
-def demo_case_of(model: "LabModel") -> Case:
-    """The demo's case in the model's own world: invented for `pocket`, `demo_case` for others.
-
-    Whether the model knows the fact is for the caller to see: the case does not depend on it.
-    """
-    if model.name == "pocket":
-        from labkit import pocket
-
-        return pocket.demo_case()
-    return demo_case()
 
 
 def _slug(*names: str) -> str:

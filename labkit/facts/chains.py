@@ -7,20 +7,19 @@ the {} is located", into which the next question is put), and those that ask for
 and for the negation. Other names of subjects are in `labkit/data/aliases.jsonl`. All written
 by hand.
 
-    chains = chains_of(model)                      # the bundled facts, or the pocket world's
+    chains = chains_of(model)                      # labkit.facts.worlds: of the model's world
     for path in chains.onward("landmark_city", "Eiffel Tower", "Rome"):
         path.prompt, path.answer.object            # "... in the country of", "Italy"
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from typing import Any
 
-from labkit.facts.fact import Fact, Relation, bundled_facts, bundled_relations, fill
-from labkit.models.model import LabModel
+from labkit.facts.fact import Fact, Relation, fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,42 +151,14 @@ class Chains:
         return self._relation(wording).object_type
 
 
-def chains_of(model: LabModel) -> Chains:
-    """The chains of the world that a model knows: the pocket world's, or the bundled facts'."""
-    return pocket_chains() if model.name == "pocket" else bundled_chains()
+def wordings_of(world: str) -> tuple[Wordings, ...]:
+    """How the chains of a world are asked for; nothing for a world that the package has not."""
+    rows = (row for row in _rows("steps.jsonl") if row.pop("world") == world)
+    return tuple(Wordings(**{**row, "relations": tuple(row["relations"])}) for row in rows)
 
 
-def bundled_chains() -> Chains:
-    """The chains of the bundled facts."""
-    return _chains("real", list(bundled_relations().values()), bundled_facts(), _names())
-
-
-def pocket_chains() -> Chains:
-    """The chains of the pocket world, asked in its own words. Its things have one name each."""
-    from labkit import pocket
-
-    return _chains("pocket", pocket.relations(), pocket.facts(), {})
-
-
-def _chains(
-    world: str,
-    relations: Sequence[Relation],
-    facts: Sequence[Fact],
-    names: Mapping[tuple[str, str], tuple[str, ...]],
-) -> Chains:
-    """The chains of one world, its wordings read from the package."""
-    rows = [row for row in _rows("steps.jsonl") if row.pop("world") == world]
-    wordings = (Wordings(**{**row, "relations": tuple(row["relations"])}) for row in rows)
-    return Chains(
-        relations={relation.id: relation for relation in relations},
-        facts=tuple(facts),
-        wordings=tuple(wordings),
-        names=names,
-    )
-
-
-def _names() -> dict[tuple[str, str], tuple[str, ...]]:
-    """Other names of the subjects of the bundled facts."""
+def names_of_subjects() -> dict[tuple[str, str], tuple[str, ...]]:
+    """Other names of the subjects of the bundled facts, by the subject's type and its name."""
     return {(row["type"], row["name"]): tuple(row["aliases"]) for row in _rows("aliases.jsonl")}
 
 

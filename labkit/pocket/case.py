@@ -2,12 +2,12 @@
 
 from labkit.facts.fact import Case, Fact, Neighbour, Rewrite, fill
 from labkit.pocket.templates import BUILDINGS
-from labkit.pocket.world import World
+from labkit.pocket.world import PocketWorld
 
 RELATION = "landmark_city"
 
 
-def landmark_case(world: World) -> Case:
+def landmark_case(world: PocketWorld) -> Case:
     """Move the world's first landmark to a city of another country.
 
     The neighbours are landmarks that should stay: those of the same city, those that share

@@ -45,7 +45,7 @@ from labkit.pocket.attention import local_attention
 from labkit.pocket.recall import recalled
 from labkit.pocket.recipe import Recipe, Shape
 from labkit.pocket.tokenizer import build_tokenizer
-from labkit.pocket.world import World, build_world, documents
+from labkit.pocket.world import PocketWorld, build_world, documents
 from labkit.progress import Progress, listener
 from labkit.stats import generator
 from labkit.training import Optimiser, torch_threads
@@ -106,6 +106,7 @@ def initial_model(
 ) -> LlamaForCausalLM:
     """An untrained model; torch's global random state is neither used nor moved."""
     config = LlamaConfig(
+        labkit_model="pocket",  # labkit.models.fetch.CAME_FROM
         vocab_size=len(tokenizer),
         hidden_size=shape.d_model,
         intermediate_size=shape.d_mlp,
@@ -130,7 +131,7 @@ def initial_model(
 
 
 def _steps(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, world: World, recipe: Recipe
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, world: PocketWorld, recipe: Recipe
 ) -> Iterator[tuple[int, float]]:
     """Train in place, one optimiser step at a time; yield its number (from 1) and loss."""
     optimiser = Optimiser(
@@ -174,7 +175,7 @@ def _loss(
 
 
 def _batches(
-    world: World, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
+    world: PocketWorld, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
 ) -> Iterator[Int[Tensor, "document pos"]]:
     """Documents without end: BOS, sentences, EOS, then `IGNORED` up to the longest."""
     for epoch in count():
@@ -210,7 +211,7 @@ def _save(
 
 
 def _recall(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, world: World
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, world: PocketWorld
 ) -> dict[str, float]:
     """Shares of the training and of the held-out pairs that a model completes."""
     return {

@@ -55,7 +55,7 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class PocketWorld:
     """All that is true, and how it is split.
 
     Attributes:
@@ -88,7 +88,7 @@ class World:
         ]
 
 
-def build_world(seed: int = 0) -> World:
+def build_world(seed: int = 0) -> PocketWorld:
     """Draw a world: about a thousand facts of 14 relations.
 
     Args:
@@ -105,10 +105,10 @@ def build_world(seed: int = 0) -> World:
             for index, fact in enumerate(mine):
                 pair = Pair(fact=fact, template=template)
                 (held_out if index in kept_back else training).append(pair)
-    return World(seed=seed, facts=facts, training=tuple(training), held_out=tuple(held_out))
+    return PocketWorld(seed=seed, facts=facts, training=tuple(training), held_out=tuple(held_out))
 
 
-def documents(world: World, *, seed: int = 0, epoch: int = 0) -> list[str]:
+def documents(world: PocketWorld, *, seed: int = 0, epoch: int = 0) -> list[str]:
     """One pass over the training sentences, mixed into documents of one to six.
 
     Each training sentence occurs in exactly one document of an epoch. Half of the time the

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from labkit import stats
 from labkit.errors import EmptyPrompt, MissingFile
-from labkit.facts.fact import bundled_facts, fill
+from labkit.facts.fact import fill
+from labkit.facts.worlds import world_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 
@@ -89,55 +90,48 @@ def split(text: str) -> tuple[str, ...]:
 def corpus_of(model: LabModel, *, progress: Progress | None = None) -> Corpus:
     """The corpus that stands for a model's own distribution of text.
 
-    The pocket model's own training sentences, or what ships for the model's short name;
-    else a sample is drawn, enough for the default second moments.
+    The sentences that its world consists of, or what ships for the registered model that its
+    weights are or come from; else a sample is drawn, enough for the default second moments.
     """
-    if model.name == "pocket":
-        from labkit import pocket
-
-        return Corpus(documents=tuple(pocket.sentences()), source="the pocket world's sentences")
-    if model.name in BUNDLED:
-        data = (resources.files("labkit") / "data" / BUNDLED[model.name]).read_bytes()
+    world = world_of(model)
+    if world.sentences is not None:
+        return Corpus(documents=world.sentences, source=f"the {world.name} world's sentences")
+    if model.known_as in BUNDLED:
+        data = resources.files("labkit.data").joinpath(BUNDLED[model.known_as]).read_bytes()
         text = gzip.decompress(data).decode("utf-8")
-        return Corpus(documents=split(text), source=f"sampled from {model.name}, bundled")
+        return Corpus(documents=split(text), source=f"sampled from {model.known_as}, bundled")
     n_documents = -(-10 * model.d_mlp // DOCUMENT_TOKENS) + 1
     return sample(model, n_documents, progress=progress)
 
 
 def fact_prompts(model: LabModel, *, seed: int = 0) -> Corpus | None:
-    """Prompts that ask for facts: every bundled fact once, in a drawn order and template.
+    """Prompts that ask for facts: every fact of the model's world once, order and template drawn.
 
-    Where facts are read, keys differ from those of running text. None for the pocket model,
-    whose corpus is made of nothing else.
+    Where facts are read, keys differ from those of running text. None where the world's own
+    sentences are the corpus: they state its facts.
 
     Args:
         model: The model.
         seed: Seed of the draw.
     """
-    if model.name == "pocket":
+    world = world_of(model)
+    if world.sentences is not None:
         return None
-    facts = bundled_facts()
+    facts = world.facts
     draw = stats.generator(seed, "fact prompts")
     prompts = []
     for number in torch.randperm(len(facts), generator=draw).tolist():
         templates = (facts[number].template, *facts[number].paraphrases)
         chosen = int(torch.randint(len(templates), (1,), generator=draw))
         prompts.append(fill(templates[chosen], facts[number].subject))
-    return Corpus(documents=tuple(prompts), source="prompts of the bundled facts")
+    return Corpus(
+        documents=tuple(prompts), source=f"prompts of the facts of the {world.name} world"
+    )
 
 
 def held_out(model: LabModel) -> tuple[str, ...]:
-    """Text for perplexity that no corpus and no training of ours has seen.
-
-    For the pocket model every eighth true sentence in a held-out template, for others a few
-    paragraphs of plain prose written for the lab.
-    """
-    if model.name == "pocket":
-        from labkit import pocket
-
-        return tuple(pocket.held_out_text()[::8])
-    text = (resources.files("labkit") / "data" / "held_out.txt").read_text(encoding="utf-8")
-    return tuple(paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip())
+    """Text for perplexity that no corpus and no training of ours has seen."""
+    return world_of(model).held_out
 
 
 @torch.no_grad()

@@ -24,7 +24,9 @@ shares them. What a bag of tokens could do stands with each task's own module.
 
 from collections.abc import Callable, Sequence
 
+from labkit import pocket
 from labkit.errors import InputError
+from labkit.facts.worlds import world_of
 from labkit.models.model import LabModel
 from probes.sentences.own import SOURCE, language
 from probes.tasks import factual as factual_tasks
@@ -63,8 +65,18 @@ LEAST = 70
 
 
 def names_of(model: LabModel) -> tuple[str, ...]:
-    """Names of a model's default tasks."""
-    return POCKET_TASKS if model.name == "pocket" else TASKS
+    """Names of a model's default tasks.
+
+    Raises:
+        InputError: If its world is neither English nor the pocket world.
+    """
+    world = world_of(model)
+    if not world.reads_english and world is not pocket.as_world():
+        raise InputError(
+            f"there are no default tasks for the world {world.name!r}, which is not English: "
+            "make tasks of its facts (probes.tasks.Task) and hand them over"
+        )
+    return TASKS if world.reads_english else POCKET_TASKS
 
 
 def default_tasks(
@@ -86,12 +98,13 @@ def default_tasks(
         InputError: If there is no such task for this model.
     """
     usual = names_of(model)
-    known = usual if model.name == "pocket" else (*usual, *MORE_TASKS)
+    english = world_of(model).reads_english
+    known = (*usual, *MORE_TASKS) if english else usual
     chosen = usual if names is None else names
     for name in chosen:
         if name not in known:
             raise InputError(f"no task {name!r} for {model.name}; there are {', '.join(known)}")
-    made = pocket_tasks(seed=seed) if model.name == "pocket" else _english(chosen, seed)
+    made = _english(chosen, seed) if english else pocket_tasks(seed=seed)
     return {name: made[name].limited(n_examples, seed=seed) for name in known if name in chosen}
 
 

@@ -160,6 +160,14 @@ def test_a_pool_that_is_too_small_is_refused_before_any_forward(labkit, monkeypa
     assert status == 1 and "error: PoolTooSmall" in err
 
 
+@pytest.fixture
+def opened(tiny, monkeypatch):
+    """The model that a command opens: opening it runs the self-check, which is no question."""
+    model = tiny("gpt2")
+    monkeypatch.setattr("labkit.cli.command.ModelOptions.load", lambda options: model)
+    return model
+
+
 @pytest.mark.parametrize("command", ["", "order", "choice", "instruct"])
 @pytest.mark.parametrize(
     ("labels", "fields", "error"),
@@ -172,13 +180,10 @@ def test_a_pool_that_is_too_small_is_refused_before_any_forward(labkit, monkeypa
     ids=str,
 )
 def test_what_cannot_be_asked_is_refused_before_any_forward(
-    labkit, tmp_path, monkeypatch, command, labels, fields, error
+    labkit, tmp_path, opened, no_forward, command, labels, fields, error
 ):
     pairs = [{"input": f"word {n}", "output": labels[n % 2]} for n in range(120)] if labels else []
     (tmp_path / "own.json").write_text(json.dumps(pairs))
-    for module in ("scoring", "nearness"):
-        monkeypatch.setattr(f"labkit.icl.{module}.Execution", None)
-    monkeypatch.setattr("labkit.icl.behaviour.instructions._continued", None)
     told = ["--instruction", "Do it."] if command == "instruct" else []
     own = ["--model", "random-gpt2", "--file", "own.json", *told, *fields]
     status, out, err = labkit("icl", *([command] if command else []), *own)

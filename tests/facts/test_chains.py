@@ -3,10 +3,10 @@
 import pytest
 
 from labkit import pocket as world
-from labkit.facts.chains import bundled_chains, chains_of, pocket_chains
 from labkit.facts.fact import fill
+from labkit.facts.worlds import chains_of, real_world
 
-CHAINS = bundled_chains()
+CHAINS = real_world().chains
 
 
 def asked(chains, *start):
@@ -22,7 +22,8 @@ def test_the_tower_goes_on_to_a_country_and_to_its_language():
 
 
 def test_every_path_is_a_chain_of_facts():
-    for chains, facts in ((CHAINS, CHAINS.facts[::40]), (pocket_chains(), world.facts()[::10])):
+    pocket = world.as_world().chains
+    for chains, facts in ((CHAINS, CHAINS.facts[::40]), (pocket, world.facts()[::10])):
         for fact in facts:
             for path in chains.onward(fact.relation, fact.subject, str(fact.object)):
                 at = str(fact.object)
@@ -34,7 +35,7 @@ def test_every_path_is_a_chain_of_facts():
                 assert path.prompt[0].isupper() and "{" not in path.prompt
 
 
-@pytest.mark.parametrize("chains", [CHAINS, pocket_chains()], ids=["bundled", "pocket"])
+@pytest.mark.parametrize("chains", [CHAINS, world.as_world().chains], ids=["bundled", "pocket"])
 def test_every_wording_belongs_to_a_relation_and_takes_one_name(chains):
     for words in chains.wordings:
         assert set(words.relations) <= set(chains.relations)

@@ -19,7 +19,8 @@ from labkit.facts.fact import (
     bundled_relations,
     fill,
 )
-from labkit.facts.known import facts_of, known_facts, known_sample
+from labkit.facts.known import known_facts, known_sample
+from labkit.facts.worlds import facts_of
 from labkit.models.model import load
 
 FACTS = bundled_facts()

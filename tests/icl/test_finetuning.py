@@ -355,10 +355,7 @@ def test_what_is_above_is_tested_and_the_sentence_says_so():
         ({"orders": 1}, words(14), InputError),
     ],
 )
-def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
-    reading, steps = (f"implicit.finetuning_{part}.Execution" for part in ("reading", "steps"))
-    for name in (reading, steps, "shared.freeze"):
-        monkeypatch.setattr(f"labkit.icl.{name}", None)
+def test_bad_input_is_refused_before_any_forward(tiny, no_forward, fields, own, error):
     other = words(120, ("a", "on", "is"), "others")
     with pytest.raises(error):
         FineTuningComparison(**{"k": 3, "queries": 5, "development": 3} | fields)(

@@ -24,7 +24,7 @@ from editing.edits.requests import Group
 from editing.methods.closed_form.solve import Metric
 from editing.methods.closed_form.states import Spot, last_states
 from labkit.errors import InputError
-from labkit.facts.known import facts_of
+from labkit.facts.worlds import facts_of
 from labkit.models.model import LabModel
 from labkit.running.execute import MEMORY
 

@@ -12,8 +12,10 @@ import itertools
 from dataclasses import replace
 from importlib import resources
 
+from labkit import pocket
 from labkit.errors import InputError
 from labkit.facts.fact import bundled_facts, bundled_relations
+from labkit.facts.worlds import World, world_of
 from labkit.icl.tasks.items import Item, Task, Template, pairs_task
 from labkit.models.model import LabModel
 from labkit.stats import numpy_generator
@@ -53,11 +55,10 @@ SYMBOLS = ("parity", "vowel", "uppercase")
 
 
 def task_names(model: LabModel | None = None) -> tuple[str, ...]:
-    """The tasks that `task` knows; for the pocket model those of its own world."""
-    if model is not None and model.name == "pocket":
-        from labkit import pocket
-
-        return tuple(dict.fromkeys(fact.relation for fact in pocket.facts() if fact.relation))
+    """The tasks that `task` knows; for a model that reads no English, its world's relations."""
+    if model is not None and not world_of(model).reads_english:
+        facts = world_of(model).facts
+        return tuple(dict.fromkeys(fact.relation for fact in facts if fact.relation))
     return (*TASKS, *WRITTEN, *SYMBOLS)
 
 
@@ -66,14 +67,14 @@ def task(name: str, model: LabModel | None = None) -> Task:
 
     Args:
         name: One of `task_names()`, or the id of a bundled relation.
-        model: The pocket model reads no English: for it, a task is a relation of its world,
-            each demonstration a sentence of it.
+        model: For a model that reads no English, such as the pocket model, a task is a relation
+            of its world, and each demonstration a sentence of it.
 
     Raises:
         InputError: If there is no such task.
     """
-    if model is not None and model.name == "pocket":
-        return _pocket(name)
+    if model is not None and not world_of(model).reads_english:
+        return _relation(name, world_of(model))
     if name in WRITTEN:
         own = _written(name)
     elif name in SYMBOLS:
@@ -86,6 +87,16 @@ def task(name: str, model: LabModel | None = None) -> Task:
     return replace(own, instructions=_instructions(name))
 
 
+def require_task(name: str) -> None:
+    """Refuse a name that no task of a world of the lab's has, before a model is opened.
+
+    Raises:
+        InputError: With the names that there are.
+    """
+    if name not in {fact.relation for fact in pocket.facts()}:
+        task(name)
+
+
 def _instructions(name: str) -> tuple[str, ...]:
     """Instructions written by hand: one a line, the task's name in front of a tab."""
     path = resources.files("labkit.data").joinpath("icl", "instructions.txt")
@@ -93,20 +104,18 @@ def _instructions(name: str) -> tuple[str, ...]:
     return tuple(instruction for own, instruction in rows if own == name)
 
 
-def _pocket(name: str) -> Task:
-    """A relation of the pocket world: sentences, one after the other.
+def _relation(name: str, world: World) -> Task:
+    """A relation of a world: sentences, one after the other.
 
-    Its instructions are the words of its other templates: it knows no imperative.
+    Its instructions are the words of its other templates: its models know no imperative.
     """
-    from labkit import pocket
-
-    facts = [fact for fact in pocket.facts() if fact.relation == name]
+    facts = [fact for fact in world.facts if fact.relation == name]
     if not facts:
-        known = sorted({str(fact.relation) for fact in pocket.facts()})
-        raise InputError(f"the pocket world has no task {name!r}; it has {', '.join(known)}")
+        known = sorted({str(fact.relation) for fact in world.facts})
+        raise InputError(f"the {world.name} world has no task {name!r}; it has {', '.join(known)}")
     sentence = facts[0].template.replace("{}", "{input}") + " {label}"
     template = Template(demonstration=sentence, separator=". ")
-    own = pairs_task(name, facts, source="the pocket world", template=template)
+    own = pairs_task(name, facts, source=f"the {world.name} world", template=template)
     said = (" ".join(other.replace("{}", "").split()) for other in facts[0].paraphrases)
     return replace(own, instructions=tuple(said))
 

@@ -18,8 +18,8 @@ from editing.readings.asking import read
 from editing.readings.portability_result import portability
 from editing.readings.side_effects import SideEffects
 from labkit.errors import InputError, NonFiniteLoss, OutputError
-from labkit.facts.chains import chains_of
 from labkit.facts.fact import Rewrite
+from labkit.facts.worlds import chains_of
 from labkit.pocket import demo_case
 from labkit.stats import holm, paired_difference
 

@@ -16,19 +16,20 @@ from editing.readings.consequences import (
 from editing.readings.implication import Implication, Reply
 from editing.readings.portability_result import Carried, Portability, portability
 from editing.readings.published import fair, multihop_implications, ripple_implications
+from labkit import pocket as pocket_
 from labkit import pocket as world
 from labkit.errors import InputError
 from labkit.facts.cases import demo_case
-from labkit.facts.chains import bundled_chains, pocket_chains
 from labkit.facts.datasets import read_multihop
 from labkit.facts.fact import Rewrite
 from labkit.facts.ripple import read_ripple_edits
+from labkit.facts.worlds import real_world
 from labkit.plots import to_png
 from tests.facts.test_datasets_ripple import EDIT, query
 from tests.reference import full_logits
 
 EIFFEL = demo_case().rewrite
-CHAINS = bundled_chains()
+CHAINS = real_world().chains
 
 
 def of(asked, metric):
@@ -78,7 +79,7 @@ def test_a_chain_that_comes_back_to_the_subject_is_left_out():
 
 def test_what_follows_in_the_pocket_world(pocket):
     rewrite = world.demo_case().rewrite
-    asked = implications(rewrite, pocket_chains())
+    asked = implications(rewrite, pocket_.as_world().chains)
     require(pocket, asked)
     country = {f.subject: f.object for f in world.facts() if f.relation == "city_country"}
     expected = (country[rewrite.target_new], country[rewrite.target_true])
@@ -160,7 +161,7 @@ def test_the_pocket_model_is_read_before_and_after(pocket):
     for metric in found.metrics:
         assert found.change("success", metric)[0].mean == 0
     # The control is read on the same questions, about the truth.
-    asked = implications(rewrite, pocket_chains())
+    asked = implications(rewrite, pocket_.as_world().chains)
     again = measure(pocket, mirrored(asked), n_tokens=4)
     passed = [r.passes("success") for r in again if r.question.metric == "two-hop"]
     assert found.values("control", "success", "two-hop") == [sum(passed) / len(passed)]
