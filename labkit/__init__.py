@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from labkit.errors import LabkitError
     from labkit.facts.fact import Case, Fact, Rewrite, bundled_facts
     from labkit.facts.known import known_facts
-    from labkit.facts.worlds import facts_of
+    from labkit.facts.own_cases import case_of
+    from labkit.facts.worlds import World, facts_of, world_of
     from labkit.locate.traces.tracing import CausalTrace
     from labkit.models.model import LabModel, load
     from labkit.plots.output import use_in_notebooks

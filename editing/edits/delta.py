@@ -25,8 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from editing.edits.change import Change, Dense, LowRank, added, parts
+from editing.edits.showing import ShownChange
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
-from labkit.models.model import LabModel, fingerprint
+from labkit.models.model import LabModel
 from labkit.models.wheels import sha256_of
 from labkit.results.result import atomic_folder, atomic_write, dumps
 
@@ -36,7 +37,7 @@ __all__ = ["Change", "Dense", "LowRank", "WeightDelta", "applied", "composed", "
 
 
 @dataclass(frozen=True, eq=False)
-class WeightDelta:
+class WeightDelta(ShownChange):
     """A change of some weights of one model.
 
     Attributes:
@@ -282,9 +283,3 @@ def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
     finally:
         for name, before in saved.items():
             parameters[name].detach().copy_(before)
-
-
-def result_fingerprint(model: LabModel, *deltas: WeightDelta) -> str:
-    """Fingerprint of the edited model: what loading an export of it will report."""
-    with applied(model, *deltas):
-        return fingerprint(model.hf, model.tokenizer)

@@ -54,6 +54,36 @@ def make_case(
         raise InputError(f"the fact about {fact.subject!r} has no object to rewrite")
     if new_object in fact.answers:
         raise InputError(f"{new_object!r} is already an answer of {fact.prompt!r}")
+    chosen, holders = drawn_neighbours(fact, facts, new_object, n_neighbours, seed=seed)
+    if len(chosen) < n_neighbours:
+        raise InputError(
+            f"relation {fact.relation!r} has {len(chosen)} other subjects among these facts, "
+            f"which are not enough for {n_neighbours} neighbours"
+        )
+    return Case(
+        case_id=slug(fact.relation or "fact", fact.subject, new_object),
+        rewrite=Rewrite.from_fact(fact, new_object),
+        paraphrases=tuple(fill(template, fact.subject) for template in fact.paraphrases),
+        neighbours=tuple(
+            Neighbour(prompt=other.prompt, object=str(other.object)) for other in chosen
+        ),
+        attributes=tuple(other.prompt for other in holders[:N_ATTRIBUTES]),
+        generation=tuple(fill(template, fact.subject) for template in GENERATION),
+    )
+
+
+def drawn_neighbours(
+    fact: Fact, facts: Sequence[Fact], new_object: str, n: int, *, seed: int
+) -> tuple[list[Fact], list[Fact]]:
+    """Other subjects of a fact's relation: its neighbours, and those that have the new object.
+
+    Args:
+        fact: The fact that is rewritten.
+        facts: Where they are drawn from.
+        new_object: The new object.
+        n: How many neighbours to draw at most, half of them with the old object if there are.
+        seed: Seed of the draw, which depends on the fact and the new object as well.
+    """
     others = [
         other
         for other in facts
@@ -61,28 +91,12 @@ def make_case(
     ]
     holders = [other for other in others if new_object in other.answers]
     rest = [other for other in others if new_object not in other.answers]
-    if len(rest) < n_neighbours:
-        raise InputError(
-            f"relation {fact.relation!r} has {len(rest)} other subjects among these facts, "
-            f"which are not enough for {n_neighbours} neighbours"
-        )
     draw = numpy_generator(seed, "case", fact.relation, fact.subject, new_object)
     rest = [rest[i] for i in draw.permutation(len(rest))]
     near = [other for other in rest if other.object == fact.object]
     far = [other for other in rest if other.object != fact.object]
-    n_near = min(len(near), max(n_neighbours // 2, n_neighbours - len(far)))
-    chosen = near[:n_near] + far[: n_neighbours - n_near]
-    attributes = [holders[i] for i in draw.permutation(len(holders))[:N_ATTRIBUTES]]
-    return Case(
-        case_id=_slug(fact.relation or "fact", fact.subject, new_object),
-        rewrite=Rewrite.from_fact(fact, new_object),
-        paraphrases=tuple(fill(template, fact.subject) for template in fact.paraphrases),
-        neighbours=tuple(
-            Neighbour(prompt=other.prompt, object=str(other.object)) for other in chosen
-        ),
-        attributes=tuple(other.prompt for other in attributes),
-        generation=tuple(fill(template, fact.subject) for template in GENERATION),
-    )
+    n_near = min(len(near), max(n // 2, n - len(far)))
+    return near[:n_near] + far[: n - n_near], [holders[i] for i in draw.permutation(len(holders))]
 
 
 def demo_case() -> Case:
@@ -91,6 +105,6 @@ def demo_case() -> Case:
         return read_cases(path)[0]
 
 
-def _slug(*names: str) -> str:
+def slug(*names: str) -> str:
     """Names as one word that can name a file."""
     return "-".join(re.sub(r"\W+", "_", name.strip().lower()) for name in names)

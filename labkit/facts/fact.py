@@ -141,6 +141,19 @@ class Rewrite(Cloze):
         _check_targets(targets, f"the rewrite of {self.subject!r}")
 
     @classmethod
+    def from_prompt(
+        cls, prompt: str, subject: str, target_new: str, target_true: str | None = None
+    ) -> "Rewrite":
+        """A rewrite from a whole prompt: the subject's first occurrence becomes the `{}`.
+
+        Raises:
+            SubjectNotFound: If the subject is empty, or no word or phrase of the prompt.
+            InputError: If the prompt holds a `{}` of its own.
+            EmptyTarget: If a target is an empty text.
+        """
+        return cls.from_fact(Fact.from_prompt(prompt, subject, target_true), target_new)
+
+    @classmethod
     def from_fact(cls, fact: Fact, target_new: str) -> "Rewrite":
         """The rewrite that gives a fact a new object."""
         return cls(

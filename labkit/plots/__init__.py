@@ -10,7 +10,7 @@ from labkit.doors import door
 
 if TYPE_CHECKING:
     from labkit.plots.editing.collapse import collapse_curves
-    from labkit.plots.editing.deltas import export_bars, share_bars
+    from labkit.plots.editing.deltas import change_bars, export_bars, share_bars
     from labkit.plots.editing.evaluation import metrics_bars, predictions_bar
     from labkit.plots.editing.methods import method_intervals, reach_and_spare
     from labkit.plots.editing.side_effects import change_intervals, phenomena_bars

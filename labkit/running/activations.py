@@ -4,7 +4,7 @@ Plain torch hooks on the Hugging Face modules, so they fire in full and in parti
 (`labkit.running.execute`) alike. For attention scores and patterns see `run_with_cache`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -90,7 +90,9 @@ def patched_embedding(model: LabModel, change: Callable[[Tensor], Tensor]) -> It
 
 
 @torch.no_grad()
-def run_with_cache(model: LabModel, batch: TokenBatch) -> tuple[Tensor, ActivationCache]:
+def run_with_cache(
+    model: LabModel, batch: TokenBatch | str | Sequence[str]
+) -> tuple[Tensor, ActivationCache]:
     """Logits and every activation of a full run, scores and patterns included.
 
     The same as `model.bridge.run_with_cache`, under the same names, aliases included, at a
@@ -98,11 +100,13 @@ def run_with_cache(model: LabModel, batch: TokenBatch) -> tuple[Tensor, Activati
 
     Args:
         model: The model.
-        batch: The prompts, left-padded.
+        batch: A prompt, several, or a left-padded batch of them (`model.tokens`).
 
     Returns:
         Logits `[prompt, pos, vocab]`, and transformer_lens' cache (`cache["pattern", 3]`).
     """
+    if not isinstance(batch, TokenBatch):
+        batch = model.tokens([batch] if isinstance(batch, str) else batch)
     kept: dict[Any, Any] = {}
     padded = None if bool(batch.mask.all()) else batch.mask.long()
     with _recorded(model.hook_points, kept):

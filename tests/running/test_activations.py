@@ -189,3 +189,12 @@ def test_caching_everything_leaves_no_hook(model, monkeypatch):
     with pytest.raises(Burst), output_hook(model.bridge.blocks[1].mlp, burst):
         run_with_cache(model, batch)
     assert points() == before
+
+
+def test_a_run_with_cache_takes_text(tiny):
+    model = tiny("gpt2")
+    texts = ["the cat", "of the old ship"]
+    logits, cache = run_with_cache(model, texts)
+    expected, _ = run_with_cache(model, model.tokens(texts))
+    assert torch.equal(logits, expected) and cache["pattern", 0].shape[0] == 2
+    assert torch.equal(run_with_cache(model, "the cat")[0], run_with_cache(model, ["the cat"])[0])

@@ -92,3 +92,32 @@ def _end(words: str, width: int) -> str:
     """The end of a text, which tells weights and prompts apart, as a label."""
     shown = visible(words)
     return text(shown if len(shown) <= width else "…" + shown[1 - width :])
+
+
+def change_bars(frame: pd.DataFrame, *, title: str = "Change of the weights") -> go.Figure:
+    """The size of each weight's change.
+
+    Args:
+        frame: Columns `weight`, `rank` and `norm` (Frobenius norm of the change); one row per
+            weight. The first 20 are drawn.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    require_columns(frame, ("weight", "rank", "norm"))
+    rows = frame.head(SHOWN)
+    figure = go.Figure(
+        go.Bar(
+            x=rows["norm"],
+            y=[_end(name, 40) for name in rows["weight"]],
+            orientation="h",
+            marker={"color": COLOURS[0]},
+            text=[f"rank {rank}" for rank in rows["rank"]],
+            textposition="auto",
+            hovertemplate="%{y}<br>norm %{x:.4g}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(title_text="Frobenius norm of the change", rangemode="tozero")
+    return themed(figure, title, height=max(260, 160 + 34 * len(rows)))

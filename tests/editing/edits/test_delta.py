@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from editing.edits.delta import Dense, LowRank, WeightDelta, applied, parts, result_fingerprint
+from editing.edits.delta import Dense, LowRank, WeightDelta, applied, parts
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
-from labkit.models.model import fingerprint, wrap
+from labkit.models.model import wrap
 from labkit.models.random_models import random_model
 
 # --- applied, and taken back --------------------------------------------------------------
@@ -178,11 +178,27 @@ def test_a_change_of_another_model_is_refused(tiny, random_delta, weights, chang
         pass
 
 
-def test_the_fingerprint_of_the_result_is_that_of_the_edited_weights(model, random_delta):
-    delta = random_delta(model)
-    found = result_fingerprint(model, delta)
-    with applied(model, delta):
-        assert fingerprint(model.hf, model.tokenizer) == found != model.fingerprint
+# --- shown ----------------------------------------------------------------------------------
+
+
+def test_a_change_shows_its_layers_ranks_and_norms(tiny, rewrite):
+    model = tiny("gpt2")
+    first, last = (model.ffn_out_name(layer) for layer in (0, 2))
+    left, right = torch.ones(3, 2), torch.ones(2, 5)
+    asked = {"rewrites": [{"subject": "cat", "target_new": "<Rome>"}]}
+    delta = WeightDelta(
+        {last: LowRank(left, right), first: Dense(2 * torch.ones(2, 2)), "bias": Dense(left)},
+        "f" * 64,
+        asked,
+    )
+    frame = delta.to_frame().set_index("weight")
+    assert delta.layers == (0, 2)
+    assert list(frame["shape"]) == ["3 x 5", "2 x 2", "3 x 2"]
+    assert frame.loc[last, "rank"] == 2 and frame.loc[first, "norm"] == pytest.approx(4.0)
+    assert frame.loc[last, "norm"] == pytest.approx(2 * 15**0.5)
+    assert "3 weights in layers 0, 2" in delta.title and "cat" in delta.title
+    assert "<Rome>" not in delta._repr_html_() and "&lt;Rome&gt;" in delta._repr_html_()
+    assert list(delta.figure().data[0].x) == list(delta.to_frame()["norm"])
 
 
 # --- saved, and read back -----------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""A case for a rewrite of one's own: judged by what its world knows, or by what is handed in."""
+
+from collections.abc import Sequence
+
+from labkit.errors import InputError
+from labkit.facts.cases import GENERATION, N_ATTRIBUTES, drawn_neighbours, slug
+from labkit.facts.fact import Case, Fact, Neighbour, Relation, Rewrite, fill
+from labkit.facts.worlds import world_of
+from labkit.models.model import LabModel
+from labkit.readout import predict
+
+Asked = Neighbour | Fact | str
+"""A neighbour as people write it: with its answer, as a fact, or as a bare prompt."""
+
+
+def case_of(
+    model: LabModel,
+    rewrite: Rewrite,
+    *,
+    paraphrases: Sequence[str] | None = None,
+    neighbours: Sequence[Asked] | None = None,
+    attributes: Sequence[str] | None = None,
+    n_neighbours: int = 10,
+    seed: int = 0,
+) -> Case:
+    """Everything that judges one rewrite: what should follow it, and what should not.
+
+    What is not handed in comes from the facts of the model's world that ask the same thing:
+    the relation that the rewrite names, or the one that has its template.
+
+        rewrite = Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
+        case = case_of(model, rewrite, neighbours=["The Prado is in the city of"])
+
+    Args:
+        model: The model; a bare prompt takes what this says behind it for its answer.
+        rewrite: What the edit is asked for.
+        paraphrases: Whole prompts that should give the new object too.
+        neighbours: What should stay as it is: prompts, facts, or `Neighbour`s with an answer.
+        attributes: Whole prompts about subjects that have the new object in truth.
+        n_neighbours: How many neighbours to draw at most, if none are handed in.
+        seed: Seed of that draw.
+
+    Raises:
+        InputError: If there are no neighbours: none were handed in, and no relation of the
+            world asks what the rewrite asks.
+    """
+    relation = _relation(model, rewrite)
+    same = [fact for fact in world_of(model).facts if relation and fact.relation == relation.id]
+    if relation is None and neighbours is None:
+        raise InputError(
+            f"no relation of the world {world_of(model).name!r} asks {rewrite.template!r}: hand "
+            "over neighbours=[...], prompts whose answers should stay as they are"
+        )
+    fact = Fact(
+        subject=rewrite.subject,
+        template=rewrite.template,
+        object=rewrite.target_true,
+        relation=relation.id if relation else None,
+    )
+    near, holders = drawn_neighbours(fact, same, rewrite.target_new, n_neighbours, seed=seed)
+    if paraphrases is None:
+        templates = [t for t in relation.templates if t != rewrite.template] if relation else []
+        paraphrases = [fill(template, rewrite.subject) for template in templates]
+    return Case(
+        case_id=slug(relation.id if relation else "own", rewrite.subject, rewrite.target_new),
+        rewrite=rewrite,
+        paraphrases=tuple(paraphrases),
+        neighbours=tuple(_neighbour(model, asked) for asked in (neighbours or near)),
+        attributes=tuple(holder.prompt for holder in holders[:N_ATTRIBUTES])
+        if attributes is None
+        else tuple(attributes),
+        generation=tuple(fill(template, rewrite.subject) for template in GENERATION),
+    )
+
+
+def _relation(model: LabModel, rewrite: Rewrite) -> Relation | None:
+    """The relation that a rewrite names, or that asks as it does."""
+    relations = world_of(model).relations
+    named = (one for one in relations if one.id == rewrite.relation)
+    alike = (one for one in relations if rewrite.template in one.templates)
+    return next(named, None) or next(alike, None)
+
+
+def _neighbour(model: LabModel, asked: Asked) -> Neighbour:
+    """A neighbour with its answer; the model's own, where none is given."""
+    if isinstance(asked, Neighbour):
+        return asked
+    if isinstance(asked, Fact) and asked.object is not None:
+        return Neighbour(prompt=asked.prompt, object=asked.object)
+    prompt = asked.prompt if isinstance(asked, Fact) else asked
+    return Neighbour(prompt=prompt, object=predict(model, prompt, k=1).tokens[0])
