@@ -19,11 +19,14 @@ jaxtyping.install_import_hook(
 )
 
 import sys
+import zlib
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
+from editing import METHODS
 from labkit import cli
 from labkit.models import registry
 from labkit.models.model import fingerprint, load
@@ -40,9 +43,44 @@ def tiny():
     return cache(lambda family, dtype="float32": load(f"random-{family}", dtype=dtype))
 
 
-@pytest.fixture(params=FAMILIES)
+EVERY_FAMILY = (
+    "laws/", "models/", "running/", "editing/export/", "test_tokens.py", "text/test_moments.py",
+    "locate/test_tracing.py", "locate/test_heads.py",
+)  # fmt: skip
+"""Where architecture matters, a law is held to all six families."""
+
+TWO_FAMILIES = ("llama", "gpt2")
+"""Elsewhere to two that differ most: Linear with a BOS in front, Conv1D without."""
+
+
+def pytest_generate_tests(metafunc):
+    """Families for the tests that ask for one; with editors beside them, a Latin square.
+
+    Each editor of a test then runs on one family, another in the next test, so that over a file
+    every editor meets every family.
+    """
+    given = {
+        argument.strip()
+        for mark in metafunc.definition.iter_markers("parametrize")
+        for argument in (mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0])
+    }
+    asked = {"family", "name"} & set(metafunc.fixturenames) - given
+    path = metafunc.definition.path.relative_to(Path(__file__).parent).as_posix()
+    editors = [name for name in METHODS if name != "in_context"]
+    if asked == {"family", "name"} and path.startswith("editing/"):
+        first = zlib.crc32(metafunc.function.__name__.encode())
+        pairs = [(name, FAMILIES[(first + i) % len(FAMILIES)]) for i, name in enumerate(editors)]
+        metafunc.parametrize(("name", "family"), pairs, indirect=True)
+    elif "family" in asked:
+        families = FAMILIES if path.startswith(EVERY_FAMILY) else TWO_FAMILIES
+        metafunc.parametrize("family", families, indirect=True)
+    elif "name" in asked and path.startswith("editing/"):
+        metafunc.parametrize("name", editors, indirect=True)
+
+
+@pytest.fixture
 def family(request):
-    """Each of the families that every law must hold for."""
+    """A model family; see `pytest_generate_tests`."""
     return request.param
 
 

@@ -69,9 +69,12 @@ def case(rewrite):
     )
 
 
-@pytest.fixture(params=[name for name in METHODS if name != "in_context"])
+@pytest.fixture
 def name(request):
-    """Each of the editors that change weights; in-context editing has laws of its own."""
+    """Each of the editors that change weights; in-context editing has laws of its own.
+
+    Which of them, beside which family: see `pytest_generate_tests`.
+    """
     return request.param
 
 
