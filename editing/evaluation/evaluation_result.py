@@ -93,8 +93,7 @@ class Evaluation(Comparison):
         values = self.values(state, reading, metric)
         if not values:
             return None
-        average = stats.bootstrap if metric in SHARES else stats.average
-        return average(values, seed=self.seed)
+        return stats.share(values) if metric in SHARES else stats.average(values)
 
     def values(self, state: str, reading: str, metric: str) -> list[float]:
         """One number a case, for the cases that have it."""
@@ -106,7 +105,10 @@ class Evaluation(Comparison):
         return {case_id: value for case_id, value in found.items() if value is not None}
 
     def _score(self, state: str, reading: str) -> Estimate | None:
-        """Harmonic mean of the three metrics, its interval by resampling whole cases."""
+        """Harmonic mean of the three metrics, its interval by the jackknife over cases.
+
+        None can be given where a metric is 0 in all cases, and the score therefore 0.
+        """
         rows = [
             [record[state].get(reading, {}).get(metric) for metric in METRICS]
             for record in self.records
@@ -114,12 +116,11 @@ class Evaluation(Comparison):
         array = np.array([row for row in rows if None not in row], dtype=float)
         if not len(array):
             return None
-        draw = stats.numpy_generator(self.seed, "score", len(array))
-        picks = draw.integers(len(array), size=(2000, len(array)))
-        means = array[picks].mean(axis=1)
-        tail = 50 * (1 - stats.CONFIDENCE)
-        low, high = np.percentile([_harmonic(m) for m in means], [tail, 100 - tail])
-        return Estimate(_harmonic(array.mean(axis=0)), float(low), float(high), len(array))
+        value, n = _harmonic(array.mean(axis=0)), len(array)
+        if n == 1:
+            return Estimate.exact(value)
+        without = (array.sum(axis=0) - array) / (n - 1)
+        return stats.jackknife(value, [_harmonic(row) for row in without], within=(0.0, 1.0))
 
     def text_values(self, quantity: str) -> list[float]:
         """Held-out text under the edited model, a number a case or (final state) a piece.
@@ -135,7 +136,7 @@ class Evaluation(Comparison):
     def nll(self, state: str) -> Estimate:
         """Nats per token of held-out text: see `text_units` for what the interval is over."""
         values = self.nll_before if state == "before" else self.text_values("nll")
-        return stats.bootstrap(values, seed=self.seed)
+        return stats.average(values)
 
     @property
     def nll_change(self) -> Estimate:
@@ -155,7 +156,7 @@ class Evaluation(Comparison):
     @property
     def kl(self) -> Estimate:
         """KL of the next token on held-out text, unedited to edited, in nats per token."""
-        return stats.average(self.text_values("kl"), seed=self.seed)
+        return stats.average(self.text_values("kl"))
 
     @cached_property
     def portability(self) -> Portability | None:

@@ -8,7 +8,7 @@ import pandas as pd
 from editing.evaluation.method_comparison import MethodComparison
 from editing.readings.comparison import SHARES
 from labkit.results.report import Report
-from labkit.stats import Estimate
+from labkit.stats import Estimate, smallest_p
 
 
 def report(found: MethodComparison, environment: Mapping[str, Any] | None = None) -> Report:
@@ -39,6 +39,12 @@ def report(found: MethodComparison, environment: Mapping[str, Any] | None = None
         "second with its interval, p of a sign-flip permutation test, and p corrected by Holm's "
         "method over the pairs of one metric. Pairs with a corrected p of at most 0.05:"
     )
+    fewest = int(found.tests["n"].min()) if len(found.tests) else 0
+    if fewest and (least := smallest_p(fewest)) > 0.05:
+        page.paragraph(
+            f"Some pairs share {fewest} unit(s) only. With so few the test cannot give a p below "
+            f"{least:.3g}, whatever the difference: that none is listed says nothing of them."
+        )
     tests = found.tests[found.tests["p_holm"] <= 0.05]
     if len(tests):
         page.table(_with_estimates(tests), caption="Differences, corrected p at most 0.05")
@@ -70,7 +76,11 @@ def _by_method(found: MethodComparison, reading: str) -> pd.DataFrame:
     rows = found.table[found.table["reading"] == reading]
     metrics = [m for m in SHARES if m in set(rows["metric"])]
     metrics += [m for m in dict.fromkeys(rows["metric"]) if m not in metrics]
-    columns = {metric: _column(rows[rows["metric"] == metric]) for metric in metrics}
+    columns: dict[str, Any] = {
+        metric: _column(rows[rows["metric"] == metric]) for metric in metrics
+    }
+    if reading == "cost":  # seconds, which have no interval
+        columns = {m: {name: one.mean for name, one in own.items()} for m, own in columns.items()}
     return pd.DataFrame(columns, index=list(dict.fromkeys(rows["method"]))).rename_axis("method")
 
 
@@ -86,6 +96,8 @@ def _unit(found: MethodComparison, reading: str) -> str:
         f"{unit}, n={low}" if low == high else f"{unit}, n={low} to {high}"
         for unit, low, high in units.itertuples()
     )
+    if reading == "cost":
+        return "; ".join(told)
     return f"mean [interval over: {'; '.join(told)}]"
 
 

@@ -14,6 +14,11 @@ from editing.readings.side_effects_result import METRICS as SIDE_METRICS
 from labkit import stats
 from labkit.stats import Estimate
 
+SECONDS = {
+    "median": "seconds per edit",
+    "low": "seconds of the fastest edit",
+    "high": "seconds of the slowest edit",
+}
 SIDE_SHARES = ("minimal pairs", "facts")
 """Side effects that are shares of something."""
 
@@ -84,8 +89,9 @@ def _rows(name: str, found: Evaluation, state: str) -> Iterator[dict[str, Any]]:
     yield from _side_rows(row, found, state)
     if state == "after":
         seconds = found.seconds()
-        spread = Estimate(seconds["median"], seconds["low"], seconds["high"], len(found.records))
-        yield row("cost", "seconds per edit", spread, "case (median, lowest, highest)")
+        for which, value in seconds.items():
+            exact = Estimate.exact(value, len(found.records))
+            yield row("cost", SECONDS[which], exact, "case (median, least and most; no interval)")
 
 
 def _side_rows(row: Any, found: Evaluation, state: str) -> Iterator[dict[str, Any]]:
@@ -93,13 +99,13 @@ def _side_rows(row: Any, found: Evaluation, state: str) -> Iterator[dict[str, An
     if found.side_effects is not None:
         readings = found.side_effects.before if state == "before" else found.side_effects.after
         for metric in readings.means():
-            average = stats.bootstrap if metric in SIDE_SHARES else stats.average
-            estimate = average(readings.values(metric), seed=found.seed)
+            average = stats.share if metric in SIDE_SHARES else stats.average
+            estimate = average(readings.values(metric))
             yield row("side effects", metric, estimate, SIDE_METRICS[metric][2])
         return
     means = [r["side_effects"][state] for r in found.records if "side_effects" in r]
     for metric in means[0] if means else ():
-        estimate = stats.average([one[metric] for one in means], seed=found.seed)
+        estimate = stats.average([one[metric] for one in means])
         yield row("side effects", metric, estimate, found.unit)
 
 

@@ -79,11 +79,11 @@ class Audit(Comparison):
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
         """Share of prompts that pass, with its Wilson interval; None if none was asked.
 
-        The essence drift is of one prompt, without an interval.
+        The essence drift is of one prompt and has no interval.
         """
         if reading == "drift":
             drift = self.essence_drift if state == "after" else 0.0
-            return Estimate(drift, drift, drift, 1) if metric == "essence" else None
+            return Estimate.exact(drift) if metric == "essence" else None
         passed = [
             answer.passes(reading)
             for answer in getattr(self, state)
@@ -100,8 +100,8 @@ class Audit(Comparison):
     def _nll(self) -> dict[str, Estimate]:
         """Nats per token by state; kept, since resampling takes a second."""
         return {
-            "before": stats.bootstrap(self.nll_before),
-            "after": stats.bootstrap(self.nll_after),
+            "before": stats.average(self.nll_before),
+            "after": stats.average(self.nll_after),
         }
 
     @cached_property

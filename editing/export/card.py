@@ -11,6 +11,7 @@ from typing import Any
 
 from editing.export.record import KINDS
 from labkit.facts.fact import fill
+from labkit.stats import Estimate
 
 SHOWN = 20
 """Rewrites and weights that a card lists; all of them are in the record."""
@@ -205,13 +206,10 @@ def _estimates(
 
 
 def _interval(estimate: Mapping[str, Any] | None, digits: int = 3) -> str:
-    """An estimate as text; without an interval where one case is all there is."""
+    """An estimate as text; without an interval where there is none."""
     if estimate is None:
         return "–"
-    mean, low, high = (float(estimate[name]) for name in ("mean", "low", "high"))
-    if estimate.get("n") == 1:
-        return f"{mean:.{digits}f} (one unit: no interval)"
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{Estimate.from_dict({'n': 0, **estimate}):.{digits}f}"
 
 
 def _steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:

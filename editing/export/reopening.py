@@ -27,7 +27,7 @@ from labkit.facts.fact import fill
 from labkit.models.model import DTYPES, LabModel, wrap
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
-from labkit.stats import Estimate, bootstrap, generator
+from labkit.stats import Estimate, generator, share
 from labkit.tokens import TokenBatch
 
 GGUF_FILE = "model.gguf"
@@ -80,7 +80,7 @@ class ExportCheck(Result):
 
     def answer(self, state: str) -> Estimate | None:
         """Mean probability of the targets in a state, over rewrites; None without any."""
-        return bootstrap(self.answers[state].to_list()) if len(self.answers) else None
+        return share(self.answers[state].to_list()) if len(self.answers) else None
 
     def to_frame(self) -> pd.DataFrame:
         """One row a rewrite; without any, one a weight."""

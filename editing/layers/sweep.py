@@ -24,6 +24,7 @@ from editing.methods.closed_form.rome import ROME
 from editing.presets.preset_files import SPREAD, Preset, write_preset
 from editing.readings.unedited import Unedited
 from labkit.errors import InputError
+from labkit.estimate import Estimate
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
@@ -98,7 +99,7 @@ class LayerSweep(Result):
         source = (
             f"sweep of {self.model}: {self.method} edited {self.n_cases} cases at layers "
             f"{', '.join(map(str, sorted(score['layer'])))}; layer {self.layer} has the best "
-            f"score, {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]; the layers for "
+            f"score, {Estimate.from_dict(row.to_dict()):.3f}; the layers for "
             "methods that edit several were chosen by keys and not edited together"
         )
         kept = self.table[self.table["reading"].isin(["success", SCREENING])]

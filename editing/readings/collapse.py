@@ -119,10 +119,10 @@ class CollapseCurve(Result):
         more = stats.paired_difference(point["nll"], self.nll_before, seed=self.seed)[0]
         low, mean, high = (math.exp(nats) for nats in (more.low, more.mean, more.high))
         found["perplexity"] = Estimate(mean, low, high, more.n)
-        found["KL"] = stats.average(point["kl"], seed=self.seed)
+        found["KL"] = stats.average(point["kl"])
         if point["norms"]:
             largest = max(point["norms"].values())
-            found["norm growth"] = Estimate(largest, largest, largest, len(point["norms"]))
+            found["norm growth"] = Estimate.exact(largest, len(point["norms"]))
         return found
 
     def warnings(self) -> pd.DataFrame:

@@ -61,7 +61,7 @@ class Comparison(Result):
         raise NotImplementedError
 
     def perplexity(self, state: str) -> Estimate:
-        """Perplexity on held-out text: `exp` of `nll`, and of the ends of its interval."""
+        """Perplexity on held-out text: `exp` of `nll`, and of the ends of its interval, if any."""
         nll = self.nll(state)
         return Estimate(math.exp(nll.mean), math.exp(nll.low), math.exp(nll.high), nll.n)
 

@@ -139,7 +139,7 @@ def public_tasks(
     )
     rows = [
         {"task": task, "metric": metric, **estimate.to_dict()}
-        for task, metric, estimate in _estimates(found, seed)
+        for task, metric, estimate in _estimates(found)
     ]
     return PublicTasks(
         table=pd.DataFrame(rows, columns=["task", "metric", "mean", "low", "high", "n"]),
@@ -149,11 +149,11 @@ def public_tasks(
     )
 
 
-def _estimates(found: Mapping[str, Any], seed: int) -> list[tuple[str, str, Estimate]]:
+def _estimates(found: Mapping[str, Any]) -> list[tuple[str, str, Estimate]]:
     """Each task's metrics; those that come with no interval at all are left out.
 
-    A metric that is a mean over examples gets a bootstrap interval over these, any other the
-    normal one of lm-eval's own standard error.
+    A metric that is a mean over examples gets the interval over these (Wilson's where they
+    are all 0 or 1), any other Student's t of lm-eval's own standard error.
     """
     estimates = []
     for task, values in found["results"].items():
@@ -166,9 +166,20 @@ def _estimates(found: Mapping[str, Any], seed: int) -> list[tuple[str, str, Esti
                    and isinstance(s.get(metric), int | float)]  # fmt: skip
             error = values.get(f"{metric}_stderr,{filtered}")
             if own and abs(sum(own) / len(own) - value) < 1e-6:
-                estimates.append((task, metric, stats.bootstrap(own, seed=seed)))
+                estimates.append((task, metric, _over_examples(own)))
             elif isinstance(error, int | float):
-                reach = float(scipy_stats.norm.ppf(0.5 + stats.CONFIDENCE / 2)) * error
-                interval = Estimate(value, value - reach, value + reach, len(samples))
-                estimates.append((task, metric, interval))
+                estimates.append((task, metric, _of_error(value, error, len(samples))))
     return estimates
+
+
+def _over_examples(values: Sequence[float]) -> Estimate:
+    """Mean over examples: a share where all of them are 0 or 1."""
+    return stats.share(values) if set(values) <= {0, 1} else stats.average(values)
+
+
+def _of_error(value: float, error: float, n: int) -> Estimate:
+    """A metric with Student's t interval of its standard error; none if that is 0."""
+    if n < 2 or not error > 0:
+        return Estimate.exact(value, n)
+    reach = float(scipy_stats.t.ppf(0.5 + stats.CONFIDENCE / 2, n - 1)) * error
+    return Estimate(value, value - reach, value + reach, n)

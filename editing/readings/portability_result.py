@@ -112,7 +112,7 @@ class Portability(Result):
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
         """Mean over cases with its interval; None where no case has such a question."""
         values = self.values(state, reading, metric)
-        return stats.bootstrap(values, seed=self.seed) if values else None
+        return stats.share(values) if values else None
 
     def change(self, reading: str, metric: str) -> tuple[Estimate, float] | None:
         """Edited minus unedited over paired cases, and the p-value of no change."""

@@ -96,7 +96,7 @@ class SideReadings(Result):
         if not values.size:
             return None
         share = METRICS[metric][1] == "share"
-        return stats.bootstrap(values) if share else stats.average(values)
+        return stats.share(values) if share else stats.average(values)
 
     def pairs_by_phenomenon(self) -> pd.DataFrame:
         """One row a phenomenon, and one for all: share, low, high, n (pairs)."""

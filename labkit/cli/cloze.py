@@ -8,6 +8,7 @@ from rich.table import Table
 
 from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
 from labkit.errors import InputError
+from labkit.estimate import Estimate
 from labkit.files import require_free
 
 app = typer.Typer()
@@ -79,7 +80,7 @@ def cloze(
     out_console.print(result.title, markup=False, highlight=False)
     shown = Table("stays among", "facts", "from depth", title=f"of {lab.n_layers} blocks")
     for row in table[table["relation"] == "all"].itertuples():
-        where = short(row, digits=1) if row.reach else "never"
+        where = f"{Estimate(row.mean, row.low, row.high, row.reach):.1f}" if row.reach else "never"
         shown.add_row(f"the top {row.k}", f"{row.reach} of {row.facts}", where)
     out_console.print(shown)
     if table[table["relation"] == "all"]["reach"].min():

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from labkit.errors import InputError
+from labkit.estimate import Estimate
 from labkit.files import atomic_write, require_free
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -177,5 +178,6 @@ def quiet() -> None:
 
 
 def short(estimate: Any, *, digits: int = 2) -> str:
-    """An estimate with few digits: `0.71 [0.66, 0.76]`."""
-    return f"{estimate.mean:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+    """An estimate, or a row of one, with few digits: `0.71 [0.66, 0.76]` or `0.71 (n = 1)`."""
+    found = Estimate(estimate.mean, estimate.low, estimate.high, int(estimate.n))
+    return f"{found:.{digits}f}"

@@ -228,11 +228,12 @@ def _show(compared: Any, out: Path | None) -> None:
         table.add_column(header, overflow="fold")  # nothing is cut off in a narrow terminal
     for method in ("unedited", *compared.methods):
         found = (compared.estimate(method, reading, metric) for reading, metric in shown.values())
-        table.add_row(method, *("" if one is None else short(one) for one in found))
+        *shares, seconds = ("" if one is None else short(one) for one in found)
+        table.add_row(method, *shares, seconds.split(" ")[0])  # the median alone
     out_console.print(table)
     out_console.print(
         f"success, and argmax accuracy of the rewrite itself (says it); intervals: 95 % over "
-        f"{compared.n_cases} case(s); of seconds, lowest and highest"
+        f"{compared.n_cases} case(s); of seconds, the median"
     )
     for method, errors in compared.failed.items():
         for case_id, error in errors.items():

@@ -20,6 +20,7 @@ from labkit.cli.icl_task import (
     show_differences,
 )
 from labkit.errors import InputError
+from labkit.estimate import p_text
 
 app = typer.Typer()
 group = typer.Typer(help="See what demonstrations do, and what it is about them that matters.")
@@ -135,10 +136,12 @@ def order(
     )
     for name, (gain, p) in gains.items():
         out_console.print(
-            f"preferred by {name} entropy - mean: {short(gain)}, p = {p:.3g}", markup=False
+            f"preferred by {name} entropy - mean: {short(gain)}, p = {p_text(p, gain.n)}",
+            markup=False,
         )
     out_console.print(
-        f"a label shown last - shown first: {short(last[0])}, p = {last[1]:.3g}", markup=False
+        f"a label shown last - shown first: {short(last[0])}, p = {p_text(last[1], last[0].n)}",
+        markup=False,
     )
     for name, rows in biases.items():
         shown = Table(name, "probability" if name == "position" else "beyond its share")

@@ -8,6 +8,7 @@ import typer
 
 from labkit.cli.command import ModelOptions, out_console, progress
 from labkit.errors import InputError
+from labkit.estimate import Estimate, p_text
 from labkit.files import require_free
 
 Task = Annotated[
@@ -130,7 +131,7 @@ def show_differences(rows: Any, *, against: str) -> None:
     for row in rows.to_dict("records"):
         first, *_ = row.values()
         out_console.print(
-            f"{first} - {against}: {row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}], "
-            f"p = {row['p_holm']:.3g} (Holm)",
+            f"{first} - {against}: {Estimate.from_dict(row):+.2f}, "
+            f"p = {p_text(row['p_holm'], row['n'])} (Holm)",
             markup=False,
         )

@@ -176,7 +176,6 @@ def neurons(
         table = Table("neurons", "switched", "change of P(answer), relative", title=test.title)
         for group, intervention in zip(effects["group"], effects["intervention"], strict=True):
             change = test.change(group, intervention)
-            shown = f"{change.mean:+.1%} [{change.low:+.1%}, {change.high:+.1%}]"
-            table.add_row(group, intervention, shown)
+            table.add_row(group, intervention, f"{change:+.1%}")
         out_console.print(table)
         out_console.print(f"{out}/neurons.html", soft_wrap=True)

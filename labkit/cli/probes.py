@@ -15,6 +15,7 @@ from labkit.cli.command import (
     short,
 )
 from labkit.errors import InputError
+from labkit.estimate import Estimate
 
 app = typer.Typer()
 group = typer.Typer(help="What can be read out of states, with the controls that count.")
@@ -321,10 +322,10 @@ def _said(order: dict[str, Any]) -> str:
     """The test of the order in words."""
     if "none" in order:
         return order["none"]
-    difference = order["difference"]
+    difference = Estimate.from_dict(order["difference"])
     return (
-        f"factual tasks lie {difference['mean']:+.2f} [{difference['low']:+.2f}, "
-        f"{difference['high']:+.2f}] depths above the linguistic ones, p = {order['p']:.3f} "
+        f"factual tasks lie {difference:+.2f} depths above the linguistic ones, "
+        f"p = {order['p']:.3f} "
         f"({len(order['lower'])} and {len(order['upper'])} tasks)"
     )
 

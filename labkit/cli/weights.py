@@ -10,6 +10,7 @@ from rich.table import Table
 
 from labkit.cli.command import ModelOptions, Options, Out, command, out_console, progress, quiet
 from labkit.errors import InputError, MalformedRecord, MissingFile
+from labkit.estimate import Estimate
 
 app = typer.Typer()
 
@@ -92,8 +93,7 @@ def export(
         out_console.print(f"{kept:.2%} of the change is in the files, as {record['dtype']}")
         table = Table("state", "P(target), a token", title=f"{check['rewrites']} rewrite(s)")
         for state, found in check["probability_of_target"].items():
-            interval = f" [{found['low']:.3f}, {found['high']:.3f}]" if found["n"] > 1 else ""
-            table.add_row(state, f"{found['mean']:.3f}{interval}")
+            table.add_row(state, f"{Estimate.from_dict(found):.3f}")
         if check["probability_of_target"]:
             out_console.print(table)
         out_console.print(f"written to {out}", soft_wrap=True)

@@ -82,7 +82,7 @@ class Agreement(Result):
         one, other = self._of(first), np.roll(self._of(second), -shift, axis=0)
         found = [_rank_correlation(a, b) for a, b in zip(one, other, strict=True)]
         defined = [value for value in found if np.isfinite(value)]
-        return stats.bootstrap(defined, seed=self.seed) if defined else None
+        return stats.average(defined, within=(-1.0, 1.0)) if defined else None
 
     def peaks(self, method: str) -> np.ndarray:
         """Layer of the highest score, by fact; a single one for a sweep that was handed in."""
@@ -106,7 +106,7 @@ class Agreement(Result):
         rows = []
         for index, method in enumerate(self.methods):
             peaks = self.peaks(method)
-            mean = stats.bootstrap(peaks, seed=self.seed)
+            mean = stats.average(peaks, within=(0.0, self.profiles.shape[2] - 1.0))
             row = {"method": method, "peak layer": mean.mean, "low": mean.low, "high": mean.high}
             row |= {
                 "lower quartile": float(np.percentile(peaks, 25)),
@@ -123,7 +123,7 @@ class Agreement(Result):
         for method in self.methods:
             scaled = _scaled(self._own(method))
             for layer in np.flatnonzero(np.isfinite(scaled).all(axis=0)):
-                found = stats.bootstrap(scaled[:, layer], seed=self.seed, resamples=500)
+                found = stats.average(scaled[:, layer], within=(0.0, 1.0))
                 rows.append({"method": method, "layer": int(layer)} | found.to_dict())
         return pd.DataFrame(rows)
 

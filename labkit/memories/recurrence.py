@@ -35,7 +35,7 @@ from labkit.memories.words import ContentWords, content_words
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
-from labkit.stats import CONFIDENCE, Estimate, numpy_generator
+from labkit.stats import Estimate, numpy_generator, share
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import Piece, pieces
 
@@ -285,12 +285,5 @@ def _shared(
 
 
 def _over_neurons(values: Float[np.ndarray, " neuron"]) -> Estimate:
-    """Mean with its Student's t interval, cut to 0..1."""
-    from scipy.stats import t
-
-    n = len(values)
-    mean = float(values.mean()) if n else float("nan")
-    half = 0.0
-    if n > 1:
-        half = float(t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), n)
+    """Mean share with its interval; NaN without neurons."""
+    return share(values) if len(values) else Estimate.exact(float("nan"), 0)

@@ -33,7 +33,7 @@ from labkit.models.model import LabModel, Site
 from labkit.results.result import Result
 from labkit.running.activations import patched
 from labkit.running.execute import Execution, freeze, repeat_rows
-from labkit.stats import Estimate, bootstrap, numpy_generator
+from labkit.stats import Estimate, average, numpy_generator
 from labkit.tokens import TokenBatch
 
 
@@ -84,18 +84,18 @@ class Switch(Result):
     def control(self) -> tuple[Estimate, Estimate]:
         """Direct and total change of as many random neurons, intervals over draws."""
         return (
-            bootstrap(self.control_direct, seed=self.seed),
-            bootstrap(self.control_total, seed=self.seed),
+            average(self.control_direct),
+            average(self.control_total),
         )
 
     def to_frame(self) -> pd.DataFrame:
         """Rows: effect, neurons, mean, low, high, n; the change of the logit.
 
-        The named neurons' own effects are exact for this prompt: their interval is a point.
+        The named neurons' own effects are exact for this prompt: they have no interval (NaN).
         """
         direct, total = self.control
         point = [
-            (effect, "named", Estimate(value, value, value, 1))
+            (effect, "named", Estimate.exact(value))
             for effect, value in (
                 ("predicted", self.predicted),
                 ("direct", self.direct),

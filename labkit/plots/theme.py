@@ -5,12 +5,14 @@ and #111, so that one figure serves light and dark pages. Colours of states (bef
 are blue and orange, which no common colour blindness confuses.
 """
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from plotly import graph_objects as go
 
@@ -37,6 +39,11 @@ TITLE_WIDTH = 60  # letters: what a notebook beside its file browser leaves room
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 _TITLE_LINE = 20  # pixels
+_ENDS = re.compile(
+    r"\[%\{customdata\[(?P<low>\d+)\](?::(?P<spec>[^}]*))?\}, "
+    r"%\{customdata\[(?P<high>\d+)\](?::[^}]*)?\}\]"
+)
+"""An interval in a hover text."""
 _AXIS = go.layout.XAxis(
     gridcolor=GRID, zerolinecolor=GRID, linecolor=INK, ticks="outside", tickcolor=GRID
 ).to_plotly_json() | {"automargin": True, "title": {"standoff": 10}}
@@ -99,6 +106,7 @@ def themed(
     # Legend positions count in heights of the plot; the row below it is the panels' titles.
     legend_y = 1.0 + (26 / max(height - top - 60, 1) if panels else 0.0)
     figure.update_annotations(font_size=13)
+    _hover_without_interval(figure)
     return figure.update_layout(
         template=TEMPLATE,
         title=heading,
@@ -107,6 +115,35 @@ def themed(
         showlegend=legend,
         legend={"y": legend_y},
     )
+
+
+def _hover_without_interval(figure: go.Figure) -> None:
+    """Say "no interval" where a point's ends are NaN, which plotly would show as numbers."""
+    for trace in figure.data:
+        template = trace.hovertemplate if "hovertemplate" in trace else None
+        pairs = list(_ENDS.finditer(template)) if isinstance(template, str) else []
+        if not pairs or trace.customdata is None:
+            continue
+        cells = np.array(trace.customdata, dtype=object)
+        if not cells.size:
+            continue
+        shown = template
+        for pair in pairs:
+            low, high = cells[..., int(pair["low"])], cells[..., int(pair["high"])]
+            if not pd.isna(low).any():
+                continue
+            spec = pair["spec"] or ""
+            told = np.empty(low.shape, dtype=object)
+            for place in np.ndindex(low.shape):
+                ends = (low[place], high[place])
+                missing = any(map(pd.isna, ends))
+                told[place] = (
+                    "(no interval)" if missing else f"[{ends[0]:{spec}}, {ends[1]:{spec}}]"
+                )
+            shown = shown.replace(pair[0], f"%{{customdata[{cells.shape[-1]}]}}")
+            cells = np.concatenate([cells, told[..., None]], axis=-1)
+        if shown != template:
+            trace.update(customdata=cells, hovertemplate=shown)
 
 
 def layer_axis(n_layers: int) -> dict[str, Any]:
@@ -197,7 +234,7 @@ def add_band(
     group: str | None = None,
     **where: Any,
 ) -> None:
-    """Fill what lies between two curves.
+    """Fill what lies between two curves, but for the places where one of them is missing.
 
     Args:
         figure: Changed in place.
@@ -209,9 +246,20 @@ def add_band(
         group: The curve with which it is shown and hidden.
         **where: `row` and `col` of the panel, where there are several.
     """
+    there = (low.notna() & high.notna()).to_numpy()
+    if not there.any():
+        return
+    xs: list[Any] = []
+    ys: list[Any] = []
+    starts = np.flatnonzero(np.diff(there, prepend=False, append=False))
+    for start, stop in zip(starts[::2], starts[1::2], strict=True):
+        at, least, most = (values.iloc[start:stop].tolist() for values in (x, low, high))
+        gap = [None] if xs else []
+        xs += [*gap, *at, *at[::-1]]
+        ys += [*gap, *most, *least[::-1]]
     figure.add_scatter(
-        x=pd.concat([x, x[::-1]]),
-        y=pd.concat([high, low[::-1]]),
+        x=xs,
+        y=ys,
         fill="toself",
         fillcolor=translucent(colour, alpha),
         line={"width": 0},

@@ -157,8 +157,8 @@ def _is_number_column(column: pd.Series) -> bool:
 
 def _cell(value: object, digits: int) -> str:
     if isinstance(value, Estimate):
-        low, high = (f"{end:.{digits}f}" for end in (value.low, value.high))
-        return f'{value.mean:.{digits}f} <span class="interval">[{low}, {high}]</span>'
+        mean, _, ends = f"{value:.{digits}f}".partition(" ")
+        return f'{mean} <span class="interval">{ends}</span>'
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):
         return "–"
     if isinstance(value, bool | Integral) or not isinstance(value, Real):

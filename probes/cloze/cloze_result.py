@@ -110,7 +110,7 @@ class ClozeResult(Result):
         if not has.any():
             raise InputError(f"no fact has the control {reading!r}")
         gain = np.log10(1 + control[has]) - np.log10(1 + self.rank[0][has])
-        return [stats.average(row, seed=self.seed, resamples=500) for row in gain.T]
+        return [stats.average(row) for row in gain.T]
 
     def to_frame(self) -> pd.DataFrame:
         """One row a reading, k and depth: share of facts with a rank below k, low, high, n."""
@@ -127,7 +127,7 @@ class ClozeResult(Result):
         rows = []
         for reading in self._readings:
             for depth, ranks in enumerate(self._of(reading).T):
-                found = stats.average(np.log10(1 + ranks), seed=self.seed, resamples=500)
+                found = stats.average(np.log10(1 + ranks))
                 ends = {name: 10 ** getattr(found, name) for name in ("mean", "low", "high")}
                 rows.append({"reading": reading, "depth": depth} | ends | {"n": found.n})
         return pd.DataFrame(rows)
@@ -148,7 +148,7 @@ class ClozeResult(Result):
                 reached = reached[np.isfinite(reached)]
                 row = {"relation": name, "k": k, "facts": int(group.sum()), "reach": len(reached)}
                 if len(reached):
-                    found = stats.average(reached, seed=self.seed)
+                    found = stats.average(reached, within=(0.0, float(self.n_layers)))
                     row |= {"mean": found.mean, "low": found.low, "high": found.high}
                     row |= {"median": float(np.median(reached))}
                 rows.append(row)

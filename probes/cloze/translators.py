@@ -97,11 +97,11 @@ class Translators(Result):
         return lens_quality_curves(self.to_frame(), title=self.title)
 
     def _frame(self, values: np.ndarray, *, proportion: bool) -> pd.DataFrame:
-        estimate = stats.bootstrap if proportion else stats.average
+        estimate = stats.share if proportion else stats.average
         rows = []
         for lens, table in zip(LENSES, values, strict=True):
             for depth, column in enumerate(table.T):
-                found = estimate(column, resamples=500)
+                found = estimate(column)
                 rows.append({"lens": lens, "depth": depth} | found.to_dict())
         return pd.DataFrame(rows)
 

@@ -34,8 +34,8 @@ import numpy as np
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.stats import Estimate, numpy_generator
-from probes.probing.scores import RESAMPLES, percentiles, resampled
+from labkit.stats import Estimate, from_resamples, numpy_generator
+from probes.probing.scores import RESAMPLES, resampled
 
 EXACT = 20_000
 """Regroupings of tasks that are gone through one by one; more are drawn."""
@@ -145,8 +145,8 @@ def reach(
         mean, draws = reach_draws(credit, weight, depths, measure, floor=floor, seed=seed)
         found[measure] = None
         if math.isfinite(mean):
-            low, high = percentiles(draws)
-            found[measure] = Estimate(mean, min(low, mean), max(high, mean), len(weight))
+            ends = (float(min(depths)), float(max(depths)))
+            found[measure] = from_resamples(mean, draws, len(weight), within=ends)
     return Reach(**found)
 
 
@@ -183,13 +183,12 @@ def order_test(
     regrouped = np.asarray([_difference(means, some) for some in _groupings(means, n_lower, seed)])
     p = float((regrouped >= actual - 1e-9).mean())
     draws = _resampled_difference(measured, kept[0], kept[1], seed)
-    low, high = percentiles(draws)
     return OrderTest(
         measure=measure,
         lower=tuple(kept[0]),
         upper=tuple(kept[1]),
         left_out=tuple(name for name in (*lower, *upper) if name not in there),
-        difference=Estimate(actual, min(low, actual), max(high, actual), len(means)),
+        difference=from_resamples(actual, draws, len(means)),
         p=p,
     )
 

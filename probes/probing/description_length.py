@@ -29,8 +29,7 @@ from jaxtyping import Float
 from sklearn.base import clone
 
 from labkit.errors import InputError
-from labkit.stats import Estimate, numpy_generator
-from probes.probing.scores import percentiles, resampled
+from labkit.stats import Estimate, around, numpy_generator, ratio
 
 PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """Ends of the paper's portions, as shares of the data."""
@@ -95,7 +94,7 @@ def online_code(
         portions: Their ends, as rising shares of the data; the last is 1.
         order: The order in which examples are sent, whole groups together; by default groups
             in a random order.
-        seed: Seed of that order and of the intervals.
+        seed: Seed of that order.
         score: Score of a fitted probe on a test side, for the sample-size curve.
 
     Raises:
@@ -120,7 +119,7 @@ def online_code(
         reached = None if score is None else score(fitted)
         bits = float(cost[start:stop].sum())
         steps.append(Portion(n_before=start, n=stop - start, bits=bits, score=reached))
-    return _summed(cost, groups, len(classes), tuple(steps), seed)
+    return _summed(cost, groups, len(classes), tuple(steps))
 
 
 def portion_ends(groups: np.ndarray, portions: Sequence[float]) -> list[int]:
@@ -173,19 +172,19 @@ def _by_group(groups: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _summed(
-    cost: np.ndarray, groups: np.ndarray, n_classes: int, steps: tuple[Portion, ...], seed: int
+    cost: np.ndarray, groups: np.ndarray, n_classes: int, steps: tuple[Portion, ...]
 ) -> DescriptionLength:
     """Sums with their intervals over groups."""
     n = len(cost)
     uniform, total = n * float(np.log2(n_classes)), float(cost.sum())
     numbers = np.unique(groups, return_inverse=True)[1]
     size, bits = np.bincount(numbers), np.bincount(numbers, weights=cost)
-    times = resampled(len(size), seed=seed)
-    draws = n * (times @ bits) / (times @ size)
-    low, high = percentiles(draws)
+    each = ratio(bits, size, within=(0.0, np.inf))  # bits per example
+    clusters = float(n**2 / (size**2).sum())
+    spared = uniform / total * (size / size.mean() - bits / bits.mean())
     return DescriptionLength(
-        bits=Estimate(total, low, high, len(size)),
+        bits=Estimate(total, n * each.low, n * each.high, each.n),
         uniform=uniform,
-        compression=Estimate(uniform / total, uniform / high, uniform / low, len(size)),
+        compression=around(uniform / total, spared, within=(0.0, np.inf), clusters=clusters),
         portions=steps,
     )

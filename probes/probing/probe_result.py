@@ -132,7 +132,7 @@ class ProbeResult(Result):
         best = self.best
         return (
             f"{self.task}, {self.estimator} probe of {self.model}: {self.measure} "
-            f"{best.score.mean:.3f} [{best.score.low:.3f}, {best.score.high:.3f}] at depth "
+            f"{best.score:.3f} at depth "
             f"{best.depth} ({name} {baseline.mean:.3f}, n={self.n_test})"
         )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from labkit.stats import CONFIDENCE, Estimate, numpy_generator, proportion
+from labkit.stats import Estimate, around, numpy_generator, ratio
 
 RESAMPLES = 1000
 """Bootstrap resamples of the groups, and sign flips of a test."""
@@ -98,7 +98,11 @@ class Scorer:
     ) -> Estimate:
         """Sum of one quantity over the sum of another, its interval over groups."""
         kept = np.ones(len(credit)) if among is None else among.astype(float)
-        return ratio(self.by_group(credit * kept), self.by_group(weight * kept), seed=self.seed)
+        parts, wholes = self.by_group(credit * kept), self.by_group(weight * kept)
+        there = wholes > 0
+        if self.numeric:
+            return ratio(parts[there], wholes[there], within=(-np.inf, 1.0))
+        return ratio(parts[there], wholes[there], share=True, units=float(kept.sum()))
 
     def difference(
         self,
@@ -117,17 +121,22 @@ class Scorer:
             among: True for the examples that count; all by default.
         """
         kept = np.ones(len(self.labels)) if among is None else among.astype(float)
-        parts = [
-            (self.by_group(of.credits(given) * kept), self.by_group(of.weights * kept))
-            for of, given in ((self, answers), (other, others))
-        ]
-        means = [credit.sum() / weight.sum() for credit, weight in parts]
-        times = resampled(self.n_groups, seed=self.seed)
-        draws = [_divided(times @ credit, times @ weight) for credit, weight in parts]
-        mean = float(means[0] - means[1])
-        low, high = percentiles(draws[0] - draws[1])
-        n = int((parts[0][1] > 0).sum())
-        return Estimate(mean, min(low, mean), max(high, mean), n)
+        found = []
+        for of, given in ((self, answers), (other, others)):
+            credit = self.by_group(of.credits(given) * kept)
+            weight = self.by_group(of.weights * kept)
+            score = credit.sum() / weight.sum()
+            found.append((score, (credit - score * weight) / weight.mean(), weight))
+        there = (found[0][2] > 0) | (found[1][2] > 0)
+        n = int(there.sum())
+        # The means are over all groups, those with nothing to be scored among them.
+        moved = (found[0][1] - found[1][1])[there] * n / self.n_groups
+        return around(
+            float(found[0][0] - found[1][0]),
+            moved,
+            within=None if self.numeric else (-1.0, 1.0),
+            clusters=min(float(w.sum() ** 2 / (w**2).sum()) for _, _, w in found),
+        )
 
     def above(self, answers: np.ndarray, baseline: np.ndarray) -> float:
         """One-sided p-value: answers are no better than a baseline's; see `sign_flips`."""
@@ -139,40 +148,6 @@ def resampled(n_groups: int, *, seed: int) -> Float[np.ndarray, "resample group"
     """How often each group is drawn in each resample, as many draws as groups."""
     draw = numpy_generator(seed, "groups", n_groups)
     return draw.multinomial(n_groups, np.full(n_groups, 1 / n_groups), RESAMPLES).astype(float)
-
-
-def ratio(
-    credit: Float[np.ndarray, " group"], weight: Float[np.ndarray, " group"], *, seed: int = 0
-) -> Estimate:
-    """A ratio of two sums over groups, with the percentile interval of the cluster bootstrap.
-
-    Where no group differs from another in its ratio, so that resampling changes nothing, and all
-    are 0 or all are 1, Wilson's interval of a proportion over groups is returned.
-
-    Args:
-        credit: The numerator, by group.
-        weight: The denominator, by group; groups of weight 0 are left out.
-        seed: Seed of the resampling.
-
-    References:
-        Cameron, Gelbach and Miller (2008), Bootstrap-Based Improvements for Inference with
-        Clustered Errors, section III (pairs cluster bootstrap).
-    """
-    credit, weight = credit[weight > 0], weight[weight > 0]
-    n = len(weight)
-    mean = float(credit.sum() / weight.sum())
-    if n > 1 and mean in (0.0, 1.0) and np.ptp(credit / weight) == 0:
-        return proportion(round(mean) * n, n)
-    times = resampled(n, seed=seed)
-    low, high = percentiles((times @ credit) / (times @ weight))
-    return Estimate(mean, min(low, mean), max(high, mean), n)
-
-
-def percentiles(draws: np.ndarray) -> tuple[float, float]:
-    """The interval that holds `CONFIDENCE` of some resampled numbers; NaNs are left out."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(draws, [tail, 100 - tail])
-    return float(low), float(high)
 
 
 def sign_flips(difference: Float[np.ndarray, " group"], *, seed: int = 0) -> float:
@@ -187,8 +162,3 @@ def sign_flips(difference: Float[np.ndarray, " group"], *, seed: int = 0) -> flo
     # A hair's breadth: sums that are equal but for rounding count as equal.
     slack = 1e-9 * max(float(np.abs(difference).sum()), 1e-300)
     return float(1 + (signs @ difference >= difference.sum() - slack).sum()) / RESAMPLES
-
-
-def _divided(credit: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """A ratio, NaN where a resample has nothing to be scored on."""
-    return credit / np.where(weight > 0, weight, np.nan)

@@ -187,9 +187,9 @@ def probe_trees(
         by_depth.append(
             TreesAtDepth(
                 depth=depth,
-                uuas=average(found, seed=seed),
-                correlation=average(correlation, seed=seed),
-                twin=None if twin is None else average(twin, seed=seed),
+                uuas=average(found, within=(0.0, 1.0)),
+                correlation=average(correlation, within=(-1.0, 1.0)),
+                twin=None if twin is None else average(twin, within=(0.0, 1.0)),
                 above_chain=above,
                 p=p,
             )
@@ -201,7 +201,7 @@ def probe_trees(
         n_train=n_fit,
         n_test=len(trees.numbers) - n_fit,
         rank=min(probe.rank, model.d_model),
-        chain=average(chain, seed=seed),
+        chain=average(chain, within=(0.0, 1.0)),
         depths=tuple(by_depth),
         seed=seed,
     )

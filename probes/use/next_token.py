@@ -15,7 +15,7 @@ from torch import Tensor
 from labkit.metrics import is_argmax, kl_divergence, log_prob
 from labkit.models.model import LabModel
 from labkit.running.execute import Execution, read_logits, rows_within
-from labkit.stats import Estimate, average, bootstrap
+from labkit.stats import Estimate, average, share
 from labkit.tokens import target_ids
 from probes.states.alignment import encoded
 from probes.tasks.task import Task
@@ -109,12 +109,10 @@ class Reads:
             effects.append(
                 Effect(
                     name=name,
-                    kl=average(kl_divergence(clean, changed[place]).numpy(), seed=seed),
+                    kl=average(kl_divergence(clean, changed[place]).numpy()),
                     accuracy=self._accuracy(changed[place], seed),
-                    pull=None
-                    if pulls is None
-                    else average((pulls[place + 1] - pulls[0]).numpy(), seed=seed),
-                    norm=average(norm, seed=seed),
+                    pull=None if pulls is None else average((pulls[place + 1] - pulls[0]).numpy()),
+                    norm=average(norm),
                 )
             )
         return UseResult(
@@ -136,7 +134,7 @@ class Reads:
         if not rows:
             return None
         tokens = torch.tensor([self.following[row] for row in rows])
-        return bootstrap(is_argmax(logits[rows], tokens).double().numpy(), seed=seed)
+        return share(is_argmax(logits[rows], tokens).double().numpy())
 
     def _preference(
         self, words: tuple[Sequence[str], Sequence[str]], logits: Tensor

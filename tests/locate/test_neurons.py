@@ -211,7 +211,11 @@ def test_a_neuron_that_writes_the_answer_is_found_and_holds_it(tiny, planted_in)
     test = result.test(planted, [Fact(subject="dog", template="a {} on the", object=" is")])
     suppressed = test.change("this fact", "suppressed")
     assert suppressed.high < -0.5 < -0.3 < test.change("random neurons", "suppressed").low
-    assert test.change("this fact", "amplified").low > 0
+    amplified = test.change("this fact", "amplified")
+    assert amplified.mean > 0 and amplified.n == 2  # two prompts: no interval can exclude 0
+    rows = test.cases[(test.cases["group"] == "this fact")]
+    rows = rows[rows["intervention"] == "amplified"]
+    assert len(rows) >= 2 and (rows["after"] > rows["before"]).all()
 
 
 # --- switching -------------------------------------------------------------------------------
@@ -359,4 +363,5 @@ def test_in_the_pocket_model_knowledge_neurons_matter_more_than_random_ones(pock
     test = KnowledgeNeurons()(pocket, fact).test(pocket, others)
     found = test.change("this fact", "suppressed")
     assert found.high < test.change("random neurons", "suppressed").low
-    assert found.high < test.change("other facts", "suppressed").low
+    others_change = test.change("other facts", "suppressed")
+    assert found.high < min(0, others_change.mean) and found.mean < others_change.mean

@@ -139,6 +139,30 @@ def test_metrics_carry_their_intervals_in_the_panel_of_their_reading():
         plots.metrics_bars(metrics(), chance={"luck": 0.5})
 
 
+def test_what_has_no_interval_has_no_bar_no_band_and_says_so():
+    frame = metrics()
+    frame.loc[1, ["low", "high"]] = np.nan
+    bars = next(data for data in plots.metrics_bars(frame).data if data.name == "edited")
+    assert "%{customdata[0]" not in bars.hovertemplate and "[" not in bars.customdata[0][-1]
+    assert [row[-1] for row in bars.customdata] == ["(no interval)", "[0.800, 0.950]"]
+    assert np.isnan(bars.error_y.array[0]) and bars.error_y.array[1] > 0
+    single = heatmap(trace().assign(low=np.nan, high=np.nan)).data[0]
+    assert {cell[-1] for row in single.customdata for cell in row} == {"(no interval)"}
+
+
+def test_a_band_has_gaps_where_there_is_no_interval():
+    x = pd.Series(range(6))
+    low = pd.Series([0.0, 0.1, np.nan, 0.3, 0.4, 0.5])
+    high = low + 1
+    figure = go.Figure()
+    theme.add_band(figure, x, low, high, theme.INK)
+    (band,) = figure.data
+    assert list(band.x) == [0, 1, 1, 0, None, 3, 4, 5, 5, 4, 3]
+    assert list(band.y) == [1.0, 1.1, 0.1, 0.0, None, 1.3, 1.4, 1.5, 0.5, 0.4, 0.3]
+    theme.add_band(figure, x, low * np.nan, high, theme.INK)
+    assert len(figure.data) == 1
+
+
 def all_figures():
     lens = trace().rename(columns={"mean": "probability"}).assign(top="x")
     at_last = pd.DataFrame(

@@ -125,6 +125,12 @@ def test_numbers_are_rounded_and_estimates_carry_their_interval():
     assert all(attributes["scope"] == "col" for attributes in page.named("th"))
 
 
+def test_what_has_no_interval_says_so():
+    frame = pd.DataFrame({"rate": [Estimate.exact(1.79), Estimate.exact(0.3, 3)]})
+    page = Page(Report("t").table(frame, caption="c").html())
+    assert page.texts["td"] == ["1.790 (n = 1)", "0.300 (n = 3, no interval)"]
+
+
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
     path = Report("old").save(tmp_path / "report.html")
     with pytest.raises(OutputError):

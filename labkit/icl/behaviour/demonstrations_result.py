@@ -12,7 +12,7 @@ from labkit.icl.asking.measures import MEASURES, Measure, measured, tested
 from labkit.icl.asking.scoring import Tokens
 from labkit.icl.behaviour.conditions import words_of
 from labkit.results.result import Result
-from labkit.stats import CONFIDENCE, Estimate, bootstrap, numpy_generator, paired_difference
+from labkit.stats import Estimate, paired_difference, ratio, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class DemonstrationsResult(Result):
             InputError: If that was not measured.
         """
         values = self.values(measure)[self._place(condition, k)].mean(axis=0)
-        return bootstrap(values, seed=self.seed)
+        return share(values)
 
     def accuracy(self, condition: str, k: int) -> Estimate:
         """Share of queries whose right label is the likeliest, raw."""
@@ -107,7 +107,7 @@ class DemonstrationsResult(Result):
                     own = values[self._place(condition, k)]
                     draws = own.mean(axis=1)
                     spread = {"least": float(draws.min()), "most": float(draws.max())}
-                    estimate = bootstrap(own.mean(axis=0), seed=self.seed).to_dict()
+                    estimate = share(own.mean(axis=0)).to_dict()
                     rows.append(
                         {"condition": condition, "k": k, "measure": measure} | estimate | spread
                     )
@@ -162,8 +162,8 @@ class DemonstrationsResult(Result):
         """Share of the gain from demonstrations that is lost with random labels.
 
         (gold - random) / (gold - none), of accuracies: 0 where labels do not matter, 1 where
-        demonstrations with random labels are worth as little as none. Its interval is that of a
-        percentile bootstrap over queries; it is wide where demonstrations gain little.
+        demonstrations with random labels are worth as little as none. Its interval is that of
+        `labkit.stats.ratio` over queries: it is wide where demonstrations gain little.
 
         Raises:
             InputError: If one of the three was not measured, or there is no gain.
@@ -182,15 +182,7 @@ class DemonstrationsResult(Result):
             raise InputError(
                 f"{k} demonstrations gain {gain:.3f} over none: there is nothing to lose"
             )
-        draw = numpy_generator(self.seed, "label effect", k)
-        rows = draw.integers(len(gold), size=(2000, len(gold)))
-        gains = gold[rows].mean(axis=1) - none[rows].mean(axis=1)
-        lost = gold[rows].mean(axis=1) - random[rows].mean(axis=1)
-        ratios = lost[gains > 0] / gains[gains > 0]
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(ratios, [tail, 1 - tail])
-        ratio = (gold.mean() - random.mean()) / gain
-        return Estimate(float(ratio), float(low), float(high), len(gold))
+        return ratio(gold - random, gold - none)
 
     def figure(self, measure: Measure = "accuracy") -> Any:
         """A measure against the number of demonstrations, one line a condition."""

@@ -25,7 +25,7 @@ from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.results.result import Result
-from labkit.stats import Estimate, average, bootstrap
+from labkit.stats import Estimate, average, share
 
 ARMS = {"none": "none", "gold": "own labels", "random": "random labels"}
 """What is in front of a query, and what each is called in a figure."""
@@ -190,15 +190,14 @@ class GainsResult(Result):
         unknown += [arm for arm in (one, other) if arm not in means.columns]
         if unknown:
             raise InputError(f"not measured: {unknown}; there are {list(means.columns)}")
-        return average((means[one] - means[other]).loc[wanted].to_numpy(), seed=self.seed)
+        return average((means[one] - means[other]).loc[wanted].to_numpy(), within=(-1.0, 1.0))
 
     def figure(self, measure: Answered = "accuracy") -> Any:
         """Every task (down) without demonstrations, with random labels and with its own."""
         from labkit.plots.icl.demonstrations import measure_by_row
 
         rows = [
-            {"row": task, "series": words}
-            | bootstrap(self.values(task, arm, measure), seed=self.seed).to_dict()
+            {"row": task, "series": words} | share(self.values(task, arm, measure)).to_dict()
             for task in self._ranked(measure)
             for arm, words in ARMS.items()
         ]

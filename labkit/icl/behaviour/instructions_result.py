@@ -11,7 +11,7 @@ from labkit.errors import InputError
 from labkit.icl.asking.measures import MEASURES, Measure, measured, tested
 from labkit.icl.asking.scoring import Tokens
 from labkit.results.result import Result
-from labkit.stats import Estimate, bootstrap, paired_difference
+from labkit.stats import Estimate, paired_difference, share
 
 Criterion = Literal["accuracy", "log_prob"]
 """What candidates are chosen by: execution accuracy (ties by log-probability), or the latter."""
@@ -107,12 +107,12 @@ class InstructionsResult(Result):
         Raises:
             InputError: If that was not measured.
         """
-        return bootstrap(self._value(arm, measure), seed=self.seed)
+        return share(self._value(arm, measure))
 
     def to_frame(self) -> pd.DataFrame:
         """One row an arm and measure: columns `arm, measure, mean, low, high, n`."""
         return pd.DataFrame(
-            {"arm": arm, "measure": measure} | bootstrap(values, seed=self.seed).to_dict()
+            {"arm": arm, "measure": measure} | share(values).to_dict()
             for measure in ("accuracy", "gold", "mass")
             for arm, values in self.values(measure).items()
         )
@@ -159,7 +159,7 @@ class InstructionsResult(Result):
                     "development": float(accuracy[number]),
                     "log_prob": float(log_prob[number]),
                 }
-                | bootstrap(own[number], seed=self.seed).to_dict()
+                | share(own[number]).to_dict()
                 for number, candidate in enumerate(self.candidates)
             ],
             columns=["candidate", "development", "log_prob", "mean", "low", "high", "n"],

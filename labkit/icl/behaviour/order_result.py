@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from labkit.icl.asking.measures import measured, shares_of
 from labkit.results.result import Result
-from labkit.stats import Estimate, average, bootstrap, numpy_generator, paired_difference
+from labkit.stats import Estimate, average, numpy_generator, paired_difference, share
 
 Criterion = Literal["global", "local"]
 PREFERRED = 1 / 6
@@ -90,7 +90,7 @@ class OrdersResult(Result):
         preferred = self.preferred()
         return pd.DataFrame(
             {"set": one, "order": ", ".join(self.shown[one][place] for place in order)}
-            | bootstrap(right[one, number], seed=self.seed).to_dict()
+            | share(right[one, number]).to_dict()
             | {name: float(values[one, number]) for name, values in entropies.items()}
             | {"preferred": bool(preferred[one, number])}
             for one in range(len(self.shown))
@@ -103,7 +103,7 @@ class OrdersResult(Result):
         Part of it is luck, as with any best of many: see `best_on_new_queries`.
         """
         means = self.right.mean(axis=-1)
-        return average(np.ptp(means, axis=1), seed=self.seed)
+        return average(np.ptp(means, axis=1), within=(0.0, 1.0))
 
     def best_on_new_queries(self, draws: int = 20) -> Estimate:
         """What the order that is best on half of the queries gains on the other half.
@@ -121,7 +121,7 @@ class OrdersResult(Result):
                 best = self.right[..., one].mean(axis=-1).argmax(axis=-1)
                 means = self.right[..., other].mean(axis=-1)
                 gains.append(means[np.arange(len(best)), best] - means.mean(axis=-1))
-        return average(np.mean(gains, axis=0), seed=self.seed)
+        return average(np.mean(gains, axis=0), within=(-1.0, 1.0))
 
     def gain_of_entropy(self, criterion: Criterion = "global") -> tuple[Estimate, float]:
         """Accuracy of the orders that an entropy prefers, less that of all orders; and its p.
@@ -141,7 +141,7 @@ class OrdersResult(Result):
         """
         means = self._by_position()
         return pd.DataFrame(
-            {"position": place + 1} | average(means[:, place], seed=self.seed).to_dict()
+            {"position": place + 1} | average(means[:, place], within=(0.0, 1.0)).to_dict()
             for place in range(means.shape[1])
         )
 
@@ -173,7 +173,7 @@ class OrdersResult(Result):
             {"count": int(count)}
             | average(
                 np.mean([excess[s, :, n] for s, n in np.argwhere(counts == count)], axis=0),
-                seed=self.seed,
+                within=(-1.0, 1.0),
             ).to_dict()
             for count in np.unique(counts)
         )

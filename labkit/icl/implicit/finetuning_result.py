@@ -12,12 +12,11 @@ from labkit.errors import InputError
 from labkit.icl.asking.measures import measured, shares_of, tested
 from labkit.results.result import Result
 from labkit.stats import (
-    CONFIDENCE,
     Estimate,
     average,
-    bootstrap,
-    numpy_generator,
     paired_difference,
+    ratio,
+    share,
 )
 
 ARMS = {
@@ -120,13 +119,14 @@ class FineTuningResult(Result):
 
     def similarity(self, arm: str = "own", likeness: Likeness = "outputs") -> Estimate:
         """A likeness, its mean over layers; the interval is over queries."""
-        return average(self.values(arm, likeness).mean(axis=1), seed=self.seed)
+        return average(self.values(arm, likeness).mean(axis=1), within=self._range(likeness))
 
     def to_frame(self, likeness: Likeness = "outputs") -> pd.DataFrame:
         """One row an arm and layer: `arm, layer, mean, low, high, n`."""
         return pd.DataFrame(
             [
-                {"arm": arm, "layer": layer} | average(column, seed=self.seed).to_dict()
+                {"arm": arm, "layer": layer}
+                | average(column, within=self._range(likeness)).to_dict()
                 for arm in self.arms
                 for layer, column in enumerate(self.values(arm, likeness).T)
             ]
@@ -166,13 +166,13 @@ class FineTuningResult(Result):
 
     def accuracy(self, state: str) -> Estimate:
         """Share of queries answered right, its interval over queries; arguments as in `right`."""
-        return bootstrap(self.right(state).mean(axis=0), seed=self.seed)
+        return share(self.right(state).mean(axis=0))
 
     def recall(self, arm: str = "own") -> Estimate | None:
         """Of the answers that fine-tuning puts right, the share that context puts right (Rec2FTP).
 
-        None where fine-tuning puts nothing right. `n` is the number of queries, which the
-        interval (percentile bootstrap) draws from; to be read beside `recall_by_chance`.
+        None where fine-tuning puts nothing right. `n` is the number of queries that it puts
+        right, which the interval is over; to be read beside `recall_by_chance`.
         """
         return self._share_of(self._corrected(arm))
 
@@ -209,7 +209,7 @@ class FineTuningResult(Result):
         """
         return pd.DataFrame(
             [
-                {"way": way} | average(self._spread(way), seed=self.seed).to_dict()
+                {"way": way} | average(self._spread(way), within=(0.0, 1.0)).to_dict()
                 | {"moved": float(self._moved(way).mean())}
                 for way in WAYS
             ]
@@ -235,8 +235,7 @@ class FineTuningResult(Result):
             f"It is not above {', '.join(ARMS[arm] for arm in below)}." if below else "",
             f"Only what lies above the nearest control, {ARMS[near]} at "
             f"{table.loc[near, 'similarity']:.3f}, can be this task's own: a difference of "
-            f"{table.loc[near, 'mean']:.3f} [{table.loc[near, 'low']:.3f}, "
-            f"{table.loc[near, 'high']:.3f}].",
+            f"{Estimate.from_dict(table.loc[near].to_dict()):.3f}.",
             f"Right are {right[0]} without demonstrations, {right[1]} in context, {right[2]} "
             "fine-tuned.",
             f"Of what fine-tuning puts right, context puts right {recall}; of all that was wrong, "
@@ -260,6 +259,11 @@ class FineTuningResult(Result):
             subtitle="what is fine-tuned on by colour; 95 % interval over queries",
         )
 
+    @staticmethod
+    def _range(likeness: Likeness) -> tuple[float, float]:
+        """Where a likeness lies: cosines, and differences of two."""
+        return (-2.0, 2.0) if likeness == "map_gain" else (-1.0, 1.0)
+
     @property
     def _states(self) -> tuple[str, ...]:
         return ("none", "context", *(arm for arm in self.arms if arm != "twin"))
@@ -273,13 +277,7 @@ class FineTuningResult(Result):
         both = (counted * self.right("context")).sum(axis=0)
         if whole.sum() == 0:
             return None
-        draw = numpy_generator(self.seed, "recall", len(whole))
-        rows = draw.integers(len(whole), size=(2000, len(whole)))
-        sums = whole[rows].sum(axis=1)
-        ratios = both[rows].sum(axis=1)[sums > 0] / sums[sums > 0]
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(ratios, [tail, 1 - tail])
-        return Estimate(float(both.sum() / whole.sum()), float(low), float(high), len(whole))
+        return ratio(both, whole, share=True, units=float(whole.sum()))
 
     def _spread(self, way: str) -> Float[np.ndarray, " query"]:
         """Mean distance between two orders."""

@@ -39,7 +39,7 @@ from labkit.icl.implicit.regression_learners import LeastSquares, Ridge, moments
 from labkit.icl.implicit.regression_model import ContextRegressor
 from labkit.icl.implicit.regression_prompts import NOISE, Prompts, draw
 from labkit.results.result import Result
-from labkit.stats import CONFIDENCE, Estimate, numpy_generator
+from labkit.stats import Estimate, numpy_generator, ratio
 
 Place = Literal["labels", "last label", "query"]
 """The mean over the tokens of all y; the last of them, before any query; the query after it."""
@@ -97,7 +97,7 @@ class ReadingResult(Result):
         )
 
     def r2(self, target: str, depth: int, reading: str = "states") -> Estimate:
-        """R² of a reading, its interval a percentile bootstrap over prompts.
+        """R² of a reading, its interval over prompts (`labkit.stats.ratio`).
 
         Raises:
             InputError: If that was not measured.
@@ -110,13 +110,9 @@ class ReadingResult(Result):
             )
         which = self.targets.index(target), self.readings.index(reading)
         missed, spread = self.missed[which][depth], self.spread[which]
-        draws = numpy_generator(self.seed, "r2", missed.size)
-        rows = draws.integers(missed.size, size=(RESAMPLES, missed.size))
-        scores = 1 - missed[rows].sum(axis=1) / spread[rows].sum(axis=1)
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(scores, [tail, 1 - tail])
-        score = 1 - missed.sum() / spread.sum()
-        return Estimate(float(score), float(low), float(high), missed.size)
+        of_spread = ratio(missed, spread, within=(0.0, np.inf))
+        score = float(1 - missed.sum() / spread.sum())
+        return Estimate(score, 1 - of_spread.high, 1 - of_spread.low, missed.size)
 
     def best_depth(self, target: str) -> int:
         """The depth at which a target is best read from the states."""

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from labkit import stats
 from labkit.errors import InputError
 from labkit.icl.implicit.regression_prompts import SETTINGS
+from labkit.intervals import over_units
 from labkit.results.result import Result
-from labkit.stats import CONFIDENCE, Estimate, average, numpy_generator
+from labkit.stats import Estimate, average
 
 TRANSFORMER = "transformer"
 Measure = Literal["error", "distance"]
@@ -84,7 +86,8 @@ class RegressionResult(Result):
         self, learner: str, measure: Measure = "error", *, setting: str | None = None
     ) -> Estimate:
         """A learner's measure, its mean over n = 1, 2, ... examples; the first setting if none."""
-        return average(self.curve(learner, measure, setting=setting)[:, 1:].mean(axis=1))
+        values = self.curve(learner, measure, setting=setting)[:, 1:].mean(axis=1)
+        return average(values, within=(0.0, np.inf))
 
     def ratio(
         self, learner: str = TRANSFORMER, *, to: str | None = None, setting: str | None = None,
@@ -92,8 +95,7 @@ class RegressionResult(Result):
     ) -> Estimate:  # fmt: skip
         """A learner's squared error over another's: 1.1 is 10 % more.
 
-        The interval is that of a percentile bootstrap over prompts, both errors resampled
-        together.
+        The interval is that of `labkit.stats.ratio`, both errors paired over prompts.
 
         Args:
             learner: Whose error stands above the line.
@@ -105,12 +107,7 @@ class RegressionResult(Result):
         if n is not None and not 0 <= n <= self.n_pairs:
             raise InputError(f"{n} examples were not measured; 0 to {self.n_pairs} were")
         one, other = (errors[:, 1:].mean(axis=1) if n is None else errors[:, n] for errors in pairs)
-        draw = numpy_generator(self.seed, "ratio", n)
-        rows = draw.integers(len(one), size=(2000, len(one)))
-        tail = (1 - CONFIDENCE) / 2
-        ratios = one[rows].mean(axis=1) / other[rows].mean(axis=1)
-        low, high = np.quantile(ratios, [tail, 1 - tail])
-        return Estimate(float(one.mean() / other.mean()), float(low), float(high), len(one))
+        return stats.ratio(one, other, within=(0.0, np.inf))
 
     def nearest(self, setting: str | None = None) -> str:
         """The learner whose predictions are nearest to the transformer's."""
@@ -148,14 +145,13 @@ class RegressionResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a setting, learner, measure and number of examples.
 
-        Columns `setting, learner, measure, examples, mean, low, high, n`. The intervals are those
-        of the normal approximation, there being thousands of cells.
+        Columns `setting, learner, measure, examples, mean, low, high, n`.
         """
         rows = []
         for measure in get_args(Measure):
             values = self.values(measure)
-            means = values.mean(axis=2)
-            half = 1.96 * values.std(axis=2, ddof=1) / np.sqrt(values.shape[2])
+            cells = np.moveaxis(values, 2, 0)  # prompt, setting, learner, number of examples
+            means, lows, highs, _ = over_units(cells, within=(0.0, np.inf))
             for place, name in enumerate(self.settings):
                 for number, learner in enumerate(self.learners):
                     if measure == "distance" and learner == TRANSFORMER:
@@ -168,8 +164,8 @@ class RegressionResult(Result):
                                 "measure": measure,
                                 "examples": np.arange(self.n_pairs + 1),
                                 "mean": means[place, number],
-                                "low": (means - half)[place, number].clip(min=0),
-                                "high": (means + half)[place, number],
+                                "low": lows[place, number],
+                                "high": highs[place, number],
                                 "n": values.shape[2],
                             }
                         )

@@ -12,9 +12,9 @@ from labkit.errors import InputError
 from labkit.icl.asking.measures import measured
 from labkit.icl.inside.anchor_edges import PARTS
 from labkit.icl.inside.heads_result import named
-from labkit.locate.attention.knockout_result import over_units
+from labkit.intervals import over_units
 from labkit.results.result import Result
-from labkit.stats import average, bootstrap, holm, paired_difference
+from labkit.stats import average, holm, paired_difference, share
 
 LABEL_PARTS = ("own input", "other inputs", "labels", "format", "first token")
 """What label words look at; *labels* are themselves and those before."""
@@ -98,7 +98,7 @@ class AnchorsResult(Result):
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        """The table, computed once: its intervals are resampled."""
+        """The table, computed once: its tests are resampled."""
         rows = []
         for measure in ("accuracy", "gold"):
             intact = measured(self.clean, self.labels, self.gold, measure).mean(axis=0)
@@ -110,7 +110,7 @@ class AnchorsResult(Result):
                     row |= {"start": start, "stop": stop, "layers": self._layers(start, stop)}
                     row |= {"n_edges": self.n_edges[place, 0], "n_random": self.n_edges[place, 1]}
                     row |= {"intact": float(intact.mean()), "n": len(own)}
-                    of = bootstrap if measure == "accuracy" else average
+                    of = share if measure == "accuracy" else average
                     row |= named(of(own))
                     row |= named(average(own - intact), "change")
                     if self.n_edges[place, 1]:
@@ -156,7 +156,7 @@ class AnchorsResult(Result):
         own = self.label_attention.mean(axis=1)
         values = self.attention.mean(axis=0) if source == "query" else own
         cells = values if by_head else values.mean(axis=2, keepdims=True)
-        mean, low, high, _ = over_units(cells)
+        mean, low, high, _ = over_units(cells, within=(0.0, 1.0))
         layers, heads, places = (axis.ravel() for axis in np.indices(mean.shape))
         frame = pd.DataFrame({"layer": layers, "head": heads, "part": [parts[i] for i in places]})
         frame = frame.assign(mean=mean.ravel(), low=low.ravel(), high=high.ravel())
@@ -168,7 +168,7 @@ class AnchorsResult(Result):
         Shares are those of the means over edges, S_flow / (S_wp + S_pq + S_ww).
         """
         shares = self.saliency / self.saliency.sum(axis=-1, keepdims=True)
-        mean, low, high, _ = over_units(shares.mean(axis=0))
+        mean, low, high, _ = over_units(shares.mean(axis=0), within=(0.0, 1.0))
         layers, flows = (axis.ravel() for axis in np.indices(mean.shape))
         frame = pd.DataFrame({"layer": layers, "part": [FLOWS[flow] for flow in flows]})
         return frame.assign(mean=mean.ravel(), low=low.ravel(), high=high.ravel())

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.icl.inside.vector_result import VectorResult
-from labkit.locate.attention.knockout_result import over_units
+from labkit.intervals import over_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,9 +27,9 @@ class FunctionVectorResult(VectorResult):
     def heads_frame(self) -> pd.DataFrame:
         """One row a head, the strongest first: `layer, head, effect, ..., n, chosen`.
 
-        `effect_low` and `effect_high` are 95 % percentile intervals over prompts.
+        `effect_low` and `effect_high` are 95 % intervals over prompts.
         """
-        mean, low, high, n = over_units(self.effects, seed=self.seed)
+        mean, low, high, n = over_units(self.effects, within=(-1.0, 1.0))
         layers, heads = (axis.ravel() for axis in np.indices(mean.shape))
         frame = pd.DataFrame(
             {

@@ -9,9 +9,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.locate.attention.knockout_result import over_units
+from labkit.intervals import over_units
 from labkit.results.result import Result
-from labkit.stats import Estimate, average, bootstrap, holm, paired_difference
+from labkit.stats import Estimate, average, holm, paired_difference, share
 
 Heads = tuple[tuple[int, int], ...]
 """Heads, as (layer, head)."""
@@ -82,7 +82,7 @@ class HeadAblationResult(Result):
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        """The table, computed once: its intervals are resampled."""
+        """The table, computed once: its tests are resampled."""
         rows = []
         for (measure, on, k), own in self.cases.groupby(["measure", "on", "k"], sort=False):
             wide = own.pivot(index="unit", columns=["heads", "draw"], values="value")
@@ -92,7 +92,7 @@ class HeadAblationResult(Result):
                 over_draws = random.mean(axis=1).to_numpy()
                 by_draw = random.mean(axis=0) - intact.mean()
                 beyond, p = paired_difference(values, over_draws)
-                of = bootstrap if measure == "accuracy" else average
+                of = share if measure == "accuracy" else average
                 rows.append(
                     {"measure": measure, "on": on, "k": k, "heads": kind}
                     | {"n_heads": len(sets[0]), "intact": float(intact.mean())}
@@ -164,7 +164,8 @@ class HeadAblationResult(Result):
         layers, heads = (axis.ravel() for axis in np.indices(self.scores.shape[2:]))
         parts = []
         for kind, scores in zip(self.kinds, self.scores, strict=True):
-            mean, low, high, _ = (values.ravel() for values in over_units(scores))
+            found = over_units(scores, within=(0.0, 1.0))
+            mean, low, high, _ = (values.ravel() for values in found)
             chosen = set(self.sets[kind][0])
             off = [pair in chosen for pair in zip(layers.tolist(), heads.tolist(), strict=True)]
             columns = {"kind": kind, "layer": layers, "head": heads}

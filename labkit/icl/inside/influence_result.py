@@ -9,9 +9,9 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from labkit.icl.asking.measures import tested
-from labkit.locate.attention.knockout_result import over_units
+from labkit.intervals import over_units
 from labkit.results.result import Result
-from labkit.stats import average
+from labkit.stats import Estimate, average
 
 PANELS = {
     "influence": "leave-one-out, nats",
@@ -85,7 +85,7 @@ class InfluenceResult(Result):
         }
         for name in PANELS:
             by_query = np.moveaxis(getattr(self, name), 1, 0)
-            mean, low, high, _ = (cells.ravel() for cells in over_units(by_query, seed=self.seed))
+            mean, low, high, _ = (cells.ravel() for cells in over_units(by_query))
             columns |= {name: mean, f"{name}_low": low, f"{name}_high": high}
         return pd.DataFrame(columns).assign(n=n_queries)
 
@@ -93,7 +93,7 @@ class InfluenceResult(Result):
         """Mean influence by place: `position, mean, low, high, n`."""
         means = self.influence.mean(axis=0)
         return pd.DataFrame(
-            {"position": place + 1} | average(means[:, place], seed=self.seed).to_dict()
+            {"position": place + 1} | average(means[:, place]).to_dict()
             for place in range(means.shape[1])
         )
 
@@ -118,7 +118,7 @@ class InfluenceResult(Result):
         from labkit.plots.icl.vectors import worth_by_position
 
         ranks = {
-            row["reading"]: f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+            row["reading"]: f"{Estimate.from_dict(row):+.2f}"
             for row in self.agreement().to_dict("records")
         }
         panels = {

@@ -24,6 +24,7 @@ Differs from the papers:
     demonstrations claim.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ from labkit.icl.asking.scoring import READ_AT_ONCE, require_context
 from labkit.icl.behaviour.conditions import flipped
 from labkit.icl.inside.vectors import Labels, last_states
 from labkit.icl.tasks.items import Task
-from labkit.locate.attention.knockout_result import over_units
+from labkit.intervals import over_units
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
@@ -52,6 +53,13 @@ DEPTH_READINGS: dict[str, str] = {
     "rank": "rank of the right label, from 1",
     "mass": "probability of all labels together",
 }
+RANGES = {
+    "gold": (-math.inf, 0.0),
+    "wrong": (-math.inf, 0.0),
+    "rank": (0.0, math.inf),
+    "mass": (0.0, 1.0),
+}
+"""Where the values of a reading lie; ranks as log1p of the rank from 0."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,12 +118,12 @@ class TrajectoriesResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a reading, number and layer: `reading, k, layer, mean, low, high, n`.
 
-        Percentile intervals over queries. Ranks count from 1 here, and are geometric means.
+        95 % intervals over queries. Ranks count from 1 here, and are geometric means.
         """
         parts = []
         for reading in DEPTH_READINGS:
             for k in self.ks:
-                mean, low, high, n = over_units(self.values(reading, k), seed=self.seed)
+                mean, low, high, n = over_units(self.values(reading, k), within=RANGES[reading])
                 if reading == "rank":
                     mean, low, high = (np.exp(values) for values in (mean, low, high))
                 columns = {"reading": reading, "k": k, "layer": np.arange(len(mean))}
@@ -131,13 +139,13 @@ class TrajectoriesResult(Result):
             InputError: If that number was not measured.
         """
         apart = self.values("gold", k) - self.values("wrong", k)
-        mean, low, high, n = over_units(apart, seed=self.seed)
+        mean, low, high, n = over_units(apart)
         columns = {"mean": mean, "low": low, "high": high, "n": n}
         return pd.DataFrame({"layer": np.arange(len(mean))} | columns)
 
     def at_last(self, reading: str, k: int) -> Estimate:
         """A reading of what leaves the last block: the model's own answer."""
-        return average(self.values(reading, k)[:, -1], seed=self.seed)
+        return average(self.values(reading, k)[:, -1], within=RANGES[reading])
 
     def figure(self) -> Any:
         """The readings by layer, a panel each, a curve a number of demonstrations."""

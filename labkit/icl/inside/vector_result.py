@@ -10,9 +10,9 @@ from jaxtyping import Float
 from labkit.errors import InputError
 from labkit.icl.asking.measures import tested
 from labkit.icl.inside.vectors import READINGS
-from labkit.locate.attention.knockout_result import over_units
+from labkit.intervals import over_units, shares_over_units
 from labkit.results.result import Result
-from labkit.stats import Estimate, average, bootstrap
+from labkit.stats import Estimate, average, share
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,15 +128,20 @@ class VectorResult(Result):
     ) -> Estimate:
         """`values` as an estimate over queries."""
         values = self.values(reading, vector, layer=layer, scale=scale)
-        return (average if reading == "log_prob" else bootstrap)(values, seed=self.seed)
+        return average(values) if reading == "log_prob" else share(values)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a reading, vector, scale and layer, with percentile intervals over queries.
+        """One row a reading, vector, scale and layer, with intervals over queries.
 
         Columns `reading, vector, scale, layer, mean, low, high, n`.
         """
         held_out = self.readings[..., self.development :].mean(axis=-2)
-        mean, low, high, n = over_units(np.moveaxis(held_out, -1, 0), seed=self.seed)
+        logs = np.array([name == "log_prob" for name in READINGS])[:, None, None, None]
+        cells = np.moveaxis(held_out, -1, 0)  # query, reading, vector, scale, layer
+        mean, low, high, n = (
+            np.where(logs, nats, shares)
+            for nats, shares in zip(over_units(cells), shares_over_units(cells), strict=True)
+        )
         index = pd.MultiIndex.from_product(
             [READINGS, self.vectors, self.scales, self.layers],
             names=["reading", "vector", "scale", "layer"],

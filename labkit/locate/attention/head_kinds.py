@@ -30,7 +30,7 @@ from transformer_lens import ActivationCache, head_detector
 
 from labkit import stats
 from labkit.errors import InputError
-from labkit.locate.attention.knockout_result import over_units
+from labkit.intervals import over_units
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.activations import run_with_cache
@@ -93,12 +93,13 @@ class HeadScores(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a kind and head: kind, layer, head, mean, low, high, control, chance.
 
-        Intervals are 95 %, bootstrap over sequences.
+        Intervals are 95 %, over sequences.
         """
         layers, heads = (axis.ravel() for axis in np.indices(self.scores.shape[2:]))
         parts = []
         for row, kind in enumerate(self.kinds):
-            mean, low, high, _ = (values.ravel() for values in over_units(self.scores[row]))
+            found = over_units(self.scores[row], within=(0.0, 1.0))
+            mean, low, high, _ = (values.ravel() for values in found)
             columns = {"kind": kind, "layer": layers, "head": heads}
             columns |= {"mean": mean, "low": low, "high": high}
             columns |= {"control": self.control[row].mean(axis=0).ravel()}

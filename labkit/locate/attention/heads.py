@@ -27,8 +27,8 @@ from jaxtyping import Float
 from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
+from labkit.intervals import over_units
 from labkit.locate.attention.knockout import AttentionKnockout, sources
-from labkit.locate.attention.knockout_result import over_units
 from labkit.locate.attention.patterns import attention_patterns
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -75,7 +75,7 @@ class HeadReport(Result):
         """One row a head, the costliest to block first: layer, head, then the readings.
 
         `direct`, `attention`, `blocked`, `control`, each with `_low` and `_high`: 95 %,
-        bootstrap over facts; equal to the mean for a single fact.
+        over facts; none (NaN) for a single fact.
         """
         layers, heads = np.indices(self.direct.shape[1:])
         columns = {"layer": layers.ravel(), "head": heads.ravel()}
@@ -98,8 +98,9 @@ class HeadReport(Result):
         }
         rows = []
         for one, other in combinations(values, 2):
-            estimate = stats.bootstrap(
-                [np.corrcoef(a, b)[0, 1] for a, b in zip(ranks[one], ranks[other], strict=True)]
+            estimate = stats.average(
+                [np.corrcoef(a, b)[0, 1] for a, b in zip(ranks[one], ranks[other], strict=True)],
+                within=(-1.0, 1.0),
             )
             rows.append({"first": one, "second": other} | estimate.to_dict())
         return pd.DataFrame(rows)

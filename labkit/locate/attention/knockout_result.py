@@ -1,5 +1,6 @@
 """What attention knock-outs found, for one fact and for many."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit import stats
+from labkit.intervals import over_units
 from labkit.results.result import Result
 from labkit.stats import Estimate
 
@@ -22,6 +24,8 @@ SOURCES: tuple[str, ...] = (
 subject and the last, the first token included where it is not the subject's."""
 
 CONTROL = "random other tokens"
+RELATIVE = (-1.0, math.inf)
+"""Where a relative change of a probability lies."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,12 +174,15 @@ class KnockoutAverage(Result):
     @property
     def effect_together(self) -> tuple[Estimate, Estimate]:
         """Relative change with the costliest heads blocked at once, and its control."""
-        return stats.bootstrap(self.together), stats.bootstrap(self.together_control)
+        return (
+            stats.average(self.together, within=RELATIVE),
+            stats.average(self.together_control, within=RELATIVE),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row a source and layer: source, layer, mean, low, high (relative change), n.
 
-        Intervals are 95 %, bootstrap over facts; `n` counts the facts that have such tokens.
+        Intervals are 95 %, over facts; `n` counts the facts that have such tokens.
         """
         cells = {name: self.by_layer[:, row] for row, name in enumerate(SOURCES)}
         return _curves(cells | {CONTROL: self.control})
@@ -185,7 +192,7 @@ class KnockoutAverage(Result):
         layers, heads = np.indices(self.by_head.shape[1:])
         columns = {"layer": layers.ravel(), "head": heads.ravel()}
         for name, cells in (("change", self.by_head), ("control", self.by_head_control)):
-            mean, low, high, _ = over_units(cells)
+            mean, low, high, _ = over_units(cells, within=RELATIVE)
             columns |= {
                 name: mean.ravel(),
                 f"{name}_low": low.ravel(),
@@ -215,38 +222,11 @@ def costliest(by_head: Float[np.ndarray, "fact layer head"], n: int) -> list[tup
     return [(int(cell) // mean.shape[1], int(cell) % mean.shape[1]) for cell in order]
 
 
-def over_units(
-    values: Float[np.ndarray, "unit *cell"], *, seed: int = 0, resamples: int = 2000
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, 95 % percentile-bootstrap interval and count over the first axis, for all cells.
-
-    The units are resampled whole, the same for all cells. A unit that is NaN in a cell is
-    left out of that cell; a cell with no unit is NaN, one with a single unit has no width.
-    """
-    flat = values.reshape(len(values), -1).astype(float)
-    present = ~np.isnan(flat)
-    n = present.sum(axis=0)
-    draw = stats.numpy_generator(seed, "over units", len(flat))
-    weights = draw.multinomial(len(flat), np.full(len(flat), 1 / len(flat)), size=resamples)
-    with np.errstate(invalid="ignore"):  # 0/0 where a cell, or a resample of it, is empty
-        means = weights @ np.where(present, flat, 0.0) / (weights @ present)
-        mean = np.where(present, flat, 0.0).sum(axis=0) / n
-    tail = (1 - stats.CONFIDENCE) / 2
-    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    if (n > 0).any():
-        low[n > 0], high[n > 0] = np.nanquantile(means[:, n > 0], [tail, 1 - tail], axis=0)
-    # Rounding must not put a mean outside its interval, nor give a single unit a width.
-    low, high = np.minimum(low, mean), np.maximum(high, mean)
-    low, high = np.where(n == 1, mean, low), np.where(n == 1, mean, high)
-    shape = values.shape[1:]
-    return mean.reshape(shape), low.reshape(shape), high.reshape(shape), n.reshape(shape)
-
-
 def _curves(cells: dict[str, Float[np.ndarray, "_unit layer"]]) -> pd.DataFrame:
     """One row a source and layer, the mean over units with its interval."""
     parts = []
     for source, values in cells.items():
-        mean, low, high, n = over_units(values)
+        mean, low, high, n = over_units(values, within=RELATIVE)
         columns = {"source": source, "layer": np.arange(len(mean))}
         parts.append(pd.DataFrame(columns | {"mean": mean, "low": low, "high": high, "n": n}))
     return pd.concat(parts, ignore_index=True)

@@ -11,8 +11,9 @@ from scipy.stats import rankdata
 
 from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
+from labkit.intervals import over_units
 from labkit.locate.traces.restoring import usual_window
-from labkit.locate.traces.trace_result import NAMES, TraceResult, interval_over_draws
+from labkit.locate.traces.trace_result import NAMES, TraceResult
 from labkit.results.result import Result
 from labkit.stats import Estimate
 
@@ -64,9 +65,9 @@ class AttributionResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: pos, token, layer, in_subject, and mean, low, high of the effect.
 
-        The interval covers the noise draws: 95 %, Student's t over draws.
+        The interval covers the noise draws: 95 %.
         """
-        mean, low, high = interval_over_draws(self.effects)
+        mean, low, high, _ = over_units(self.effects)
         positions, layers = np.indices(mean.shape)
         return pd.DataFrame(
             {
@@ -82,8 +83,7 @@ class AttributionResult(Result):
 
     def indirect_effect(self, pos: int, layer: int) -> Estimate:
         """Approximate `P*[state] - P*` of one cell, with its interval over draws."""
-        mean, low, high = interval_over_draws(self.effects[:, pos, layer])
-        return Estimate(float(mean), float(low), float(high), len(self.corrupted))
+        return stats.average(self.effects[:, pos, layer])
 
     @property
     def profile(self) -> Float[np.ndarray, " layer"]:
@@ -244,7 +244,7 @@ def _correlation(
     paired: bool,
     seed: int,
 ) -> Estimate:
-    """Correlation of two mean grids, with a percentile interval over resampled draws.
+    """Correlation of two mean grids, with its interval over resampled draws.
 
     Raises:
         InputError: If one of the grids is the same everywhere.
@@ -256,14 +256,14 @@ def _correlation(
     point = float(_over_cells(*(grid.mean(axis=0)[None] for grid in grids), ranks=ranks)[0])
     n_draws = min(map(len, grids))
     if n_draws < 2:
-        return Estimate(point, point, point, n_draws)
+        return Estimate.exact(point, n_draws)
     draw = stats.numpy_generator(seed, "agreement", len(guess), len(exact))
     picks = [draw.integers(len(grid), size=(RESAMPLES, len(grid))) for grid in grids]
     if paired:
         picks[1] = picks[0]
     means = [grid[pick].mean(axis=1) for grid, pick in zip(grids, picks, strict=True)]
-    low, high = np.nanquantile(_over_cells(*means, ranks=ranks), [0.025, 0.975])
-    return Estimate(point, float(min(low, point)), float(max(high, point)), n_draws)
+    draws = _over_cells(*means, ranks=ranks)
+    return stats.from_resamples(point, draws, n_draws, within=(-1.0, 1.0))
 
 
 def _over_cells(

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformer_lens.tools.analysis import attribution_patching as lens
 
 from labkit.errors import InputError
-from labkit.locate.traces.trace_result import interval_over_draws
+from labkit.intervals import over_units
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
@@ -69,13 +69,13 @@ class PairAttribution(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a node: kind, pos, token, layer, head, and mean, low, high of its effect.
 
-        The interval covers the pairs: 95 %, Student's t; a single pair has none. `layer`
+        The interval covers the pairs: 95 %; a single pair has none (NaN). `layer`
         and `head` are -1 where a node has none.
         """
         parts = []
         grids = (("embed", self.embed), ("head", self.heads), ("ffn", self.ffn))
         for kind, values in grids:
-            mean, low, high = map(np.asarray, interval_over_draws(values))
+            mean, low, high, _ = over_units(values)
             axes = dict(zip(("pos", "layer", "head"), np.indices(mean.shape), strict=False))
             part = pd.DataFrame({name: index.ravel() for name, index in axes.items()})
             part = part.assign(kind=kind, mean=mean.ravel(), low=low.ravel(), high=high.ravel())

@@ -34,9 +34,9 @@ from torch import Tensor
 
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Fact
+from labkit.intervals import over_units
 from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
 from labkit.locate.neurons.switching import NeuronTest, switch
-from labkit.locate.traces.trace_result import interval_over_draws
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
@@ -115,11 +115,11 @@ class KnowledgeNeuronsResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a neuron that reaches the threshold in some prompt, largest first.
 
-        Columns layer, neuron, mean, low, high (attribution over prompts: 95 %, Student's t),
+        Columns layer, neuron, mean, low, high (attribution: 95 % over prompts),
         share (of the prompts) and knowledge (whether that share is enough).
         """
         layers, neurons = np.nonzero(self.share)
-        mean, low, high = interval_over_draws(self.attributions[:, layers, neurons])
+        mean, low, high, _ = over_units(self.attributions[:, layers, neurons])
         share = self.share[layers, neurons]
         frame = pd.DataFrame(
             {

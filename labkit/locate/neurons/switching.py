@@ -9,6 +9,7 @@ they would have. Three comparisons make it a test:
 - other facts, with the same neurons switched: their answers should stay.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ class NeuronTest(Result):
         changes = []
         for group in self.cases["group"].unique():
             found = self.change(group, "suppressed")
-            changes.append(f"{group} {found.mean:+.1%} [{found.low:+.1%}, {found.high:+.1%}]")
+            changes.append(f"{group} {found:+.1%}")
         return (
             f"{len(self.neurons)} neurons of {self.subject!r} suppressed, change of P(answer): "
             f"{', '.join(changes)}"
@@ -74,19 +75,19 @@ class NeuronTest(Result):
         mean over this fact's prompts).
         """
         rows = self._rows(group, intervention)
-        return stats.bootstrap(
+        return stats.average(
             rows.assign(change=rows["after"] / rows["before"] - 1)
             .groupby(self._unit(group), sort=False)["change"]
             .mean()
             .to_numpy(),
-            seed=self.seed,
+            within=(-1.0, math.inf),
         )
 
     def kept(self, group: str, intervention: str) -> Estimate:
         """Share of the units whose most probable next token stayed, 0..1; units as above."""
         rows = self._rows(group, intervention)
         shares = rows.groupby(self._unit(group), sort=False)["kept"].mean()
-        return stats.bootstrap(shares.to_numpy(), seed=self.seed)
+        return stats.share(shares.to_numpy())
 
     def to_frame(self) -> pd.DataFrame:
         """One row a group and intervention: relative change and argmax kept, with intervals."""

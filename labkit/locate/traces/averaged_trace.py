@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from scipy import stats as scipy_stats
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.intervals import over_units
 from labkit.locate.traces.alignment import ROLES
-from labkit.locate.traces.trace_result import NAMES, ratio_of_means
+from labkit.locate.traces.trace_result import EFFECTS, NAMES, ratio_of_means
 from labkit.results.result import Result
 from labkit.stats import Estimate
 
@@ -120,8 +120,8 @@ class AveragedTrace(Result):
 
     @property
     def total_effect(self) -> Estimate:
-        """`P - P*`, its mean over facts with a bootstrap interval."""
-        return stats.bootstrap(self.clean - self.corrupted)
+        """`P - P*`, its mean over facts with its interval."""
+        return stats.average(self.clean - self.corrupted, within=EFFECTS)
 
     @property
     def n_by_role(self) -> dict[str, int]:
@@ -137,7 +137,7 @@ class AveragedTrace(Result):
         """One row a role and layer, for the roles that some fact has.
 
         Columns `role, layer, n` (facts); `mean, low, high` of the indirect effect, 95 %
-        bootstrap interval over facts; `q25, median, q75`, the quartiles of the facts' own
+        interval over facts; `q25, median, q75`, the quartiles of the facts' own
         effects; `restored, restored_low, restored_high`, the same for P(answer).
         """
         frames = []
@@ -149,12 +149,15 @@ class AveragedTrace(Result):
             effects = restored - self.corrupted[there, None]
             numbers = zip(
                 ("mean", "low", "high", "q25", "median", "q75"),
-                (*mean_over_facts(effects), *np.quantile(effects, (0.25, 0.5, 0.75), axis=0)),
+                (
+                    *over_units(effects, within=EFFECTS)[:3],
+                    *np.quantile(effects, (0.25, 0.5, 0.75), axis=0),
+                ),
                 strict=True,
             )
             probabilities = zip(
                 ("restored", "restored_low", "restored_high"),
-                mean_over_facts(restored),
+                over_units(restored, within=(0.0, 1.0))[:3],
                 strict=True,
             )
             names = {"role": role, "layer": range(restored.shape[1]), "n": int(there.sum())}
@@ -200,9 +203,9 @@ class AveragedTrace(Result):
         return EarlySite(
             role=role,
             layer=layer,
-            effect=stats.bootstrap(effects[self._there(role), layer]),
+            effect=stats.average(effects[self._there(role), layer], within=EFFECTS),
             share=self.share_recovered(role, layer),
-            peak=stats.bootstrap(peaks),
+            peak=stats.average(peaks, within=(0.0, effects.shape[1] - 1.0)),
             quartiles=(low, median, high),
         )
 
@@ -251,30 +254,3 @@ class AveragedTrace(Result):
         if role not in ROLES or not self._there(role).any():
             raise InputError(f"no fact was traced at a {role!r}; there are {self.n_by_role}")
         return self._there(role)
-
-
-def mean_over_facts(
-    values: Float[np.ndarray, "fact cell"],
-) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """Mean and 95 % interval over facts, cell by cell: `stats.bootstrap`, vectorised.
-
-    Where all facts agree there is nothing to resample, and the interval has no width.
-    """
-    values = np.asarray(values, dtype=float)
-    mean = values.mean(axis=0)
-    low, high = mean.copy(), mean.copy()
-    varies = np.ptp(values, axis=0) > 0
-    if len(values) > 1 and varies.any():
-        interval = scipy_stats.bootstrap(
-            (values[:, varies],),
-            np.mean,
-            n_resamples=2000,
-            confidence_level=stats.CONFIDENCE,
-            method="BCa",
-            axis=0,
-            rng=stats.numpy_generator(0, "bootstrap", len(values)),
-        ).confidence_interval
-        finite = np.isfinite(interval.low) & np.isfinite(interval.high)
-        low[varies] = np.where(finite, interval.low, mean[varies])
-        high[varies] = np.where(finite, interval.high, mean[varies])
-    return mean, low, high

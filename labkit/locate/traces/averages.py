@@ -58,7 +58,7 @@ def average_traces(
         Meng et al. 2022, Locating and Editing Factual Associations in GPT, figure 2 and
         appendix B.2.
 
-    Differs from the paper: intervals are bootstrapped over facts; a subject of one token is
+    Differs from the paper: intervals are over facts; a subject of one token is
     a last subject token only.
     """
     trace = CausalTrace() if trace is None else trace

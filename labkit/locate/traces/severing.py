@@ -25,9 +25,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
+from labkit.intervals import over_units
 from labkit.locate.traces.alignment import ROLES
-from labkit.locate.traces.averaged_trace import AveragedTrace, mean_over_facts
-from labkit.locate.traces.trace_result import TraceResult, interval_over_draws
+from labkit.locate.traces.averaged_trace import AveragedTrace
+from labkit.locate.traces.trace_result import EFFECTS, TraceResult
 from labkit.results.result import Result
 
 PATHS = ("plain", "ffn", "attn")
@@ -64,7 +65,7 @@ class SeveredComparison(Result):
         """One row a path, role and layer: the effect and the gap to the plain trace.
 
         Columns `path, role, layer, n, mean, low, high, gap, gap_low, gap_high`; the gap is
-        paired over units, 95 % intervals (Student's t over draws, bootstrap over facts).
+        paired over units, 95 % intervals.
         """
         frames = []
         for path, effects in zip(self.paths, self.effects, strict=True):
@@ -99,7 +100,7 @@ class SeveredComparison(Result):
 
     def _intervals(self, values: Float[np.ndarray, "unit layer"]) -> tuple[Any, Any, Any]:
         """Mean, low and high over units."""
-        return (mean_over_facts if self.unit == "fact" else interval_over_draws)(values)
+        return over_units(values, within=EFFECTS)[:3]
 
 
 def compare_severed(

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.intervals import over_units
 from labkit.locate.traces.alignment import align
 from labkit.locate.traces.restoring import usual_window
 from labkit.results.result import Result
@@ -20,6 +21,10 @@ Cells = np.ndarray | np.floating
 
 NAMES = {"resid": "hidden state", "ffn": "FFN output", "attn": "attention output"}
 """What is restored, in words."""
+
+
+EFFECTS = (-1.0, 1.0)
+"""Where an effect lies, being a difference of two probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,10 +85,10 @@ class TraceResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: pos, token, layer, in_subject, and mean, low, high of P(answer).
 
-        The interval covers the noise draws: 95 %, Student's t over draws, cut to 0..1.
+        The interval covers the noise draws: 95 %, within 0..1; a single draw has none (NaN).
         Cells that were not asked for are left out.
         """
-        mean, low, high = interval_over_draws(self.cells)
+        mean, low, high, _ = over_units(self.cells, within=(0.0, 1.0))
         positions, layers = np.indices(mean.shape)
         frame = pd.DataFrame(
             {
@@ -92,8 +97,8 @@ class TraceResult(Result):
                 "layer": layers.ravel(),
                 "in_subject": np.isin(positions.ravel(), self.subject_positions),
                 "mean": mean.ravel(),
-                "low": low.clip(0, 1).ravel(),
-                "high": high.clip(0, 1).ravel(),
+                "low": low.ravel(),
+                "high": high.ravel(),
             }
         )
         return frame.dropna(subset="mean", ignore_index=True)
@@ -101,11 +106,11 @@ class TraceResult(Result):
     @property
     def total_effect(self) -> Estimate:
         """`P - P*`: what the noise destroys, with its interval over draws."""
-        return estimate_over_draws(self.clean - self.corrupted)
+        return stats.average(self.clean - self.corrupted, within=EFFECTS)
 
     def indirect_effect(self, pos: int, layer: int) -> Estimate:
         """`P*[state] - P*` of one cell, paired over noise draws, with its interval."""
-        return estimate_over_draws(self.cells[:, pos, layer] - self.corrupted)
+        return stats.average(self.cells[:, pos, layer] - self.corrupted, within=EFFECTS)
 
     def share_recovered(self, pos: int, layer: int) -> Estimate:
         """Indirect effect of one cell over the total effect, with its interval over draws.
@@ -179,31 +184,13 @@ class TraceResult(Result):
         return NAMES[self.kind] + layers + held
 
 
-def interval_over_draws(
-    values: Float[np.ndarray, "sample *cell"],
-) -> tuple[Cells, Cells, Cells]:
-    """Mean and 95 % interval (Student's t) over the first axis, for every cell."""
-    n = values.shape[0]
-    mean = values.mean(axis=0)
-    if n < 2:
-        return mean, mean, mean
-    half = _students_t(n) * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return mean, mean - half, mean + half
-
-
-def estimate_over_draws(values: Float[np.ndarray, " sample"]) -> Estimate:
-    """Mean and 95 % interval (Student's t) of one number over noise draws."""
-    mean, low, high = interval_over_draws(values)
-    return Estimate(float(mean), float(low), float(high), len(values))
-
-
 def ratio_of_means(
     parts: Float[np.ndarray, " unit"], wholes: Float[np.ndarray, " unit"]
 ) -> Estimate:
     """Mean of `parts` over mean of `wholes`, paired over units.
 
     A mean of ratios would be ruled by the units whose whole is near zero. The interval is
-    that of the ratio made linear around its value (delta method, Student's t).
+    that of `labkit.stats.ratio`.
 
     Raises:
         InputError: If the wholes have no positive mean.
@@ -211,14 +198,4 @@ def ratio_of_means(
     whole = float(wholes.mean())
     if not whole > 0:
         raise InputError(f"there is no share of a mean effect of {whole:.3g}: nothing is lost")
-    ratio = float(parts.mean()) / whole
-    residuals = np.asarray(parts - ratio * wholes, dtype=float) / whole
-    spread = estimate_over_draws(residuals)
-    return Estimate(ratio, ratio + spread.low, ratio + spread.high, len(parts))
-
-
-def _students_t(n: int) -> float:
-    """The 97.5 % quantile of Student's t with n - 1 degrees of freedom."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.5 + stats.CONFIDENCE / 2, n - 1))
+    return stats.ratio(parts, wholes)

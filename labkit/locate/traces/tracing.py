@@ -33,7 +33,7 @@ from labkit.errors import InputError, NothingToTrace
 from labkit.facts.fact import Fact
 from labkit.locate.traces.alignment import ROLES, role_positions
 from labkit.locate.traces.restoring import SITES, Kind, Path, Restoration, Runs, restored
-from labkit.locate.traces.trace_result import TraceResult, interval_over_draws
+from labkit.locate.traces.trace_result import TraceResult
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import patched_embedding
@@ -48,7 +48,6 @@ __all__ = [
     "answer_probability",
     "corruption",
     "embedding_spread",
-    "interval_over_draws",
     "object_token",
     "require_traceable",
 ]

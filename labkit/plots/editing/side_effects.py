@@ -58,7 +58,7 @@ def change_intervals(frame: pd.DataFrame, *, title: str = "Side effects") -> go.
             row=row,
             col=1,
         )
-        reach = max(float(rows["high"].abs().max()), float(rows["low"].abs().max()), 1e-3)
+        reach = max(1e-3, float(rows[["change", "low", "high"]].abs().max(axis=None)))
         figure.update_xaxes(
             title_text=f"change, {text(measure)}",
             range=[-1.15 * reach, 1.15 * reach],

@@ -122,7 +122,7 @@ def measure_by_row(
                 "n=%{customdata[3]}"
             ),
         )
-    most = max(float(frame["high"].max()), 1e-9)
+    most = max(1e-9, float(frame[["mean", "high"]].max(axis=None)))
     figure.update_xaxes(title_text=text(measure), range=[-0.03 * most, 1.03 * most])
     figure.update_yaxes(
         tickvals=list(range(len(names))),

@@ -1,5 +1,6 @@
 """Pictures of vectors from demonstrations, answers by layer, and what a demonstration is worth."""
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -254,5 +255,7 @@ def worth_by_position(
 
 
 def _shown(value: object) -> str:
-    """A cell as hover text."""
+    """A cell as hover text; a dash for an interval that there is not."""
+    if isinstance(value, float) and math.isnan(value):
+        return "–"
     return f"{value:+.3f}" if isinstance(value, float) else text(str(value))

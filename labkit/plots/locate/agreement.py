@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from plotly import graph_objects as go
@@ -48,9 +49,7 @@ def agreement_matrix(
         values.append([None if cell is None else cell.mean for cell in cells])
         labels.append(
             [
-                ""
-                if cell is None
-                else f"{cell.mean:.2f}<br><sub>[{cell.low:.2f}, {cell.high:.2f}]</sub>"
+                "" if cell is None else f"{cell.mean:.2f}<br><sub>{_ends(cell)}</sub>"
                 for cell in cells
             ]
         )
@@ -59,7 +58,7 @@ def agreement_matrix(
                 ""
                 if cell is None
                 else f"{text(first)} and {text(cell.second)}, {cell.facts} fact<br>"
-                f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}] over {cell.n} facts"
+                f"{cell.mean:.3f} {_ends(cell, 3)} over {cell.n} facts"
                 for cell in cells
             ]
         )
@@ -141,3 +140,10 @@ def profile_curves(
 def _wrapped(name: str) -> str:
     """A name in short lines, for a tick beside other ticks."""
     return "<br>".join(map(text, textwrap.wrap(name, 12)))
+
+
+def _ends(cell: Any, digits: int = 2) -> str:
+    """The interval of a cell in brackets, or that there is none."""
+    if pd.isna(cell.low):
+        return "(no interval)"
+    return f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"

@@ -21,6 +21,7 @@ from labkit.errors import InputError, NonFiniteLoss, OutputError
 from labkit.facts.fact import Rewrite
 from labkit.facts.worlds import chains_of
 from labkit.pocket import demo_case
+from labkit.results.encoding import dumps
 from labkit.stats import holm, paired_difference
 
 TEXTS = ("the cat is in the house of the king", "in the sea")
@@ -139,7 +140,8 @@ def test_side_effects_are_of_the_final_state_or_of_every_edit(tiny, cases):
         found = compare(model, noise, cases, protocol=protocol, side_effects=FEW)
         kl = {name: found.estimate(name, "side effects", "kl") for name in (*noise, UNEDITED)}
         assert kl["noise"].mean > 0
-        assert kl["nothing"].mean == kl["nothing"].high == kl[UNEDITED].high == 0
+        assert kl["nothing"].mean == kl[UNEDITED].mean == 0
+        assert not kl["nothing"].has_interval and not kl[UNEDITED].has_interval
         assert kl["noise"].n == (len(cases) if protocol == "single" else len(TEXTS))
 
 
@@ -171,7 +173,7 @@ def test_what_follows_is_asked_before_after_and_of_the_truth(pocket, protocol, m
 def test_a_comparison_comes_back_as_it_was_saved(tiny, cases, tmp_path):
     found = compare(tiny("llama"), {"a": Noise(), "b": Noise(0.1)}, cases, protocol="batch")
     again = MethodComparison.load(found.save(tmp_path / "comparison"))
-    assert again.metrics() == found.metrics()
+    assert dumps(again.metrics()) == dumps(found.metrics())  # NaN equals itself there
     assert again.table.equals(found.table) and again.title == found.title
     named = {trace.name for trace in found.figure().data}
     assert named == {"a", "b"}

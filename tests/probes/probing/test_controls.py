@@ -134,7 +134,13 @@ def test_intervals_are_over_groups_and_not_over_examples():
     assert copied == once
     width = once.high - once.low
     assert width == pytest.approx(2 * 1.96 * right.std() / np.sqrt(30), rel=0.2)
-    assert ratio(np.full(30, 2.0), np.full(30, 2.0)).low == pytest.approx(0.886, abs=1e-3)  # Wilson
+    twos = np.full(30, 2.0)
+    assert ratio(twos, twos, share=True).low == pytest.approx(0.886, abs=1e-3)  # Wilson
+    assert not ratio(twos, twos).has_interval
+    scorer = Scorer.of(np.array(list("ab" * 15)), np.arange(30), np.array(["a"]), numeric=False)
+    assert scorer.score(np.array(list("ab" * 15))) == ratio(twos, twos, share=True)
+    same = scorer.difference(scorer.labels, scorer, scorer.labels)
+    assert same.mean == 0 and not same.has_interval
 
 
 def test_p_values_are_uniform_where_nothing_is_and_small_where_something_is():
@@ -159,7 +165,7 @@ def test_centres_by_hand():
     assert nothing.gravity is nothing.expected is nothing.arrival is None
     credit = np.tile([[0.0], [0.0], [1.0], [1.0]], (1, 30))
     found = reach(credit, np.ones(30), (0, 4, 8, 12), floor=0.0)
-    assert found.expected == found.arrival == Estimate(8.0, 8.0, 8.0, 30)
+    assert found.expected == found.arrival == Estimate.exact(8.0, 30)  # no group differs
     assert found.gravity is not None and found.gravity.mean == 10.0
 
 

@@ -1,5 +1,7 @@
 """Translators: the identity at the end, a planted map in the middle, quality on unseen text."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,15 @@ def test_they_are_closer_to_the_model_than_the_logit_lens_on_unseen_text(tiny, c
     assert np.abs(translated[-1]) < 1e-6
     table = found.to_frame().set_index(["lens", "depth"])
     assert table.loc[("logit", 0), "mean"] == pytest.approx(logit[0])
-    assert (table["low"] <= table["mean"]).all() and (table["mean"] <= table["high"]).all()
+    assert (table["n"] == 1).all()  # one text: no interval
+    assert table[["low", "high"]].isna().all(axis=None)
+    two = dataclasses.replace(
+        found,
+        divergence=np.concatenate([found.divergence, found.divergence + 1], axis=1),
+        agreement=np.tile(found.agreement, (1, 2, 1)),
+    )
+    table = two.to_frame()
+    assert (table["low"] < table["mean"]).all() and (table["mean"] < table["high"]).all()
 
 
 def planted(n=400, depth=3, width=6, seed=0):
