@@ -122,7 +122,7 @@ def _hover_without_interval(figure: go.Figure) -> None:
     for trace in figure.data:
         template = trace.hovertemplate if "hovertemplate" in trace else None
         pairs = list(_ENDS.finditer(template)) if isinstance(template, str) else []
-        if not pairs or trace.customdata is None:
+        if template is None or not pairs or trace.customdata is None:
             continue
         cells = np.array(trace.customdata, dtype=object)
         if not cells.size:
