@@ -35,7 +35,7 @@ class Predictions(Result):
         tokens: The tokens, most probable first.
         probabilities: Their probabilities, exact for this model.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -75,7 +75,7 @@ def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
         tokens=tuple(model.tokenizer.decode([token]) for token in top.indices.tolist()),
         probabilities=tuple(top.values.tolist()),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 
@@ -92,7 +92,7 @@ class LensResult(Result):
         answer_probability: Probability of the answer.
         answer_rank: Rank of the answer, 0 is the top.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -192,7 +192,7 @@ def logit_lens(
         answer_probability=own.values[1:, 0, :, 0].float().cpu().numpy(),
         answer_rank=own.target_ranks[1:, 0, :, 0].float().cpu().numpy(),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 

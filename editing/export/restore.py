@@ -23,7 +23,8 @@ from editing.export.checkpoint import UNDO, edited_weight, write_checkpoint, wri
 from editing.export.record import checksum, read_record, write_record
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord
 from labkit.files import require_free
-from labkit.models.model import DTYPES, fingerprint
+from labkit.models.in_effect import fingerprint
+from labkit.models.model import DTYPES
 from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder, atomic_write
 

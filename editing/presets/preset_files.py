@@ -1,27 +1,32 @@
 """Which layers of a model to edit: measured, shipped or swept, and otherwise a marked guess.
 
 A preset comes from editing (`editing.layers.sweep`), since where a trace peaks is not where an edit
-succeeds. It is looked for in this order: the user's own sweep of these very weights, in the
-cache; the shipped preset of the model's short name; else a sixth of the depth, which is said
-to be a guess wherever it is used.
+succeeds. It is looked for in this order: the user's own sweep of the weights in effect, in the
+cache; with an edit in effect, the sweep of the model without it; the shipped preset of the
+model's short name; else a sixth of the depth, which is said to be a guess wherever it is used.
 """
 
+import hashlib
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from labkit.errors import MalformedRecord
-from labkit.files import atomic_write, output_errors
-from labkit.models.fetch import cache_dir
+from labkit.cache import cache_dir, done_without
+from labkit.errors import MalformedRecord, OutputError
+from labkit.files import atomic_write
 from labkit.models.model import LabModel
 from labkit.results.result import dumps
 
-FORMAT = 1
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Up to 1 a preset had no checksum, and a sweep on top of an edit was kept as the model's own."""
 
 DEPTH = 6
 """Without a measurement, the layer is this fraction of the depth."""
@@ -66,17 +71,18 @@ def preset(model: LabModel, method: str = "rome") -> Preset:
             takes the preset of the one that was, "rome" first.
 
     Raises:
-        MalformedRecord: If the file of the user's own sweep is damaged.
+        MalformedRecord: If the file of the user's own sweep is damaged: a sweep takes minutes,
+            so nobody makes it again unasked.
         LayerOutOfRange: If it names layers that the model does not have.
     """
-    own = preset_file(model)
-    if own.is_file():
-        try:
-            found = _of(json.loads(own.read_text(encoding="utf-8")), method)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise MalformedRecord(
-                f"the preset {own} is damaged ({error!r}): remove it, or sweep again"
-            ) from error
+    now = model.in_effect
+    own = _own(_file(now), method)
+    edited = own is None and now != model.fingerprint
+    before = _own(_file(model.fingerprint), method) if edited else None
+    if own is not None:
+        found = own
+    elif before is not None:
+        found = replace(before, source=f"{before.source}; without the edit in effect")
     elif model.known_as in SHIPPED:
         shipped = resources.files("editing.presets") / "shipped" / f"{model.known_as}.json"
         found = _of(json.loads(shipped.read_text(encoding="utf-8")), method)
@@ -101,28 +107,29 @@ def guess(model: LabModel) -> Preset:
 
 
 def preset_file(model: LabModel) -> Path:
-    """Where the preset of the user's own sweep of these weights lies, or would lie."""
-    return cache_dir() / "presets" / f"{model.fingerprint}.json"
+    """Where the preset of the user's own sweep of the weights in effect lies, or would lie."""
+    return _file(model.in_effect)
 
 
-def write_preset(model: LabModel, method: str, found: Preset) -> Path:
+def write_preset(model: LabModel, method: str, found: Preset) -> Path | None:
     """Keep a preset for every later edit of this model, beside those of other methods.
 
     Returns:
-        The file.
-
-    Raises:
-        OutputError: If it cannot be written.
+        The file; None, after a warning, where it is not kept: where the cache cannot be
+        written, or states are patched, so that it is nobody's preset.
     """
+    if model.is_patched:
+        logger.warning("the preset of %s is not kept: its states are patched", model.name)
+        return None
     path = preset_file(model)
     try:
-        presets = json.loads(path.read_text(encoding="utf-8"))["presets"]
+        presets = _sound(path)["presets"]
     except (OSError, ValueError, KeyError, TypeError):  # none, or one that is replaced
         presets = {}
     record = {
         "format": FORMAT,
         "model": model.name,
-        "fingerprint": model.fingerprint,
+        "fingerprint": model.in_effect,
         "presets": presets
         | {
             method: {
@@ -133,9 +140,50 @@ def write_preset(model: LabModel, method: str, found: Preset) -> Path:
             }
         },
     }
-    with output_errors(path):
+    whole = json.loads(dumps(record))
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    return atomic_write(path, dumps(record) + "\n")
+        return atomic_write(path, dumps({**whole, "sha256": _checksum(whole)}) + "\n")
+    except (OSError, OutputError) as error:
+        done_without(path, error)
+        return None
+
+
+def _file(fingerprint: str) -> Path:
+    """Where the preset of some weights lies."""
+    return cache_dir() / "presets" / f"{fingerprint}.{FORMAT}.json"
+
+
+def _own(path: Path, method: str) -> Preset | None:
+    """The preset of one method in the file of a sweep; None if there is no such file."""
+    try:
+        return _of(_sound(path), method)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        done_without(path, error)
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedRecord(
+            f"the preset {path} is damaged ({error!r}): remove it, or sweep again"
+        ) from error
+
+
+def _sound(path: Path) -> dict[str, Any]:
+    """The record of a file, compared with its checksum and its name.
+
+    Raises:
+        ValueError, KeyError, TypeError: If it is not what was written there.
+    """
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.pop("sha256") != _checksum(record) or path != _file(record["fingerprint"]):
+        raise ValueError("its checksum differs")
+    return record
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """sha256 of a record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _of(record: Mapping[str, Any], method: str) -> Preset:

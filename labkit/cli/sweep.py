@@ -61,7 +61,7 @@ def sweep(
             progress=told,
         )
     preset = found.preset()
-    written = str(preset_file(lab)) if keep else None
+    written = str(preset_file(lab)) if keep and preset_file(lab).is_file() else None
     summary = {"method": method, "preset": preset, "written": written, "title": found.title}
     if not options.write_json(summary) or options.json != "-":
         out_console.print(table(found))

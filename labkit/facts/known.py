@@ -54,7 +54,7 @@ class KnownFacts(Sequence[KnownFact]):
 
     Attributes:
         asked: All facts, known or not, in the order given.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     asked: tuple[KnownFact, ...]
@@ -156,7 +156,7 @@ def known_facts(model: LabModel, facts: Sequence[Fact], *, template: int = 0) ->
                     prediction=model.tokenizer.decode([int(logits[row].argmax())]),
                 )
             )
-    return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
+    return KnownFacts(asked=tuple(asked), fingerprint=model.in_effect)
 
 
 def known_sample(
@@ -188,7 +188,7 @@ def known_sample(
         asked.append(row)
         n_known += row.rank == 1
         if n_known == n:
-            return KnownFacts(asked=tuple(asked), fingerprint=model.fingerprint)
+            return KnownFacts(asked=tuple(asked), fingerprint=model.in_effect)
         if len(asked) % PROMPTS_AT_ONCE == 0:
             listener(progress)(f"{n_known} of {n} known facts found", n_known / n)
     raise InputError(f"{model.name} knows {n_known} of {len(facts)} facts, {n} are asked for")

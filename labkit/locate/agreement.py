@@ -46,7 +46,7 @@ class Agreement(Result):
         profiles: One score a layer, in each method's own unit; NaN where a method has none.
         seconds: What each method took for each fact; NaN where it was handed in.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of the intervals.
     """
 
@@ -212,7 +212,7 @@ def compare(
         profiles=np.array(measured + handed_in, dtype=float),
         seconds=np.array(seconds + [[np.nan] * len(facts) for _ in sweeps]),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         seed=seed,
     )
 

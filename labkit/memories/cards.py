@@ -35,7 +35,7 @@ class NeuronCard(Result):
         n_tokens: Number of tokens behind the triggers.
         corpus: Where they are from.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layer: int
@@ -122,7 +122,7 @@ def neuron_card(
     """
     require_neuron(model, model.layer(layer), neuron)
     for known in (triggers, patterns):
-        if known is not None and known.fingerprint != model.fingerprint:
+        if known is not None and not model.is_own(known.fingerprint):
             raise FingerprintMismatch(f"these are of {known.model}, not {model.name}")
     words = words_of(model, layer, neuron, k=k)
     fires = pd.DataFrame({"pos": [], "token": [], "activation": []})
@@ -141,7 +141,7 @@ def neuron_card(
         n_tokens=triggers.n_tokens,
         corpus=triggers.corpus,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 

@@ -60,7 +60,7 @@ class Contributions(Result):
         logit: The logit itself, before any cap.
         model_logit: What the model says in the end; differs from `logit` by a cap only.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -200,7 +200,7 @@ def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Co
         logit=float(plain),
         model_logit=float(said[token]),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
     largest = max(abs(found.logit), float(found.to_frame()["logit"].abs().max()))
     if not abs(found.total - found.logit) <= TOLERANCE * largest:

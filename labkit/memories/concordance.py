@@ -38,7 +38,7 @@ class Concordance(Result):
         d_vocab: Number of tokens that are ranked.
         corpus: Where the triggers are from.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layers: tuple[int, ...]
@@ -122,7 +122,7 @@ def agreement(
     Differs from the paper: values are read through the norm (`labkit.memories.values`), the
     sign of the activation counts, and chance is that of random pairs, not 1 / d_vocab.
     """
-    if triggers.fingerprint != model.fingerprint:
+    if not model.is_own(triggers.fingerprint):
         raise FingerprintMismatch(f"these triggers are of {triggers.model}, not {model.name}")
     if not 1 <= top <= model.d_vocab:
         raise InputError(f"top = {top}: choose 1..{model.d_vocab}")
@@ -154,5 +154,5 @@ def agreement(
         d_vocab=model.d_vocab,
         corpus=triggers.corpus,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )

@@ -78,7 +78,7 @@ class Patterns(Result):
         corpus: Where the triggers are from.
         seed: Seed of the random prefixes.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layers: tuple[int, ...]
@@ -156,7 +156,7 @@ def patterns(
 
     Differs from the paper: see the module's docstring; patterns are counted, not read.
     """
-    if triggers.fingerprint != model.fingerprint:
+    if not model.is_own(triggers.fingerprint):
         raise FingerprintMismatch(f"these triggers are of {triggers.model}, not {model.name}")
     k = triggers.activation.shape[-1]
     if k < SHARED_BY:
@@ -195,7 +195,7 @@ def patterns(
         corpus=triggers.corpus,
         seed=seed,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 

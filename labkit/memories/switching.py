@@ -54,7 +54,7 @@ class Switch(Result):
         control_total: `total` of the same draws.
         seed: Seed of the draws.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -140,7 +140,7 @@ def switched(
         InputError: If there are no neurons, or no draws.
         LayerOutOfRange, NeuronOutOfRange: For a neuron that the model does not have.
     """
-    if found.fingerprint != model.fingerprint:
+    if not model.is_own(found.fingerprint):
         raise FingerprintMismatch(f"these contributions are of {found.model}, not {model.name}")
     named = tuple(dict.fromkeys(found.covering() if neurons is None else neurons))
     if not named or draws < 1:
@@ -172,7 +172,7 @@ def switched(
         control_total=total[1:],
         seed=seed,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 

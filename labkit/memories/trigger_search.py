@@ -1,7 +1,5 @@
 """Look for the triggers of every neuron: in the cache, or in one pass over a corpus."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,23 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from labkit import cache
 from labkit.errors import EmptyPrompt, InputError
 from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
-from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel
 from labkit.progress import Progress
-from labkit.results.result import atomic_write
 from labkit.running.execute import MEMORY
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import pieces
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 K = 10
 WINDOW = 256
 
@@ -81,8 +76,8 @@ def find_triggers(
     texts = pieces(model, corpus, min_tokens=min_tokens, window=window)
     if all(len(piece.ids) <= SKIPPED for piece in texts):
         raise EmptyPrompt(f"no text of the corpus ({corpus.source}) has {SKIPPED + 1} tokens")
-    files = {layer: cache_file(model, layer, corpus, k, min_tokens, window) for layer in chosen}
-    tables, n_tokens = _read(files)
+    places = cache_files(model, chosen, corpus, k, min_tokens, window)
+    tables, n_tokens = _read(places)
     missing = [layer for layer in chosen if layer not in tables]
     if missing:
         found, n_tokens = strongest(
@@ -96,23 +91,25 @@ def find_triggers(
             progress=progress,
         )
         for layer, table in found.items():
-            _write(files[layer], table, n_tokens)
+            arrays = {name: torch.from_numpy(getattr(table, name).copy()) for name in _ARRAYS}
+            cache.write(places[layer], arrays, {"n_tokens": n_tokens})
         tables |= found
         logger.info("triggers of layers %s in %d tokens (%s)", missing, n_tokens, corpus.source)
     config = {"k": k, "min_tokens": min_tokens, "window": window}
     return _assembled(model, chosen, corpus, tables, n_tokens, config)
 
 
-def cache_file(
-    model: LabModel, layer: int, corpus: Corpus, k: int, min_tokens: int | None, window: int
-) -> Path:
-    """Where a layer's triggers are cached: named by everything that they depend on."""
-    parts = {
-        "format": FORMAT,
-        "model": model.fingerprint,
-        "dtype": str(model.dtype),
-        "prepend_bos": model.prepend_bos,
-        "layer": layer,
+def cache_files(
+    model: LabModel,
+    layers: Iterable[int],
+    corpus: Corpus,
+    k: int,
+    min_tokens: int | None,
+    window: int,
+) -> dict[int, Path | None]:
+    """Where triggers are cached, layer by layer: named by everything that they depend on."""
+    layers = list(layers)
+    shared = {
         "corpus": corpus.digest,
         "k": k,
         "min_tokens": min_tokens,
@@ -120,36 +117,23 @@ def cache_file(
         "skipped": SKIPPED,
         "stretch": STRETCH,
     }
-    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return cache_dir() / "triggers" / f"{name}.safetensors"
+    asked = [{"layer": layer, **shared} for layer in layers]
+    return dict(zip(layers, cache.places(model, "triggers", FORMAT, asked), strict=True))
 
 
-def _read(files: Mapping[int, Path]) -> tuple[dict[int, Table], int]:
+def _read(places: Mapping[int, Path | None]) -> tuple[dict[int, Table], int]:
     """The layers that are cached and sound, and the number of tokens behind them."""
     tables: dict[int, Table] = {}
     n_tokens = 0
-    for layer, path in files.items():
-        try:
-            with safe_open(path, framework="pt") as file:
-                read = int(file.metadata()["n_tokens"])
-                arrays = [file.get_tensor(name).numpy() for name in _ARRAYS]
-        except FileNotFoundError:
-            continue
-        except (SafetensorError, OSError, KeyError, TypeError) as error:
-            logger.warning("the cached triggers %s are damaged, looking again: %s", path, error)
-            continue
-        tables[layer], n_tokens = Table(*arrays), read
+    for layer, place in places.items():
+        found = cache.read(place)
+        if found is not None:
+            tables[layer] = Table(*(found.tensors[name].numpy() for name in _ARRAYS))
+            n_tokens = found.header["n_tokens"]
     return tables, n_tokens
 
 
 _ARRAYS = ("activation", "piece", "pos")
-
-
-def _write(path: Path, table: Table, n_tokens: int) -> None:
-    """Cache a layer's triggers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: torch.from_numpy(getattr(table, name).copy()) for name in _ARRAYS}
-    atomic_write(path, save(arrays, metadata={"n_tokens": str(n_tokens)}))
 
 
 def _assembled(
@@ -184,7 +168,7 @@ def _assembled(
         corpus=corpus.source,
         corpus_digest=corpus.digest,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         config=config,
     )
 

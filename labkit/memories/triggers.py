@@ -40,7 +40,7 @@ class Triggers(Result):
         corpus: Where the text is from.
         corpus_digest: sha256 of its documents.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when they were measured.
         config: `k`, `window`, `min_tokens`.
     """
 

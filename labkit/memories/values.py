@@ -42,7 +42,7 @@ class Words(Result):
         probability: Probability of the promoted tokens, softmax over these logits.
         length: L2 norm of the row: how much a unit of activation writes.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layer: int
@@ -103,7 +103,7 @@ def words_of(model: LabModel, layer: int, neuron: int, *, k: int = 10) -> Words:
         probability=tuple(logits.softmax(dim=-1)[top.indices].tolist()),
         length=float(model.ffn_out(layer)[neuron].float().norm()),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 

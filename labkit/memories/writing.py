@@ -32,7 +32,7 @@ class Writers(Result):
         n_neurons: Number of neurons that were looked at.
         by: What they are sorted by.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     token: str
@@ -134,7 +134,7 @@ def writers(
         n_neurons=len(chosen) * model.d_mlp,
         by=by,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 

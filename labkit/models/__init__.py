@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
-    from labkit.models.fetch import cache_dir
-    from labkit.models.model import DTYPES, LabModel, Site, fingerprint, load
+    from labkit.models.in_effect import fingerprint
+    from labkit.models.model import DTYPES, LabModel, Site, load
     from labkit.models.random_models import FAMILIES, random_twin
     from labkit.models.registry import ENTRIES
 

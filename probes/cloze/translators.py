@@ -58,7 +58,7 @@ class Translators(Result):
         n_tokens: Tokens behind the fit.
         source: The text they were fitted on.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when they were measured.
     """
 
     weight: Float[Tensor, "depth d_model d_model"]
@@ -122,7 +122,7 @@ def lens_logits(
         FingerprintMismatch: If the translators are another model's.
     """
     if translators is not None:
-        if translators.fingerprint != model.fingerprint:
+        if not model.is_own(translators.fingerprint):
             raise FingerprintMismatch(
                 f"the translators of {translators.model} were handed to {model.name}: fit its own"
             )

@@ -107,7 +107,7 @@ def probe_map(
     results.sort(key=lambda found: order[found.family])  # stable: tasks keep their order
     return ProbeMap(
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         where=where,
         estimator=estimator,
         probes=tuple(results),

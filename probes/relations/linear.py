@@ -137,7 +137,7 @@ class LinearRelation:
             selection=selection,
             selection_of_rank=ranks,
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
         )
 
     def drawn(self, facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:

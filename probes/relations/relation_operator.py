@@ -76,7 +76,7 @@ class LinearOperator(Result):
         Raises:
             FingerprintMismatch: If it is another's.
         """
-        if model.fingerprint != self.fingerprint:
+        if not model.is_own(self.fingerprint):
             raise FingerprintMismatch(
                 f"the operator of {self.relation!r} is {self.model}'s and not {model.name}'s"
             )

@@ -115,7 +115,7 @@ class ScoreRelations:
             operators=pd.DataFrame(summary),
             cases=pd.DataFrame(rows),
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             seed=self.seed,
         )
 

@@ -10,8 +10,10 @@ References:
     Nivre et al. (2020), Universal Dependencies v2.
 """
 
+import hashlib
 import http.client
 import json
+import logging
 import os
 import re
 import urllib.error
@@ -19,9 +21,12 @@ import urllib.request
 from pathlib import Path
 from typing import Literal, get_args
 
+from labkit.cache import cache_dir
 from labkit.errors import FetchError, InputError, MissingFile
 from labkit.files import atomic_write, output_errors
-from labkit.models.fetch import cache_dir
+from labkit.models.wheels import sha256_of
+
+logger = logging.getLogger(__name__)
 
 Part = Literal["train", "dev", "test"]
 """The files of a treebank; small ones lack some."""
@@ -60,7 +65,7 @@ def fetch_treebank(name: str, part: Part = "train", *, release: str = RELEASE) -
             f"{', '.join(get_args(Part))}"
         )
     path = cache_dir() / "treebanks" / release / name / f"{part}.conllu"
-    if path.is_file():
+    if path.is_file() and _is_sound(path):
         return path
     files = {
         entry["name"]: entry["download_url"]
@@ -71,12 +76,28 @@ def fetch_treebank(name: str, part: Part = "train", *, release: str = RELEASE) -
         raise MissingFile(f"{name} ({release}) has no {part} part; it has {', '.join(files)}")
     licences = [file for file in files if file.upper().startswith("LICENSE")]
     contents = {path.with_name(file): _fetched(files[file], name) for file in licences}
-    contents[path] = _fetched(files[wanted[0]], name)
+    text = _fetched(files[wanted[0]], name)
+    contents[_checksum_file(path)] = hashlib.sha256(text).hexdigest().encode()
+    contents[path] = text
     with output_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     for own, content in contents.items():
         atomic_write(own, content)
     return path
+
+
+def _checksum_file(path: Path) -> Path:
+    """Where the checksum of a treebank's file lies."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a file is what was fetched; taken on trust if no checksum was kept (up to 0.5)."""
+    recorded = _checksum_file(path)
+    if not recorded.is_file() or recorded.read_text().strip() == sha256_of(path):
+        return True
+    logger.warning("the treebank %s is damaged (its checksum differs): fetching it anew", path)
+    return False
 
 
 def _fetched(address: str, name: str) -> bytes:

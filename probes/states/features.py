@@ -14,11 +14,9 @@ can change it. What would not fit into memory goes straight to a safetensors fil
 from there.
 """
 
-import hashlib
-import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,18 +25,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit import cache as cached
 from labkit.errors import EmptySplit, InputError
-from labkit.models.fetch import cache_dir
 from labkit.models.model import LabModel, Site
 from labkit.progress import Progress
 from probes.states.alignment import Span, encoded
-from probes.states.feature_files import forget_oldest, map_file, new_file
+from probes.states.feature_files import filled_file, map_file, scratch
 from probes.states.reading import Pieces, Reading
 from probes.tasks.task import Task
 
 __all__ = ["Features", "Pieces", "Where", "extract", "features_of", "n_rows", "readable"]
-
-logger = logging.getLogger(__name__)
 
 Where = Literal["resid", "attn_out", "ffn_out", "ffn_key", "head_out"]
 """What is read: the residual stream by depth, or a site of `labkit.models.model.Site` by layer."""
@@ -49,7 +45,7 @@ Precision = Literal["float32", "float16"]
 IN_MEMORY = 1 << 30
 """Bytes of features that are kept in memory at most; more are mapped from a file."""
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +56,7 @@ class Features:
         where: What was read.
         depths: Depths (of "resid") or layers (of the other sites), in rising order.
         values: The states, float32 or float16; a memory map where they are large.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when they were read.
         source: What they are of, in words.
     """
 
@@ -131,7 +127,8 @@ def features_of(
         pieces: Which of a word's tokens.
         heads: Which attention heads, for "head_out"; all by default.
         dtype: How to keep them.
-        cache: Whether to keep them in the user's cache, and take them from there.
+        cache: Whether to keep them in the user's cache, and take them from there. Neither is
+            done while states are patched (`LabModel.is_patched`).
         progress: Called as the pass goes on.
 
     Raises:
@@ -148,7 +145,7 @@ def features_of(
         pieces=pieces,
         heads=heads,
         dtype=dtype,
-        folder=cache_dir() / "features" if cache else None,
+        folder=cached.cache_dir() / "features" if cache else None,
         progress=progress,
     )
     values = features.values
@@ -190,8 +187,8 @@ def extract(
         heads: Which attention heads, for "head_out", side by side; all by default.
         dtype: How to keep them; "float16" halves the file and overflows above 65504.
         folder: Keep the states in a file here, named by all that they depend on, and take
-            them from it if it is there.
-        in_memory: Where no folder is named, bytes from which on the user's cache is used.
+            them from it if it is there. By default they are not kept.
+        in_memory: Bytes from which on states that are not kept lie in a temporary file.
         progress: Called as the pass goes on.
 
     Raises:
@@ -210,17 +207,9 @@ def extract(
         raise EmptySplit("there is no word to read")
     reading = Reading.of(model, texts, spans, pieces)
     sites = [_site(where, depth) for depth in depths]
-    source = f"the {pieces} pieces of {len(spans)} words"
     shape = (len(depths), len(spans), _width(model, where, columns))
     large = int(np.prod(shape)) * np.dtype(dtype).itemsize > in_memory
-    if folder is None and not large:
-        values = np.empty(shape, dtype)
-        reading.run(model, sites, columns, values, progress)
-        return Features(where, depths, values, model.fingerprint, source)
     parts = {
-        "format": FORMAT,
-        "model": model.fingerprint,
-        "dtype": str(model.dtype),
         "where": where,
         "depths": depths,
         "pieces": pieces,
@@ -228,18 +217,22 @@ def extract(
         "kept": dtype,
         "words": reading.digest,
     }
-    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    path = Path(folder or cache_dir() / "features") / f"{name}.safetensors"
-    mapped = map_file(path, shape, dtype)
-    if mapped is None:
-        with new_file(path, shape, dtype) as values:
-            reading.run(model, sites, columns, values, progress)
-        logger.info("states of %d words of %s kept in %s", len(spans), model.name, path)
-        if path.parent == cache_dir() / "features":  # a folder of the caller's is the caller's
-            forget_oldest(path.parent)
-        mapped = map_file(path, shape, dtype)
-        assert mapped is not None
-    return Features(where, depths, mapped if large else np.array(mapped), model.fingerprint, source)
+    place = None if folder is None else cached.place(model, "features", FORMAT, parts)
+    path = None if folder is None or place is None else Path(folder) / place.name
+    values = None if path is None else map_file(path, shape, dtype)
+    if values is None and path is not None:
+        read = partial(reading.run, model, sites, columns, progress)
+        values = filled_file(path, shape, dtype, read)
+    if values is None:
+        values = scratch(shape, dtype) if large else np.empty(shape, dtype)
+        reading.run(model, sites, columns, progress, values)
+    return Features(
+        where,
+        depths,
+        values if large else np.array(values),
+        model.in_effect,
+        f"the {pieces} pieces of {len(spans)} words",
+    )
 
 
 def readable(model: LabModel, task: Task) -> Task:

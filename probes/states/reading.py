@@ -84,8 +84,8 @@ class Reading:
         model: LabModel,
         sites: Sequence[tuple[Site, int]],
         columns: Tensor | None,
-        values: Float[np.ndarray, "site word width"],
         progress: Progress | None,
+        values: Float[np.ndarray, "site word width"],
     ) -> None:
         """Run all texts, and write what is read into `values`.
 
@@ -93,8 +93,8 @@ class Reading:
             model: The model.
             sites: What to read, site and layer.
             columns: Which columns of it; all by default.
-            values: Where to write it.
             progress: Called as the pass goes on.
+            values: Where to write it.
 
         Raises:
             InputError: If a state is not finite in the dtype of `values`.

@@ -74,7 +74,7 @@ class TreesResult(Result):
 
     Attributes:
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
         source: Where the sentences come from.
         n_train: Sentences that it was fitted to.
         n_test: Sentences that it was scored on.
@@ -196,7 +196,7 @@ def probe_trees(
         )
     return TreesResult(
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         source=source,
         n_train=n_fit,
         n_test=len(trees.numbers) - n_fit,

@@ -118,7 +118,7 @@ class Reads:
         return UseResult(
             task=self.task,
             model=self.model.name,
-            fingerprint=self.model.fingerprint,
+            fingerprint=self.model.in_effect,
             depth=self.depth,
             change=change,
             rank=rank,

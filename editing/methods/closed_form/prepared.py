@@ -54,15 +54,23 @@ class Prepared:
         """Refuse what was not prepared for a model's layers.
 
         Raises:
-            FingerprintMismatch: If a second moment was measured on another model.
+            FingerprintMismatch: If a second moment was measured on another model, or while an
+                edit was in effect, and none is now.
             InputError: If one of the layers is missing.
         """
         for moment in self.moments.values():
-            if moment.fingerprint != model.fingerprint:
+            base = moment.base or moment.fingerprint
+            if base != model.fingerprint:
                 raise FingerprintMismatch(
                     f"the second moment of layer {moment.layer} was measured on the model "
-                    f"{moment.fingerprint[:12]}, but {model.name} is {model.fingerprint[:12]}: "
+                    f"{base[:12]}, but {model.name} is {model.fingerprint[:12]}: "
                     "prepare the method with the model that it edits"
+                )
+            if moment.fingerprint != base == model.in_effect:
+                raise FingerprintMismatch(
+                    f"the second moment of layer {moment.layer} was measured while an edit was "
+                    f"in effect ({moment.fingerprint[:12]}), and none is now: prepare the method "
+                    "again, without the edit"
                 )
         missing = [layer for layer in layers if layer not in self.metrics]
         if missing:
@@ -76,6 +84,7 @@ class Prepared:
         return {
             "keys_behind_C": {str(layer): m.n_keys for layer, m in self.moments.items()},
             "corpus": next((m.source for m in self.moments.values()), None),
+            "weights_behind_C": next((m.fingerprint for m in self.moments.values()), None),
         }
 
 

@@ -175,7 +175,7 @@ def about(model: LabModel, task: Task, queries: Sequence[Item]) -> dict[str, Any
     """What every result says of what was asked of whom."""
     return {
         "model": model.name,
-        "fingerprint": model.fingerprint,
+        "fingerprint": model.in_effect,
         "task": task.name,
         "source": task.source,
         "labels": task.labels,

@@ -103,7 +103,7 @@ class Gains:
                 frames.append(pd.DataFrame(head | asked | own))
         return GainsResult(
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             k=self.k,
             draws=self.draws,
             seed=self.seed,

@@ -171,7 +171,7 @@ class FunctionVectors:
         return FunctionVectorResult(
             method="function vector",
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             task=task.name,
             source=task.source,
             k=self.k,

@@ -187,7 +187,7 @@ class HeadAblation:
             )
         return HeadAblationResult(
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             config=asdict(self),
             tasks=tuple(task.name for task in tasks),
             kinds=self.kinds,

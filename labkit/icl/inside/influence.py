@@ -117,7 +117,7 @@ class Influence:
             attention.append(attention_shares(model, prompts))
         return InfluenceResult(
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             task=task.name,
             source=task.source,
             queries=tuple(item.input for item in queries),

@@ -173,7 +173,7 @@ class TaskVectors:
         return VectorResult(
             method="task vector",
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             task=task.name,
             source=task.source,
             k=self.k,

@@ -232,7 +232,7 @@ class Trajectories:
         cells = [np.stack([found[k, draw] for draw in range(self.draws)], axis=1) for k in self.ks]
         return TrajectoriesResult(
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             task=task.name,
             source=task.source,
             ks=self.ks,

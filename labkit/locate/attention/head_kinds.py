@@ -55,7 +55,7 @@ class HeadScores(Result):
         chance: Score of a head that looks at everything alike, by kind.
         length: Number of tokens that are repeated.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of the tokens.
     """
 
@@ -170,7 +170,7 @@ def head_scores(
         chance=tuple(float((alike * e).sum() / _queries(e)) for e in edges.values()),
         length=length,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         seed=seed,
     )
 

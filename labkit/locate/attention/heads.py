@@ -51,7 +51,7 @@ class HeadReport(Result):
         blocked: Relative change of P(answer) where it may not look at the subject, -1..
         control: The same for random other tokens; NaN where there are none.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompts: tuple[str, ...]
@@ -162,7 +162,7 @@ def head_report(
         prompts=tuple(fact.prompt for fact in chosen),
         answers=tuple(answers),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         **{name: np.stack(values) for name, values in cells.items()},
     )
 

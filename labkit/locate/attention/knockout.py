@@ -140,7 +140,7 @@ class AttentionKnockout:
             by_head=heads[0],
             by_head_control=heads[1],
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             config=asdict(self),
         )
 
@@ -294,6 +294,6 @@ def average_knockouts(
         together=np.array(at_once),
         together_control=np.array(random),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         config=asdict(method),
     )

@@ -30,7 +30,7 @@ class AttentionPatterns(Result):
         layers: The layers, in the order of the array.
         patterns: Weights in 0..1; a query's weights over the keys sum to 1.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -106,5 +106,5 @@ def attention_patterns(
         layers=tuple(chosen),
         patterns=weights.cpu().numpy(),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )

@@ -134,7 +134,7 @@ class AttributionPatching:
             corrupted=grid.corrupted,
             effects=self._windowed(grid.effects),
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             config=asdict(self),
         )
 

@@ -45,7 +45,7 @@ class PairAttribution(Result):
         heads: Effect of each attention head's output.
         ffn: Effect of each FFN's output.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -156,7 +156,7 @@ def attribution_pairs(
         heads=heads,
         ffn=ffn,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
     )
 
 

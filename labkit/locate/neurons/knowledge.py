@@ -57,7 +57,7 @@ class KnowledgeNeuronsResult(Result):
         removed: P(answer) with all of a block's neurons off at the read positions.
         attributions: Attribution of every neuron, in units of probability.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
         config: The method's fields.
     """
 
@@ -170,7 +170,7 @@ class KnowledgeNeuronsResult(Result):
             InputError: If no neuron passed, this fact is among its controls, or there are
                 not enough other neurons for a control.
         """
-        if model.fingerprint != self.fingerprint:
+        if not model.is_own(self.fingerprint):
             raise FingerprintMismatch(f"these neurons are of another model ({self.model})")
         return switch(
             model,
@@ -263,7 +263,7 @@ class KnowledgeNeurons:
             removed=removed.numpy(),
             attributions=attributions.numpy(),
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             config=asdict(self),
         )
 

@@ -45,7 +45,7 @@ class NeuronTest(Result):
             elsewhere), intervention, prompt, answer, before and after (P(answer), 0..1),
             and kept (whether the most probable next token stayed).
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of the random neurons and of the intervals.
     """
 
@@ -194,7 +194,7 @@ def switch(
         neurons=tuple((layer, neuron) for layer, neuron in neurons),
         cases=cases,
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         seed=seed,
     )
 

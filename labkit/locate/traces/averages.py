@@ -81,7 +81,7 @@ def average_traces(
         facts=tuple(TracedFact(**case["fact"]) for case in cases),
         restored=np.stack([np.array(case["restored"], dtype=float) for case in cases]),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         config=asdict(trace),
     )
 
@@ -102,7 +102,7 @@ def _require(model: LabModel, facts: Sequence[Fact], trace: CausalTrace) -> list
     ids = [
         hashlib.sha256(
             repr(
-                (model.fingerprint, settings, fact.prompt, fact.subject_start, fact.object)
+                (model.in_effect, settings, fact.prompt, fact.subject_start, fact.object)
             ).encode()
         ).hexdigest()[:24]
         for fact in facts

@@ -62,7 +62,7 @@ class PairResult(Result):
         corrupted: The readings of the corrupted run.
         cells: The readings with one site patched.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
         config: The method's fields.
     """
 
@@ -236,6 +236,6 @@ class PairTrace:
             corrupted=corrupted[0].numpy(),
             cells=cells.numpy(),
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             config=asdict(self),
         )

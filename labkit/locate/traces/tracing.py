@@ -162,7 +162,7 @@ class CausalTrace:
             corrupted=without.numpy(),
             cells=cells.numpy(),
             model=model.name,
-            fingerprint=model.fingerprint,
+            fingerprint=model.in_effect,
             config=asdict(self),
             severed=self.severed,
         )

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from editing.edits.delta import Dense, LowRank, WeightDelta, applied
 from editing.export.gguf_file import export_gguf, write_gguf
 from editing.export.reopening import check_export
+from labkit.cache import cache_dir
 from labkit.errors import FingerprintMismatch, InputError, MissingFile, OutputError
 from labkit.models import registry
-from labkit.models.fetch import cache_dir
 from labkit.models.gguf_source import gguf_file
 from labkit.models.wheels import installed_file
 from labkit.stats import generator

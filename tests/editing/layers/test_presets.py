@@ -64,7 +64,7 @@ def test_methods_have_presets_of_their_own_and_share_one_until_then(tiny):
     [
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
-        lambda text: text.replace('"format": 1', '"format": 9'),
+        lambda text: text.replace('"format": 2', '"format": 9'),
         lambda text: text.replace('"layers"', '"lairs"'),
         lambda text: text.replace('"layer": 2', '"layer": "two"'),
     ],

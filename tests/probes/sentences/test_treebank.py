@@ -2,12 +2,14 @@
 
 import dataclasses
 import gzip
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.errors import InputError, MalformedRecord, MissingFile
+from probes.sentences import fetched
 from probes.sentences.treebank import Sentence, Word, in_context, read_treebank
 from tests.reference import DATA
 
@@ -146,3 +148,18 @@ def test_a_sentence_stands_behind_those_before_it_in_its_document(tmp_path):
     alone = [dataclasses.replace(sentence, document=None) for sentence in read]
     with pytest.raises(InputError, match="newdoc"):
         in_context(alone, 1)
+
+
+def test_a_damaged_treebank_is_named_and_fetched_anew(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
+    listing = [{"name": "en_toy-ud-dev.conllu", "download_url": "there"}]
+    contents = {"there": ROWS.encode()}
+    monkeypatch.setattr(
+        fetched, "_fetched", lambda at, name: contents.get(at, json.dumps(listing).encode())
+    )
+    path = fetched.fetch_treebank("UD_English-Toy", "dev")
+    path.write_text(ROWS.replace("Paris", "Porto"))
+    assert fetched.fetch_treebank("UD_English-Toy", "dev") == path
+    assert path.read_text() == ROWS and str(path) in caplog.text
+    monkeypatch.setattr(fetched, "_fetched", None)
+    assert fetched.fetch_treebank("UD_English-Toy", "dev") == path

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import logging
-import os
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from safetensors.numpy import load_file
 
 from labkit.errors import EmptyPrompt, EmptySplit, InputError, OutputError
 from labkit.running.execute import Execution
-from probes.states.feature_files import forget_oldest, map_file, new_file
+from probes.states.feature_files import new_file
 from probes.states.features import extract, features_of, n_rows
 from probes.tasks.task import Example, Task
 from tests.reference import outputs_of
@@ -189,11 +188,6 @@ def test_a_file_holds_what_memory_holds_and_safetensors_reads_it(tiny, tmp_path)
     np.testing.assert_array_equal(load_file(path)["features"], plain.values)
 
 
-def test_what_is_large_goes_to_the_users_cache_by_itself(tiny, own_cache):
-    values = extract(tiny("llama"), TEXTS, WORDS, in_memory=1000).values
-    assert isinstance(values, np.memmap) and str(values.filename).startswith(str(own_cache))
-
-
 def test_the_cache_is_used_and_every_field_is_in_its_key(tiny, task, tmp_path, monkeypatch):
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
     llama, gpt2 = tiny("llama"), tiny("gpt2")
@@ -248,28 +242,23 @@ def test_a_pass_that_fails_leaves_no_file(tiny, task, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_not_used_for_longest_makes_room(tmp_path):
-    for number, name in enumerate("abcd"):
-        with new_file(tmp_path / f"{name}.safetensors", (1, 100), "float32"):
-            pass
-        os.utime(tmp_path / f"{name}.safetensors", (number, number))
-    (tmp_path / "notes.txt").write_text("the user's own")
-    assert map_file(tmp_path / "b.safetensors", (1, 100), "float32") is not None  # used now
-    size = (tmp_path / "b.safetensors").stat().st_size
-    forget_oldest(tmp_path, kept=2 * size)
-    assert {path.stem for path in tmp_path.iterdir()} == {"b", "d", "notes"}
-    forget_oldest(tmp_path, kept=0)
-    assert {path.stem for path in tmp_path.iterdir()} == {"b", "notes"}
-
-
 def test_only_the_users_cache_makes_room(tiny, tmp_path, monkeypatch):
     asked: list = []
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("probes.states.features.forget_oldest", asked.append)
+    noted = lambda keep: asked.append(keep.parent)  # noqa: E731
+    monkeypatch.setattr("labkit.cache.forget_oldest", noted)
     extract(tiny("llama"), TEXTS, WORDS, folder=tmp_path / "own")
     assert not asked
-    extract(tiny("llama"), TEXTS, WORDS, in_memory=1000)
+    extract(tiny("llama"), TEXTS, WORDS, folder=tmp_path / "cache" / "features")
     assert asked == [tmp_path / "cache" / "features"]
+
+
+def test_what_is_not_kept_leaves_nothing_however_large_it_is(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
+    small, large = (extract(tiny("llama"), TEXTS, WORDS, in_memory=n) for n in (10**9, 0))
+    assert isinstance(large.values, np.memmap) and not isinstance(small.values, np.memmap)
+    np.testing.assert_array_equal(large.values, small.values)
+    assert not list(tmp_path.iterdir())
 
 
 def test_half_precision_is_the_same_rounded(tiny):
