@@ -219,13 +219,14 @@ def extract(
     }
     place = None if folder is None else cached.place(model, "features", FORMAT, parts)
     path = None if folder is None or place is None else Path(folder) / place.name
-    values = None if path is None else map_file(path, shape, dtype)
+    values: np.ndarray | None = None if path is None else map_file(path, shape, dtype)
     if values is None and path is not None:
         read = partial(reading.run, model, sites, columns, progress)
         values = filled_file(path, shape, dtype, read)
     if values is None:
-        values = scratch(shape, dtype) if large else np.empty(shape, dtype)
-        reading.run(model, sites, columns, progress, values)
+        fresh = scratch(shape, dtype) if large else np.empty(shape, dtype)
+        reading.run(model, sites, columns, progress, fresh)
+        values = fresh
     return Features(
         where,
         depths,

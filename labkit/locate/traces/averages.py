@@ -101,9 +101,7 @@ def _require(model: LabModel, facts: Sequence[Fact], trace: CausalTrace) -> list
     settings = {name: value for name, value in asdict(trace).items() if name != "memory"}
     ids = [
         hashlib.sha256(
-            repr(
-                (model.in_effect, settings, fact.prompt, fact.subject_start, fact.object)
-            ).encode()
+            repr((model.in_effect, settings, fact.prompt, fact.subject_start, fact.object)).encode()
         ).hexdigest()[:24]
         for fact in facts
     ]
