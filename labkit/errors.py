@@ -41,6 +41,14 @@ class InputError(LabkitError):
     """An argument is out of its range or does not fit the others."""
 
 
+class MalformedModel(InputError):
+    """A folder of a model that cannot be opened, or whose files contradict each other."""
+
+
+class ForeignCode(MalformedModel):
+    """A model that only opens by running Python code that it brings along, which is not done."""
+
+
 class LayerOutOfRange(InputError):
     """A layer index that the model does not have."""
 

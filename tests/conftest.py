@@ -26,7 +26,8 @@ import torch
 
 from labkit import cli
 from labkit.models import registry
-from labkit.models.model import fingerprint, load
+from labkit.models.fingerprints import fingerprint
+from labkit.models.loading import load
 from labkit.models.random_models import FAMILIES
 from labkit.text.corpus import Corpus
 from tests.reference import n_hooks

@@ -11,8 +11,13 @@ from labkit.doors import door
 
 if TYPE_CHECKING:
     from labkit.models.fetch import cache_dir
-    from labkit.models.model import DTYPES, LabModel, Site, fingerprint, load
-    from labkit.models.random_models import FAMILIES, random_twin
+    from labkit.models.anatomy import Site
+    from labkit.models.fingerprints import fingerprint
+    from labkit.models.formats import DTYPES
+    from labkit.models.loading import load
+    from labkit.models.model import LabModel
+    from labkit.models.random_models import FAMILIES
+    from labkit.models.twins import random_twin
     from labkit.models.registry import ENTRIES
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -24,24 +24,18 @@ from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.utils import logging as hf_logging
 
 from labkit.errors import InputError, LayerOutOfRange, SelfCheckFailed
 from labkit.models import registry
+from labkit.models.checkpoints import hub_folder, open_checkpoint
+from labkit.models.formats import DTYPES as DTYPES
+from labkit.models.formats import dtype_of, usable_device
 from labkit.tokens import TokenBatch, TokenSpan, adds_bos, pad_id, pad_left, subject_span, text_ids
 
 logger = logging.getLogger(__name__)
-
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 Site = Literal[
     "resid_pre", "attn_out", "ffn_in", "ffn_key", "ffn_value", "ffn_out", "resid_post", "head_out"
@@ -369,19 +363,6 @@ def load(
     )
 
 
-def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
-    """A number format, by name or as it is.
-
-    Raises:
-        InputError: If there is no such format.
-    """
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
 def wrap(
     hf: PreTrainedModel,
     tokenizer: Tokenizer,
@@ -440,43 +421,20 @@ def _tensor_digest(name: str, tensor: Tensor) -> bytes:
     return digest.digest()
 
 
-def _device(device: str) -> str:
-    """The device, after a look at whether torch can use it."""
-    if device == "auto":
-        return device
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here: {error}") from error
-    return device
-
-
 def _open(name: str, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, Tokenizer]:
     """Model and tokenizer from wherever the registry says they are."""
     source = registry.resolve(name)
     if source.kind == "random":
         hf, tokenizer = registry.random_model(source.family)
         return hf.to(device="cpu" if device == "auto" else device, dtype=dtype), tokenizer
-    place = str(source.path) if source.kind == "folder" else source.id
-    bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()  # loading takes a second or two, a bar only flickers
-    try:
-        hf, info = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, device_map=device, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError, SafetensorError) as error:
-        if source.kind == "hub":
+    folder = source.path
+    if source.kind == "hub":
+        try:
+            folder = hub_folder(source.id)
+        except (OSError, ValueError) as error:
             raise registry.hub_error(name, error) from error
-        why = " ".join(str(error).split())
-        raise InputError(f"{place} holds no model that transformers can open: {why}") from error
-    finally:
-        if bars:
-            hf_logging.enable_progress_bar()
-    if info["missing_keys"]:  # transformers would go on with random weights in their place
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise InputError(f"{place} lacks {len(info['missing_keys'])} weights, such as {missing}")
-    return hf, tokenizer
+    assert folder is not None
+    return open_checkpoint(folder, dtype=dtype, device=device)
 
 
 def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:

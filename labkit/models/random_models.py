@@ -77,7 +77,7 @@ def random_twin(model: "LabModel", *, seed: int = 0) -> "LabModel":
         model: The model.
         seed: Seed of the weights; torch's global random state is left as it was.
     """
-    from labkit.models.model import wrap
+    from labkit.models.loading import wrap
 
     config = copy.deepcopy(model.hf.config)
     draw = generator(seed, "random twin", model.fingerprint)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
 
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.tokens import TokenBatch
 
 Activations = dict[tuple[Site, int], Tensor]
@@ -34,7 +35,7 @@ def capture(
 
     Args:
         model: The model.
-        sites: Which activations; see `labkit.models.model.Site`.
+        sites: Which activations; see `labkit.models.anatomy.Site`.
         layers: Which blocks; all by default.
 
     Raises:

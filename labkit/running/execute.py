@@ -35,7 +35,8 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from labkit.errors import InputError, SelfCheckFailed
-from labkit.models.model import LabModel, accepts
+from labkit.models.model import LabModel
+from labkit.running.execute import accepts
 from labkit.tokens import TokenBatch
 
 MEMORY = 1 << 30

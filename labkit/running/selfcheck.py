@@ -31,6 +31,7 @@ def check(model: LabModel) -> None:
     Raises:
         SelfCheckFailed: With the law that does not hold, and by how much.
     """
+    _require_finite(model)
     batch = _prompts(model)
     single = batch.rows([1])
     with capture(model, ["resid_pre", "attn_out", "ffn_out", "resid_post", "ffn_key"]) as seen:
@@ -74,6 +75,16 @@ def check(model: LabModel) -> None:
                 )
     finally:
         weight.copy_(before)
+
+
+def _require_finite(model: LabModel) -> None:
+    """Every weight is a number: a prompt may never meet the one that is none."""
+    for name, weight in model.hf.named_parameters():
+        if weight.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
+            raise SelfCheckFailed(
+                f"{model.name}: {name} holds values that are not finite; the weights are damaged, "
+                f"or beyond what {str(model.dtype).removeprefix('torch.')} can hold"
+            )
 
 
 def _prompts(model: LabModel) -> TokenBatch:

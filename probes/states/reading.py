@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labkit.errors import InputError
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.execute import MEMORY, Execution, rows_within

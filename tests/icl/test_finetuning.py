@@ -37,7 +37,7 @@ from labkit.icl.implicit.finetuning_steps import (
     other_weights,
     random_change,
 )
-from labkit.models.model import fingerprint
+from labkit.models.fingerprints import fingerprint
 from labkit.stats import numpy_generator
 from tests.reference import outputs_of
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from labkit.errors import SelfCheckFailed
-from labkit.models.model import fingerprint, load, wrap
+from labkit.models.fingerprints import fingerprint
+from labkit.models.loading import load, wrap
 from labkit.models.random_models import random_model
 from tests.reference import full_logits, random_batch
 

@@ -16,7 +16,8 @@ from editing.edits.requests import ESSENCE, Group
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.states import Placed, place
 from labkit.facts.fact import Deletion
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.running.activations import capture
 from labkit.running.execute import Execution, freeze
 from labkit.tokens import pad_id, target_ids
