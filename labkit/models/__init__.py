@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
+    from labkit.models.anatomy import Site
     from labkit.models.fetch import cache_dir
     from labkit.models.anatomy import Site
     from labkit.models.fingerprints import fingerprint
@@ -19,5 +20,6 @@ if TYPE_CHECKING:
     from labkit.models.random_models import FAMILIES
     from labkit.models.twins import random_twin
     from labkit.models.registry import ENTRIES
+    from labkit.models.twins import random_twin
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

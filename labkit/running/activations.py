@@ -6,7 +6,7 @@ Plain torch hooks on the Hugging Face modules, so they fire in full and in parti
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,13 +16,17 @@ from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.tokens import TokenBatch
 
-Activations = dict[tuple[Site, int], Tensor]
+if TYPE_CHECKING:
+    from labkit.models.anatomy import Site
+    from labkit.models.model import LabModel
+
+Activations = dict[tuple["Site", int], Tensor]
 """Activations by site and layer, each `[row, pos, width]`."""
 
 
 @contextmanager
 def capture(
-    model: LabModel, sites: Iterable[Site], layers: Iterable[int] | None = None
+    model: "LabModel", sites: Iterable["Site"], layers: Iterable[int] | None = None
 ) -> Iterator[Activations]:
     """Collect activations of every run inside the block.
 
@@ -47,7 +51,7 @@ def capture(
         for site in list(sites):
             for layer in layers:
 
-                def keep(tensor: Tensor, key: tuple[Site, int] = (site, layer)) -> None:
+                def keep(tensor: Tensor, key: tuple["Site", int] = (site, layer)) -> None:
                     seen[key] = tensor
 
                 stack.enter_context(_hooked(model, site, layer, keep))
@@ -56,7 +60,7 @@ def capture(
 
 @contextmanager
 def patched(
-    model: LabModel, changes: Mapping[tuple[Site, int], Callable[[Tensor], Tensor]]
+    model: "LabModel", changes: Mapping[tuple["Site", int], Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:
     """Replace activations in every run inside the block.
 
@@ -75,7 +79,7 @@ def patched(
 
 
 @contextmanager
-def patched_embedding(model: LabModel, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def patched_embedding(model: "LabModel", change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace the output of the token embedding in every run inside the block.
 
     Args:
@@ -160,7 +164,7 @@ def _recorded(points: Iterable[Any], kept: dict[Any, Any]) -> Iterator[None]:
 
 @contextmanager
 def _hooked(
-    model: LabModel, site: Site, layer: int, function: Callable[[Tensor], Tensor | None]
+    model: "LabModel", site: "Site", layer: int, function: Callable[[Tensor], Tensor | None]
 ) -> Iterator[None]:
     """A function on one activation; where it returns a tensor, that takes its place."""
     module, side = model.site(site, layer)

@@ -25,7 +25,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import repeat
@@ -38,6 +38,9 @@ from labkit.errors import InputError, SelfCheckFailed
 from labkit.models.model import LabModel
 from labkit.running.execute import accepts
 from labkit.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 MEMORY = 1 << 30
 """Default bound, in bytes, on the activations of one partial run."""
@@ -137,7 +140,7 @@ class Execution:
         InputError: If the prefix covers every position, or belongs to other prompts.
     """
 
-    def __init__(self, model: LabModel, batch: TokenBatch, prefix: Prefix | None = None) -> None:
+    def __init__(self, model: "LabModel", batch: TokenBatch, prefix: Prefix | None = None) -> None:
         self.model = model
         self.n_prompts = batch.shape[0]
         self.first = prefix.length if prefix is not None else 0
@@ -328,7 +331,7 @@ def _replaced(pairs: Iterator[tuple[nn.Module, Callable]]) -> Iterator[None]:
                 module.forward = own
 
 
-def freeze(model: LabModel, batch: TokenBatch, *, length: int) -> Prefix:
+def freeze(model: "LabModel", batch: TokenBatch, *, length: int) -> Prefix:
     """Keys and values of the first `length` positions, in every block, as constants.
 
     Args:
@@ -347,7 +350,7 @@ def freeze(model: LabModel, batch: TokenBatch, *, length: int) -> Prefix:
 
 
 def read_logits(
-    model: LabModel, resid: Float[Tensor, "row pos d_model"]
+    model: "LabModel", resid: Float[Tensor, "row pos d_model"]
 ) -> Float[Tensor, "row pos vocab"]:
     """Logits of a residual stream that left the last block, by the model's own head.
 
@@ -369,7 +372,7 @@ def read_logits(
 
 @torch.no_grad()
 def next_token_logits(
-    model: LabModel, prompts: Sequence[str] | TokenBatch, *, memory: int = MEMORY
+    model: "LabModel", prompts: Sequence[str] | TokenBatch, *, memory: int = MEMORY
 ) -> Float[Tensor, "prompt vocab"]:
     """Logits of the token that follows each prompt.
 
@@ -387,7 +390,7 @@ def next_token_logits(
     return logits
 
 
-def rows_within(model: LabModel, positions: int, memory: int = MEMORY) -> int:
+def rows_within(model: "LabModel", positions: int, memory: int = MEMORY) -> int:
     """How many rows of this length fit into a bound on activations, at least one."""
     widths = 8 * model.d_model + 4 * model.d_mlp + 2 * model.n_heads * positions
     return max(1, memory // (positions * widths * model.dtype.itemsize))
@@ -399,3 +402,8 @@ def repeat_rows(batch: TokenBatch, times: int) -> TokenBatch:
         repeat(batch.ids, "prompt pos -> (prompt times) pos", times=times),
         repeat(batch.mask, "prompt pos -> (prompt times) pos", times=times),
     )
+
+
+def accepts(module: nn.Module, argument: str) -> bool:
+    """Whether a module's forward takes an argument of this name."""
+    return argument in inspect.signature(type(module).forward).parameters

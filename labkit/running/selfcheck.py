@@ -4,14 +4,18 @@ Run by `labkit.load`. Each law is checked on a few tokens, causally where it can
 a write through the lab's view must change what both faces of the model say.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from labkit.errors import SelfCheckFailed
-from labkit.models.model import LabModel
 from labkit.running.activations import capture
 from labkit.running.execute import Execution, freeze, read_logits
 from labkit.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference allowed, as a share of the largest value compared.
@@ -25,7 +29,7 @@ LENGTHS = (7, 4)
 
 
 @torch.no_grad()
-def check(model: LabModel) -> None:
+def check(model: "LabModel") -> None:
     """Check every law below.
 
     Raises:
@@ -77,7 +81,7 @@ def check(model: LabModel) -> None:
         weight.copy_(before)
 
 
-def _require_finite(model: LabModel) -> None:
+def _require_finite(model: "LabModel") -> None:
     """Every weight is a number: a prompt may never meet the one that is none."""
     for name, weight in model.hf.named_parameters():
         if weight.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
@@ -87,7 +91,7 @@ def _require_finite(model: LabModel) -> None:
             )
 
 
-def _prompts(model: LabModel) -> TokenBatch:
+def _prompts(model: "LabModel") -> TokenBatch:
     """Arbitrary tokens from all over the vocabulary."""
     draw = torch.Generator().manual_seed(0)
     return model.pad(
@@ -95,7 +99,7 @@ def _prompts(model: LabModel) -> TokenBatch:
     )
 
 
-def _same(model: LabModel, law: str, left: Tensor, right: Tensor) -> None:
+def _same(model: "LabModel", law: str, left: Tensor, right: Tensor) -> None:
     """Compare two tensors at the precision of the model's dtype."""
     if not bool(torch.isfinite(right).all()):
         raise SelfCheckFailed(f"{model.name}: the model gives values that are not finite")

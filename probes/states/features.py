@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import EmptySplit, InputError
+from labkit.models.anatomy import Site
 from labkit.models.fetch import cache_dir
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
