@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from labkit.errors import SelfCheckFailed
+from labkit.errors import INSTEAD, SelfCheckFailed, one_line
 
 
 def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
@@ -30,7 +30,9 @@ def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
             device=None if hasattr(hf, "hf_device_map") else str(hf.device),
             dtype=hf.dtype,
         )
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except Exception as error:
+        # Its own words may be a list of all architectures, of a page.
+        why = "" if "Available architectures" in str(error) else f" ({one_line(error)})"
         raise SelfCheckFailed(
-            f"transformer_lens has no bridge for {type(hf).__name__}: {error}"
+            f"transformer_lens has no bridge for this {type(hf).__name__}{why}. {INSTEAD}"
         ) from error

@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers.utils import cached_file
 from transformers.utils import logging as hf_logging
 
-from labkit.errors import ForeignCode, LabkitError, MalformedModel
-from labkit.models.configuration import one_line, read_configuration
+from labkit.errors import ForeignCode, LabkitError, MalformedModel, one_line
+from labkit.models.configuration import read_configuration
 from labkit.models.weight_files import (
     FLOATS,
     INDEX,

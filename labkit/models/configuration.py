@@ -18,7 +18,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from labkit.errors import ForeignCode, MalformedModel
+from labkit.errors import ForeignCode, MalformedModel, one_line
 from labkit.models.formats import DTYPES
 
 REQUIRED = {
@@ -98,14 +98,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedModel(f"{path} holds no JSON object but {one_line(json.dumps(value), 40)}")
     return value
-
-
-def one_line(what: object, longest: int = 240) -> str:
-    """What an error or a value says, in one line of bounded length."""
-    text = " ".join(str(what).split())
-    if isinstance(what, BaseException):
-        text = f"{type(what).__name__}: {text}" if text else type(what).__name__
-    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def _no_number(constant: str) -> NoReturn:

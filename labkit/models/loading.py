@@ -4,6 +4,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from labkit.errors import INSTEAD, LabkitError, SelfCheckFailed, one_line
 from labkit.models import registry
 from labkit.models.anatomy import Anatomy
 from labkit.models.bridging import bridge
@@ -60,6 +61,22 @@ def wrap(
         SelfCheckFailed: If the architecture or its numbers do not fit the lab.
     """
     hf.eval().requires_grad_(False)
+    try:
+        return _wrapped(hf, tokenizer, name, prepend_bos, check)
+    except LabkitError:
+        raise
+    except Exception as error:
+        kind, short = type(hf).__name__, str(hf.dtype).removeprefix("torch.")
+        wider = "" if hf.dtype == torch.float32 else " It may run in float32 (dtype, --dtype)."
+        raise SelfCheckFailed(
+            f"{name}: this {kind} does not run in {short}: {one_line(error)}.{wider} {INSTEAD}"
+        ) from error
+
+
+def _wrapped(
+    hf: PreTrainedModel, tokenizer: Tokenizer, name: str, prepend_bos: bool | None, check: bool
+) -> LabModel:
+    """A `LabModel` around a model and tokenizer."""
     bridged = bridge(hf, tokenizer)
     model = LabModel(
         name=name,
@@ -67,10 +84,10 @@ def wrap(
         bridge=bridged,
         tokenizer=tokenizer,
         prepend_bos=adds_bos(tokenizer) if prepend_bos is None else prepend_bos,
-        anatomy=Anatomy.of(bridged),
+        anatomy=Anatomy.of(bridged, hf),
         fingerprint=fingerprint(hf, tokenizer),
     )
-    _ = model.block_returns_tuple  # asked now: it runs the model, and hooks would see that
+    _ = model.habits  # asked now: it runs the model, and hooks would see that
     if check:
         selfcheck(model)
     return model

@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from labkit.errors import InputError, LayerOutOfRange
 from labkit.models.anatomy import Anatomy, Site
+from labkit.models.habits import Habits, measure
 from labkit.tokens import TokenBatch, TokenSpan, pad_id, pad_left, subject_span, text_ids
 
 
@@ -134,18 +135,10 @@ class LabModel:
         return points
 
     @cached_property
-    def block_returns_tuple(self) -> bool:
-        """Whether a block's forward returns more than the residual stream."""
-        seen: list[bool] = []
-        handle = self.blocks[0].register_forward_hook(
-            lambda module, args, out: seen.append(isinstance(out, tuple))
-        )
-        try:
-            with torch.no_grad():
-                self.hf.base_model(torch.zeros(1, 1, dtype=torch.long, device=self.device))
-        finally:
-            handle.remove()
-        return seen[0]
+    def habits(self) -> Habits:
+        """How its blocks behave, measured once, when it is opened."""
+        writers = [self.site(site, 0)[0] for site in ("attn_out", "ffn_out")]
+        return measure(self.hf, block=self.blocks[0], ffn_proj=self.ffn_proj(0), writers=writers)
 
     def layer(self, layer: int) -> int:
         """The layer itself, after a look at whether the model has it.
@@ -192,9 +185,9 @@ class LabModel:
         if site in ("resid_pre", "resid_post"):
             return block, "input" if site == "resid_pre" else "output"
         if site == "attn_out":
-            return block.get_submodule(names.attn_post or names.attn), "output"
+            return block.get_submodule(names.attn_out), "output"
         if site == "ffn_out":
-            return block.get_submodule(names.ffn_post or names.ffn), "output"
+            return block.get_submodule(names.ffn_out), "output"
         if site == "ffn_in":
             return block.get_submodule(names.ffn_in), "input"
         if site == "ffn_key":
@@ -224,14 +217,24 @@ class LabModel:
 
         Raises:
             EmptyPrompt: If there is no sequence or one is empty.
-            InputError: If one is longer than what the model was made to read.
+            InputError: If one is longer than what the model was made to read, or holds a
+                token that the tokenizer has and the model has not.
         """
         longest = max(map(len, sequences), default=0)
         if self.n_ctx is not None and longest > self.n_ctx:
             raise InputError(
                 f"a prompt of {longest} tokens: {self.name} reads {self.n_ctx} at most; shorten it"
             )
-        return pad_left(sequences, pad_id=pad_id(self.tokenizer), device=self.device)
+        known = self.hf.get_input_embeddings().weight.shape[0]
+        beyond = next((one for ids in sequences for one in ids if one >= known), None)
+        if beyond is not None:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise InputError(
+                f"a prompt holds the token {token!r} (id {beyond}), for which {self.name} has no "
+                f"embedding: it has {known}. Its tokenizer was added to without the model"
+            )
+        fill = pad_id(self.tokenizer)
+        return pad_left(sequences, pad_id=fill if fill < known else 0, device=self.device)
 
     def span(self, prompt: str, subject: str, at: int | None = None) -> TokenSpan:
         """Positions of a subject in `tokens([prompt])`; see `tokens.subject_span`."""

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedConfig
 
-from labkit.errors import MalformedModel
-from labkit.models.configuration import one_line, read_json
+from labkit.errors import MalformedModel, one_line
+from labkit.models.configuration import read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")

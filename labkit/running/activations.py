@@ -114,7 +114,7 @@ def run_with_cache(
         batch = model.tokens([batch] if isinstance(batch, str) else batch)
     kept: dict[Any, Any] = {}
     padded = None if bool(batch.mask.all()) else batch.mask.long()
-    with _recorded(model.hook_points, kept):
+    with _recorded(model.hook_points, kept, copies=model.habits.in_place):
         logits = model.bridge(batch.ids, attention_mask=padded)
     found: dict[str, Tensor] = {}
     for point, names in model.hook_points.items():
@@ -128,7 +128,9 @@ def run_with_cache(
 
 
 @contextmanager
-def _recorded(points: Iterable[Any], kept: dict[Any, Any]) -> Iterator[None]:
+def _recorded(
+    points: Iterable[Any], kept: dict[Any, Any], *, copies: bool = False
+) -> Iterator[None]:
     """Keep what passes through the bridge's hook points.
 
     A hook point does nothing but carry hooks. One that carries none is made to record in
@@ -139,7 +141,7 @@ def _recorded(points: Iterable[Any], kept: dict[Any, Any]) -> Iterator[None]:
 
     def recorder(point: Any) -> Callable[[Any], Any]:
         def record(value: Any) -> Any:
-            kept[point] = value
+            kept[point] = value.clone() if copies and isinstance(value, Tensor) else value
             return value
 
         return record
@@ -168,6 +170,13 @@ def _hooked(
 ) -> Iterator[None]:
     """A function on one activation; where it returns a tensor, that takes its place."""
     module, side = model.site(site, layer)
+    shape: list[int] = []
+    flat = model.habits.flattens and site.startswith("ffn")
+    if flat:
+        function = _unflattened(function, shape)
+
+    def on_block(_module, args, kwargs):
+        shape[:] = (args[0] if args else kwargs["hidden_states"]).shape[:2]
 
     def on_input(_module, args):
         new = function(args[0])
@@ -175,7 +184,10 @@ def _hooked(
 
     def on_output(_module, _args, out):
         several = isinstance(out, tuple)
-        new = function(out[0] if several else out)
+        old = out[0] if several else out
+        new = function(old)
+        if model.habits.in_place:  # what follows writes into a copy
+            new = (old if new is None else new).clone()
         if new is None:
             return None
         return (new, *out[1:]) if several else new
@@ -188,10 +200,31 @@ def _hooked(
         return None if new is None else (args, {**kwargs, "hidden_states": new})
 
     if side == "input":
-        handle = module.register_forward_pre_hook(on_keyword_input, with_kwargs=True)
+        handles = [module.register_forward_pre_hook(on_keyword_input, with_kwargs=True)]
     else:
-        handle = module.register_forward_hook(on_output)
+        handles = [module.register_forward_hook(on_output)]
+    if flat:
+        block = model.blocks[layer]
+        handles.append(block.register_forward_pre_hook(on_block, with_kwargs=True))
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _unflattened(
+    function: Callable[[Tensor], Tensor | None], shape: list[int]
+) -> Callable[[Tensor], Tensor | None]:
+    """A function of `[row, pos, width]`, where a module runs on `[row * pos, width]`.
+
+    Args:
+        function: The function.
+        shape: Number of rows and of positions, filled in when the block is entered.
+    """
+
+    def reshaped(tensor: Tensor) -> Tensor | None:
+        new = function(tensor.reshape(*shape, -1))
+        return None if new is None else new.reshape(tensor.shape)
+
+    return reshaped

@@ -243,6 +243,10 @@ class Execution:
             kwargs = {name: self._adapt(value, rows, cache) for name, value in kwargs.items()}
             if attend is not None:
                 args, kwargs = self._narrowed(layer, resid, args, kwargs, attend)
+            mask = kwargs.get("attention_mask")
+            if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[0] == 1:
+                # One mask for all rows: most attention broadcasts it, XGLM's insists on its shape.
+                kwargs["attention_mask"] = mask.expand(resid.shape[0], -1, -1, -1)
             out = self.model.blocks[layer](resid, *args, **kwargs)
             resid = out[0] if isinstance(out, tuple) else out
         return resid
@@ -308,7 +312,7 @@ class Execution:
             return record
 
         with _replaced(
-            (block, recorder(self.model.block_returns_tuple)) for block in self.model.blocks
+            (block, recorder(self.model.habits.returns_tuple)) for block in self.model.blocks
         ):
             base(**inputs)
         return streams[0], calls
