@@ -12,13 +12,11 @@ from labkit.doors import door
 if TYPE_CHECKING:
     from labkit.models.anatomy import Site
     from labkit.models.fetch import cache_dir
-    from labkit.models.anatomy import Site
     from labkit.models.fingerprints import fingerprint
     from labkit.models.formats import DTYPES
-    from labkit.models.loading import load
+    from labkit.models.loading import load, wrap
     from labkit.models.model import LabModel
     from labkit.models.random_models import FAMILIES
-    from labkit.models.twins import random_twin
     from labkit.models.registry import ENTRIES
     from labkit.models.twins import random_twin
 

@@ -1,5 +1,7 @@
 """Open a language model: from a folder, a short name or the hub, checked before it is used."""
 
+from typing import Any
+
 import torch
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -22,6 +24,7 @@ def load(
     dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     prepend_bos: bool | None = None,
+    world: Any = None,
     check: bool = True,
 ) -> LabModel:
     """Open a model by short name, local folder or hub id.
@@ -31,6 +34,8 @@ def load(
         dtype: Number format of the weights in memory.
         device: A torch device, or "auto" to spread a large model over what there is.
         prepend_bos: Whether prompts get a BOS. By default what the tokenizer itself does.
+        world: What it can be asked about, a `labkit.facts.worlds.World`. By default what the
+            weights say of themselves: the pocket world, or the real one.
         check: Run the self-check (well under a second for small models).
 
     Raises:
@@ -41,7 +46,16 @@ def load(
     """
     weight_dtype = dtype_of(dtype)
     hf, tokenizer = _open(name, weight_dtype, usable_device(device))
-    return wrap(hf, tokenizer, name=name, prepend_bos=prepend_bos, check=check)
+    known_as = registry.known_as(name, hf.config)
+    return wrap(
+        hf,
+        tokenizer,
+        name=name,
+        prepend_bos=prepend_bos,
+        known_as=known_as,
+        world=registry.world(known_as) if world is None else world,
+        check=check,
+    )
 
 
 def wrap(
@@ -50,6 +64,8 @@ def wrap(
     *,
     name: str,
     prepend_bos: bool | None = None,
+    known_as: str | None = None,
+    world: Any = None,
     check: bool = True,
 ) -> LabModel:
     """A `LabModel` around a Hugging Face model that is already in memory.
@@ -62,7 +78,10 @@ def wrap(
     """
     hf.eval().requires_grad_(False)
     try:
-        return _wrapped(hf, tokenizer, name, prepend_bos, check)
+        model = _wrapped(hf, tokenizer, name, prepend_bos, known_as, world)
+        if check:
+            selfcheck(model)
+        return model
     except LabkitError:
         raise
     except Exception as error:
@@ -74,7 +93,12 @@ def wrap(
 
 
 def _wrapped(
-    hf: PreTrainedModel, tokenizer: Tokenizer, name: str, prepend_bos: bool | None, check: bool
+    hf: PreTrainedModel,
+    tokenizer: Tokenizer,
+    name: str,
+    prepend_bos: bool | None,
+    known_as: str | None,
+    world: Any,
 ) -> LabModel:
     """A `LabModel` around a model and tokenizer."""
     bridged = bridge(hf, tokenizer)
@@ -86,10 +110,10 @@ def _wrapped(
         prepend_bos=adds_bos(tokenizer) if prepend_bos is None else prepend_bos,
         anatomy=Anatomy.of(bridged, hf),
         fingerprint=fingerprint(hf, tokenizer),
+        known_as=known_as,
+        world=world,
     )
     _ = model.habits  # asked now: it runs the model, and hooks would see that
-    if check:
-        selfcheck(model)
     return model
 
 

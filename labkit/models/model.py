@@ -138,7 +138,13 @@ class LabModel:
     def habits(self) -> Habits:
         """How its blocks behave, measured once, when it is opened."""
         writers = [self.site(site, 0)[0] for site in ("attn_out", "ffn_out")]
-        return measure(self.hf, block=self.blocks[0], ffn_proj=self.ffn_proj(0), writers=writers)
+        return measure(
+            self.hf,
+            block=self.blocks[0],
+            ffn_proj=self.ffn_proj(0),
+            writers=writers,
+            n_heads=self.n_heads,
+        )
 
     def layer(self, layer: int) -> int:
         """The layer itself, after a look at whether the model has it.
@@ -200,6 +206,12 @@ class LabModel:
 
     # --- text ----------------------------------------------------------------------------
 
+    @property
+    def pad_id(self) -> int:
+        """The id that stands where there is no token: one that the model has an embedding of."""
+        own = pad_id(self.tokenizer)
+        return own if own < self.hf.get_input_embeddings().weight.shape[0] else 0
+
     def ids(self, prompt: str) -> list[int]:
         """Ids of one prompt, BOS in front if the model's setting says so."""
         return text_ids(self.tokenizer, prompt, prepend_bos=self.prepend_bos)
@@ -233,164 +245,8 @@ class LabModel:
                 f"a prompt holds the token {token!r} (id {beyond}), for which {self.name} has no "
                 f"embedding: it has {known}. Its tokenizer was added to without the model"
             )
-        fill = pad_id(self.tokenizer)
-        return pad_left(sequences, pad_id=fill if fill < known else 0, device=self.device)
+        return pad_left(sequences, pad_id=self.pad_id, device=self.device)
 
     def span(self, prompt: str, subject: str, at: int | None = None) -> TokenSpan:
         """Positions of a subject in `tokens([prompt])`; see `tokens.subject_span`."""
         return subject_span(self.tokenizer, prompt, subject, prepend_bos=self.prepend_bos, at=at)
-
-    def check(self) -> None:
-        """Run the self-check of `labkit.running.selfcheck` again.
-
-        Raises:
-            SelfCheckFailed: With the name of the law that does not hold.
-        """
-        from labkit.running.selfcheck import check
-
-        check(self)
-
-
-def load(
-    name: str,
-    *,
-    dtype: str | torch.dtype = "float32",
-    device: str = "cpu",
-    prepend_bos: bool | None = None,
-    world: Any = None,
-    check: bool = True,
-) -> LabModel:
-    """Open a model by short name, local folder or hub id.
-
-    Args:
-        name: A folder in Hugging Face's format, one of `labkit models`, or `org/name`.
-        dtype: Number format of the weights in memory.
-        device: A torch device, or "auto" to spread a large model over what there is.
-        prepend_bos: Whether prompts get a BOS. By default what the tokenizer itself does.
-        world: What it can be asked about, a `labkit.facts.worlds.World`. By default what the
-            weights say of themselves: the pocket world, or the real one.
-        check: Run the self-check (well under a second for small models).
-
-    Raises:
-        UnknownModel: If nothing goes by this name.
-        FetchError: If the weights cannot be brought here.
-        InputError: If the dtype or device is unknown.
-        SelfCheckFailed: If a law that the lab's numbers rest on does not hold.
-    """
-    weight_dtype = dtype_of(dtype)
-    hf, tokenizer = _open(name, weight_dtype, _device(device))
-    known_as = registry.known_as(name, hf.config)
-    return wrap(
-        hf,
-        tokenizer,
-        name=name,
-        prepend_bos=prepend_bos,
-        known_as=known_as,
-        world=registry.world(known_as) if world is None else world,
-        check=check,
-    )
-
-
-def wrap(
-    hf: PreTrainedModel,
-    tokenizer: Tokenizer,
-    *,
-    name: str,
-    prepend_bos: bool | None = None,
-    known_as: str | None = None,
-    world: Any = None,
-    check: bool = True,
-) -> LabModel:
-    """A `LabModel` around a Hugging Face model that is already in memory.
-
-    The model is switched to evaluation and its parameters stop asking for gradients; the
-    weights are shared, not copied.
-
-    Raises:
-        SelfCheckFailed: If the architecture or its numbers do not fit the lab.
-    """
-    hf.eval().requires_grad_(False)
-    bridged = bridge(hf, tokenizer)
-    model = LabModel(
-        name=name,
-        hf=hf,
-        bridge=bridged,
-        tokenizer=tokenizer,
-        prepend_bos=adds_bos(tokenizer) if prepend_bos is None else prepend_bos,
-        anatomy=Anatomy.of(bridged),
-        fingerprint=fingerprint(hf, tokenizer),
-        known_as=known_as,
-        world=world,
-    )
-    _ = model.block_returns_tuple  # asked now: it runs the model, and hooks would see that
-    if check:
-        model.check()
-    return model
-
-
-def fingerprint(hf: PreTrainedModel, tokenizer: Tokenizer) -> str:
-    """sha256 over the names, shapes and bytes of all weights, and over the tokenizer."""
-    named = sorted(itertools.chain(hf.named_parameters(), hf.named_buffers()))
-    with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter lock
-        digests = list(pool.map(lambda item: _tensor_digest(*item), named))
-    whole = hashlib.sha256(b"".join(digests))
-    if tokenizer.is_fast:
-        whole.update(tokenizer.backend_tokenizer.to_str().encode())
-    else:
-        whole.update(repr(sorted(tokenizer.get_vocab().items())).encode())
-    return whole.hexdigest()
-
-
-def _tensor_digest(name: str, tensor: Tensor) -> bytes:
-    """sha256 of one tensor with its name, dtype and shape."""
-    digest = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-    data = tensor.detach().cpu().contiguous().flatten()
-    digest.update(data.view(torch.uint8).numpy().data if data.numel() else b"")
-    return digest.digest()
-
-
-def _open(name: str, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, Tokenizer]:
-    """Model and tokenizer from wherever the registry says they are."""
-    source = registry.resolve(name)
-    if source.kind == "random":
-        hf, tokenizer = registry.random_model(source.family)
-        return hf.to(device="cpu" if device == "auto" else device, dtype=dtype), tokenizer
-    folder = source.path
-    if source.kind == "hub":
-        try:
-            folder = hub_folder(source.id)
-        except (OSError, ValueError) as error:
-            raise registry.hub_error(name, error) from error
-    assert folder is not None
-    return open_checkpoint(folder, dtype=dtype, device=device)
-
-
-def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
-    """transformer_lens' bridge over a second skeleton that shares every tensor of `hf`."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    shared = {id(tensor): tensor for tensor in itertools.chain(hf.parameters(), hf.buffers())}
-    skeleton = copy.deepcopy(hf, shared)
-    skeleton.set_attn_implementation("eager")  # hooks need scores and patterns
-    skeleton.config.architectures = [type(hf).__name__]  # absent unless it was saved once
-    # transformer_lens rebuilds a tokenizer that adds no BOS into one that does, unless told
-    # that it already adds one. Its copy is to do what the model's own does.
-    own = copy.deepcopy(tokenizer)
-    own.init_kwargs |= {"name_or_path": "", "add_bos_token": True}
-    try:
-        return TransformerBridge.boot_transformers(
-            f"labkit/{type(hf).__name__}",  # only a label: nothing is looked up by it
-            hf_model=skeleton,
-            tokenizer=own,
-            device=None if hasattr(hf, "hf_device_map") else str(hf.device),
-            dtype=hf.dtype,
-        )
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise SelfCheckFailed(
-            f"transformer_lens has no bridge for {type(hf).__name__}: {error}"
-        ) from error
-
-
-def accepts(module: nn.Module, argument: str) -> bool:
-    """Whether a module's forward takes an argument of this name."""
-    return argument in inspect.signature(type(module).forward).parameters

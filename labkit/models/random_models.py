@@ -63,32 +63,6 @@ def random_model(family: str, seed: int = 0) -> tuple["PreTrainedModel", "PreTra
     return model.eval(), tokenizer
 
 
-def random_twin(model: "LabModel", *, seed: int = 0) -> "LabModel":
-    """A model of the same shape and tokenizer whose weights were never trained.
-
-    Drawn as the architecture draws them before training. Nothing is downloaded.
-
-    Args:
-        model: The model.
-        seed: Seed of the weights; torch's global random state is left as it was.
-    """
-    from labkit.models.loading import wrap
-
-    config = copy.deepcopy(model.hf.config)
-    draw = generator(seed, "random twin", model.fingerprint)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw.initial_seed())
-        hf: Any = type(model.hf)(config)
-    hf = hf.to(device=model.device, dtype=model.dtype)
-    return wrap(
-        hf,
-        model.tokenizer,
-        name=f"{model.name}, random weights",
-        prepend_bos=model.prepend_bos,
-        check=False,
-    )
-
-
 def _config(family: str, d_vocab: int, bos: int, eos: int) -> Any:
     """The family's own configuration class, filled with the sizes of this module."""
     from transformers import CONFIG_MAPPING

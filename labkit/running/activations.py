@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
 
-from labkit.models.anatomy import Site
-from labkit.models.model import LabModel
 from labkit.tokens import TokenBatch
 
 if TYPE_CHECKING:
@@ -96,7 +94,7 @@ def patched_embedding(model: "LabModel", change: Callable[[Tensor], Tensor]) -> 
 
 @torch.no_grad()
 def run_with_cache(
-    model: LabModel, batch: TokenBatch | str | Sequence[str]
+    model: "LabModel", batch: TokenBatch | str | Sequence[str]
 ) -> tuple[Tensor, ActivationCache]:
     """Logits and every activation of a full run, scores and patterns included.
 
@@ -187,7 +185,7 @@ def _hooked(
         old = out[0] if several else out
         new = function(old)
         if model.habits.in_place:  # what follows writes into a copy
-            new = (old if new is None else new).clone()
+            new = (old if new is None else new.expand_as(old)).clone()
         if new is None:
             return None
         return (new, *out[1:]) if several else new
@@ -225,6 +223,7 @@ def _unflattened(
 
     def reshaped(tensor: Tensor) -> Tensor | None:
         new = function(tensor.reshape(*shape, -1))
-        return None if new is None else new.reshape(tensor.shape)
+        # As elsewhere, one row may stand in the place of all.
+        return None if new is None else new.expand(*shape, -1).reshape(tensor.shape)
 
     return reshaped

@@ -35,8 +35,6 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from labkit.errors import InputError, SelfCheckFailed
-from labkit.models.model import LabModel
-from labkit.running.execute import accepts
 from labkit.tokens import TokenBatch
 
 if TYPE_CHECKING:
@@ -142,7 +140,7 @@ class Execution:
 
     def __init__(self, model: "LabModel", batch: TokenBatch, prefix: Prefix | None = None) -> None:
         self.model = model
-        self.n_prompts = batch.shape[0]
+        self.n_prompts, self.n_heads = batch.shape[0], model.n_heads
         self.first = prefix.length if prefix is not None else 0
         self._prefix, self._mask = prefix, batch.mask
         if prefix is not None:
@@ -195,8 +193,9 @@ class Execution:
             if start:
                 raise InputError(f"resuming at block {start} needs the stream that enters it")
             resid = self.embed if rows is None else self.embed[rows]
-        if self.n_prompts == 1:
-            rows = None  # one prompt's masks and angles broadcast over any number of rows
+        if self.n_prompts == 1:  # one prompt's masks and angles broadcast over any number of rows
+            by_heads = self.model.habits.rows_by_heads and resid.shape[0] > 1
+            rows = torch.zeros_like(resid[:, 0, 0], dtype=torch.long) if by_heads else None
         cache = None
         if self._prefix is not None:
             shared = self._prefix.mask.shape[0] == 1
@@ -243,11 +242,15 @@ class Execution:
             kwargs = {name: self._adapt(value, rows, cache) for name, value in kwargs.items()}
             if attend is not None:
                 args, kwargs = self._narrowed(layer, resid, args, kwargs, attend)
-            mask = kwargs.get("attention_mask")
-            if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[0] == 1:
-                # One mask for all rows: most attention broadcasts it, XGLM's insists on its shape.
-                kwargs["attention_mask"] = mask.expand(resid.shape[0], -1, -1, -1)
-            out = self.model.blocks[layer](resid, *args, **kwargs)
+            n_rows = resid.shape[0]
+            args = tuple(_for_each_row(value, n_rows) for value in args)
+            kwargs = {name: _for_each_row(value, n_rows) for name, value in kwargs.items()}
+            try:
+                out = self.model.blocks[layer](resid, *args, **kwargs)
+            except (ValueError, RuntimeError) as error:
+                if attend is None or isinstance(error, torch.OutOfMemoryError):
+                    raise
+                raise SelfCheckFailed(self._takes_no_mask(attend)) from error
             resid = out[0] if isinstance(out, tuple) else out
         return resid
 
@@ -260,10 +263,7 @@ class Execution:
         )
         implementation = self.model.hf.config._attn_implementation
         if "attention_mask" not in call.signature.parameters or implementation not in MASKED:
-            raise SelfCheckFailed(
-                f"{self.model.name}: its blocks ({implementation} attention) take no mask of "
-                f"single edges, so attention cannot be blocked; {' or '.join(MASKED)} can"
-            )
+            raise SelfCheckFailed(self._takes_no_mask(attend))
         n_queries, n_keys = resid.shape[1], attend.shape[-1]
         own = call.arguments.get("attention_mask")
         if own is None:  # no padding: torch's kernel would have masked the future by itself
@@ -274,14 +274,28 @@ class Execution:
         call.arguments["attention_mask"] = torch.where(attend, own, -torch.inf)
         return call.args[2:], call.kwargs
 
+    def _takes_no_mask(self, attend: Tensor) -> str:
+        """What to say of a model whose attention cannot be blocked at these edges."""
+        what = "edges of single heads" if attend.shape[1] > 1 else "single edges"
+        kind = type(self.model.hf).__name__
+        return (
+            f"{self.model.name}: the attention of {kind} "
+            f"({self.model.hf.config._attn_implementation}) takes no mask of {what}, so they "
+            f"cannot be blocked; most families can, with {' or '.join(MASKED)} attention"
+        )
+
     def _adapt(self, value: Any, rows: Tensor | None, cache: DynamicCache | None) -> Any:
         """One argument of a block, for these rows and with this run's cache."""
         if isinstance(value, DynamicCache):
             return cache
         if isinstance(value, tuple):
             return tuple(self._adapt(item, rows, cache) for item in value)
-        if rows is not None and isinstance(value, Tensor) and value.shape[0] == self.n_prompts:
-            return value[rows]
+        if rows is not None and isinstance(value, Tensor) and value.dim():
+            if value.shape[0] == self.n_prompts:
+                return value[rows]
+            if self.model.habits.rows_by_heads and value.shape[0] == self.n_prompts * self.n_heads:
+                by_head = value.unflatten(0, (self.n_prompts, self.n_heads))
+                return by_head[rows].flatten(0, 1)
         return value
 
     def _record(self, batch: TokenBatch) -> tuple[Tensor, list[tuple[tuple, dict]]]:
@@ -316,6 +330,13 @@ class Execution:
         ):
             base(**inputs)
         return streams[0], calls
+
+
+def _for_each_row(value: Any, n_rows: int) -> Any:
+    """A mask `[1, head, pos, key]` for every row: some attention (XGLM's) does not broadcast it."""
+    if isinstance(value, Tensor) and value.dim() == 4 and value.shape[0] == 1:
+        return value.expand(n_rows, -1, -1, -1)
+    return value
 
 
 @contextmanager

@@ -30,7 +30,6 @@ from torch import Tensor
 from labkit.errors import EmptySplit, InputError
 from labkit.models.anatomy import Site
 from labkit.models.fetch import cache_dir
-from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from probes.states.alignment import Span, encoded
@@ -43,7 +42,7 @@ __all__ = ["Features", "Pieces", "Where", "extract", "features_of", "n_rows", "r
 logger = logging.getLogger(__name__)
 
 Where = Literal["resid", "attn_out", "ffn_out", "ffn_key", "head_out"]
-"""What is read: the residual stream by depth, or a site of `labkit.models.anatomy.Site` by layer."""
+"""What is read: the residual stream by depth, or by layer a site of `labkit.models.anatomy`."""
 
 Precision = Literal["float32", "float16"]
 """How states are kept."""
