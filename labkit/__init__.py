@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from labkit.facts.own_cases import case_of
     from labkit.facts.worlds import World, facts_of, world_of
     from labkit.locate.traces.tracing import CausalTrace
-    from labkit.models.model import LabModel, load
+    from labkit.models.loading import load
+    from labkit.models.model import LabModel
     from labkit.plots.output import use_in_notebooks
     from labkit.readout import logit_lens, predict
     from labkit.running.activations import capture, patched, run_with_cache

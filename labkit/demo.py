@@ -40,14 +40,20 @@ from transformers.utils import logging
 
 logging.disable_progress_bar()
 folder, ids, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
-model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
-tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(
+    folder, dtype="auto", trust_remote_code=False
+).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 with torch.no_grad():
     logits = model(torch.tensor([ids])).logits[0, -1].float()
 save_file({"logits": logits}, out)
 print(json.dumps({"says": tokenizer.decode([int(logits.argmax())])}))
 """
 """Run in a process of its own, with plain transformers: nothing of the lab is imported."""
+
+
+ISOLATED = ("-P",)
+"""How it is started: a file of the working folder named like a module is not run instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +223,8 @@ def reloaded(model: LabModel, checkpoint: Path, prompt: str, edited_logits: torc
         SelfCheckFailed: If it cannot be opened, or answers something else.
     """
     out = checkpoint.parent / "reloaded.safetensors"
-    command = [sys.executable, "-c", RELOAD, str(checkpoint), json.dumps(model.ids(prompt))]
+    command = [sys.executable, *ISOLATED, "-c", RELOAD]
+    command += [str(checkpoint), json.dumps(model.ids(prompt))]
     done = subprocess.run([*command, str(out)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SelfCheckFailed(f"{checkpoint} does not open in transformers:\n{done.stderr[-2000:]}")

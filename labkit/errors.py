@@ -29,6 +29,15 @@ class SelfCheckFailed(LabkitError):
     """A loaded model broke one of the laws that the lab's numbers rest on."""
 
 
+INSTEAD = (
+    "What the lab measures rests on it, so the model is not opened; plain transformers and hooks "
+    "of your own still work on it. Models whose blocks add attention and one FFN to the residual "
+    "stream do open: Llama, Mistral, Qwen, Gemma, GPT-2, Pythia, GPT-J, Phi, OLMo, Falcon-7B, "
+    "BLOOM, MPT, OPT and others"
+)
+"""What a person can do about a model that fails the self-check."""
+
+
 class NotDecomposable(LabkitError):
     """A model's logit is not the sum of what its parts write, so no part can be given a share."""
 
@@ -39,6 +48,14 @@ class FingerprintMismatch(LabkitError):
 
 class InputError(LabkitError):
     """An argument is out of its range or does not fit the others."""
+
+
+class MalformedModel(InputError):
+    """A folder of a model that cannot be opened, or whose files contradict each other."""
+
+
+class ForeignCode(MalformedModel):
+    """A model that only opens by running Python code that it brings along, which is not done."""
 
 
 class LayerOutOfRange(InputError):
@@ -147,3 +164,11 @@ class NonFiniteLoss(LabkitError):
 
 class SingularSystem(LabkitError):
     """A closed form has no answer: keys that coincide, or a second moment of too little text."""
+
+
+def one_line(what: object, longest: int = 240) -> str:
+    """What an error or a value says, in one line of bounded length."""
+    text = " ".join(str(what).split())
+    if isinstance(what, BaseException):
+        text = f"{type(what).__name__}: {text}" if text else type(what).__name__
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -20,7 +20,8 @@ from transformer_lens.tools.analysis import direct_logit_attribution as _attribu
 from transformer_lens.tools.analysis import logit_lens as _lens
 
 from labkit.errors import InputError
-from labkit.models.model import LabModel, bridge
+from labkit.models.bridging import bridge
+from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
 from labkit.tokens import target_ids

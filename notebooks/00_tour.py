@@ -37,7 +37,7 @@ from transformers.utils.logging import disable_progress_bar
 from editing import ROME, LowRank, WeightDelta, applied, audit, export_hf
 from labkit import CausalTrace, Fact, load, logit_lens, predict
 from labkit.facts.worlds import demo_case_of
-from labkit.models import fingerprint
+from labkit.models.in_effect import fingerprint
 from labkit.plots import use_in_notebooks
 from labkit.stats import generator
 

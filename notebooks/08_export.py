@@ -48,8 +48,8 @@ from editing import (
 )
 from labkit import load
 from labkit.facts.worlds import demo_case_of
-from labkit.models import fingerprint
 from labkit.models.gguf_source import gguf_file
+from labkit.models.in_effect import fingerprint
 from labkit.plots import use_in_notebooks
 
 # %%

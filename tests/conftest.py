@@ -30,7 +30,7 @@ from editing import METHODS
 from labkit import cli
 from labkit.models import registry
 from labkit.models.in_effect import fingerprint
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.models.random_models import FAMILIES
 from labkit.text.corpus import Corpus
 from tests.reference import n_hooks

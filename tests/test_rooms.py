@@ -86,15 +86,10 @@ def assert_no_circle(arrows: dict[str, set[str]]) -> None:
         pytest.fail("a circle of imports: " + " -> ".join(reversed(error.args[1])))
 
 
-KNOT = pytest.mark.xfail(strict=True, reason="models, their loading and their worlds are one knot")
-
-
-@KNOT
 def test_no_circle_between_files():
     assert_no_circle(graph())
 
 
-@KNOT
 def test_no_circle_between_rooms():
     arrows: dict[str, set[str]] = {}
     for module, targets in graph().items():

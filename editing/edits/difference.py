@@ -25,7 +25,9 @@ from editing.edits.change import Change, Dense, dtype_name
 from editing.edits.delta import WeightDelta
 from editing.edits.truncate import Spectrum, cut
 from labkit.errors import FingerprintMismatch, InputError
-from labkit.models.model import DTYPES, LabModel, load
+from labkit.models.formats import DTYPES
+from labkit.models.loading import load
+from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 
 
@@ -129,7 +131,7 @@ def _require_format(base: LabModel, edited: str | Path) -> None:
     """
     if not (Path(edited) / "config.json").is_file():
         return  # a short name or hub id; opening it says what is wrong with it
-    saved: Any = AutoConfig.from_pretrained(edited).dtype
+    saved: Any = AutoConfig.from_pretrained(edited, trust_remote_code=False).dtype
     saved = DTYPES.get(saved, saved) if isinstance(saved, str) else saved
     if isinstance(saved, torch.dtype) and torch.finfo(saved).eps > torch.finfo(base.dtype).eps:
         short = dtype_name(saved)

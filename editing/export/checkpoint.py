@@ -18,7 +18,8 @@ from editing.edits.delta import WeightDelta
 from editing.export.card import model_card
 from editing.export.record import new_record, require_change, write_record
 from editing.export.reopening import STATES, check_export
-from labkit.models.model import LabModel, dtype_of
+from labkit.models.formats import dtype_of
+from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder, atomic_write
 

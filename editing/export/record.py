@@ -16,7 +16,8 @@ from torch import Tensor
 from editing.edits.change import Change, dtype_name
 from editing.edits.delta import WeightDelta
 from labkit.errors import InputError, MalformedRecord, MissingFile
-from labkit.models.model import DTYPES, LabModel
+from labkit.models.formats import DTYPES
+from labkit.models.model import LabModel
 from labkit.models.registry import ENTRIES
 from labkit.results.result import atomic_write, dumps
 from labkit.results.runs import environment

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from editing.edits.delta import WeightDelta, applied
 from editing.export.merging import merged
@@ -24,7 +24,10 @@ from editing.export.record import KINDS, read_record
 from editing.readings.scoring import score
 from labkit.errors import FingerprintMismatch
 from labkit.facts.fact import fill
-from labkit.models.model import DTYPES, LabModel, wrap
+from labkit.models.checkpoints import named, open_checkpoint
+from labkit.models.formats import DTYPES
+from labkit.models.loading import wrap
+from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
 from labkit.stats import Estimate, generator, share
@@ -152,6 +155,7 @@ def reopen(model: LabModel, path: str | Path) -> LabModel:
 
     Raises:
         MissingFile, MalformedRecord: If the folder is no export.
+        MalformedModel: If what it holds does not open.
     """
     record = read_record(path)
     hf: Any
@@ -159,12 +163,14 @@ def reopen(model: LabModel, path: str | Path) -> LabModel:
     if record["kind"] == "adapter":
         hf = merged(copy.deepcopy(model.hf), path)
     elif record["kind"] == "gguf":
-        hf = AutoModelForCausalLM.from_pretrained(path, gguf_file=GGUF_FILE, dtype=torch.float32)
+        with named(Path(path)):
+            hf = AutoModelForCausalLM.from_pretrained(
+                path, gguf_file=GGUF_FILE, dtype=torch.float32, trust_remote_code=False
+            )
         hf.to(model.device)
     else:
-        hf = AutoModelForCausalLM.from_pretrained(path, dtype=DTYPES[record["dtype"]])
+        hf, tokenizer = open_checkpoint(path, dtype=DTYPES[record["dtype"]])
         hf.to(model.device)
-        tokenizer = AutoTokenizer.from_pretrained(path)
     return wrap(hf, tokenizer, name=str(path), prepend_bos=model.prepend_bos, check=False)
 
 

@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from editing.edits.delta import WeightDelta
 from editing.edits.undoing import Undo, report, run_of, undo
@@ -23,8 +22,9 @@ from editing.export.checkpoint import UNDO, edited_weight, write_checkpoint, wri
 from editing.export.record import checksum, read_record, write_record
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord
 from labkit.files import require_free
+from labkit.models.checkpoints import open_checkpoint
+from labkit.models.formats import DTYPES
 from labkit.models.in_effect import fingerprint
-from labkit.models.model import DTYPES
 from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder, atomic_write
 
@@ -72,7 +72,8 @@ def undo_checkpoint(
     told = listener(progress)
     told("opening the checkpoint", None)
     dtype = DTYPES[record["dtype"]]
-    hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).requires_grad_(False)
+    hf, tokenizer = open_checkpoint(path, dtype=dtype)
+    hf.requires_grad_(False)
     weights = _checked(hf, record, path)
 
     total, originals = _originals(Path(path), record)
@@ -93,7 +94,6 @@ def undo_checkpoint(
         rows = _subtracted_rows(weights, restored, known if not left else {})
     told("writing the checkpoint", None)
     with atomic_folder(out) as folder:
-        tokenizer = AutoTokenizer.from_pretrained(path)
         write_checkpoint(hf, tokenizer, restored, dtype, folder)
         if remaining is not None and remaining.changes:
             write_originals(

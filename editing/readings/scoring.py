@@ -17,7 +17,7 @@ from editing.edits.effect import Wording, as_it_is
 from labkit.metrics import is_argmax, kl_divergence, log_prob
 from labkit.models.model import LabModel
 from labkit.running.execute import MEMORY, Execution, freeze, read_logits, rows_within
-from labkit.tokens import TokenBatch, pad_id, target_ids
+from labkit.tokens import TokenBatch, target_ids
 
 PIECE_TOKENS = 64
 PIECE = f"piece of held-out text, {PIECE_TOKENS} tokens at most"
@@ -180,7 +180,7 @@ def generate(model: LabModel, prompts: Sequence[str], n_tokens: int) -> list[str
             attention_mask=batch.mask.long(),
             max_new_tokens=n_tokens,
             do_sample=False,
-            pad_token_id=pad_id(model.tokenizer),
+            pad_token_id=model.pad_id,
         )
         said = model.tokenizer.batch_decode(out[:, batch.shape[1] :], skip_special_tokens=True)
         texts |= dict(zip(some, said, strict=True))
@@ -272,7 +272,7 @@ def text_nll(
 
 def _filled(model: LabModel, rows: Sequence[Row]) -> TokenBatch:
     """Rows of one length: filled up on the right with tokens that nothing reads."""
-    fill, width = pad_id(model.tokenizer), max(map(len, rows))
+    fill, width = model.pad_id, max(map(len, rows))
     return model.pad([[*row, *[fill] * (width - len(row))] for row in rows])
 
 

@@ -79,7 +79,7 @@ class ModelOptions(Options):
 
     def load(self) -> Any:
         """Open the model, with a line about what takes so long."""
-        from labkit.models.model import load
+        from labkit.models.loading import load
 
         quiet()
         with progress() as told:
@@ -147,7 +147,7 @@ def _leads_on(ctx: typer.Context) -> bool:
 def progress() -> Iterator[Callable[[str, float | None], None]]:
     """A progress line on standard error, fed by (what, share done)."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
         console=err_console,
@@ -163,7 +163,7 @@ def progress() -> Iterator[Callable[[str, float | None], None]]:
             if share is not None:
                 bar.update(task, completed=share)
             if what != shown and not err_console.is_terminal:
-                bar.print(what)
+                bar.print(what, markup=False)
             shown = what
 
         yield told

@@ -11,6 +11,7 @@ on with "the". Both readings depend on the template; try another one.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -19,11 +20,13 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Fact, fill
 from labkit.facts.worlds import facts_of
-from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.execute import next_token_logits
 from labkit.stats import Estimate, proportion
 from labkit.tokens import target_ids
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 PROMPTS_AT_ONCE = 128
 """Rows of logits held at once: 128 of a vocabulary of 50k are 26 MB in float32."""
@@ -116,7 +119,7 @@ class KnownFacts(Sequence[KnownFact]):
         ).reset_index()
 
 
-def known_facts(model: LabModel, facts: Sequence[Fact], *, template: int = 0) -> KnownFacts:
+def known_facts(model: "LabModel", facts: Sequence[Fact], *, template: int = 0) -> KnownFacts:
     """The facts that a model completes correctly, with rank and probability.
 
     Args:
@@ -160,7 +163,7 @@ def known_facts(model: LabModel, facts: Sequence[Fact], *, template: int = 0) ->
 
 
 def known_sample(
-    model: LabModel, n: int, *, seed: int = 0, progress: Progress | None = None
+    model: "LabModel", n: int, *, seed: int = 0, progress: Progress | None = None
 ) -> KnownFacts:
     """Some facts that a model knows, drawn evenly over relations.
 
@@ -195,7 +198,7 @@ def known_sample(
 
 
 def asked_in_turn(
-    model: LabModel, facts: Sequence[Fact], *, seed: int, purpose: str
+    model: "LabModel", facts: Sequence[Fact], *, seed: int, purpose: str
 ) -> Iterator[KnownFact]:
     """Facts, asked as they are called for: relations take turns, each in a drawn order.
 

@@ -1,20 +1,23 @@
 """A case for a rewrite of one's own: judged by what its world knows, or by what is handed in."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from labkit.errors import InputError
 from labkit.facts.cases import GENERATION, N_ATTRIBUTES, drawn_neighbours, slug
 from labkit.facts.fact import Case, Fact, Neighbour, Relation, Rewrite, fill
 from labkit.facts.worlds import world_of
-from labkit.models.model import LabModel
-from labkit.readout import predict
+from labkit.running.execute import next_token_logits
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 Asked = Neighbour | Fact | str
 """A neighbour as people write it: with its answer, as a fact, or as a bare prompt."""
 
 
 def case_of(
-    model: LabModel,
+    model: "LabModel",
     rewrite: Rewrite,
     *,
     paraphrases: Sequence[str] | None = None,
@@ -73,7 +76,7 @@ def case_of(
     )
 
 
-def _relation(model: LabModel, rewrite: Rewrite) -> Relation | None:
+def _relation(model: "LabModel", rewrite: Rewrite) -> Relation | None:
     """The relation that a rewrite names, or that asks as it does."""
     relations = world_of(model).relations
     named = (one for one in relations if one.id == rewrite.relation)
@@ -81,11 +84,12 @@ def _relation(model: LabModel, rewrite: Rewrite) -> Relation | None:
     return next(named, None) or next(alike, None)
 
 
-def _neighbour(model: LabModel, asked: Asked) -> Neighbour:
+def _neighbour(model: "LabModel", asked: Asked) -> Neighbour:
     """A neighbour with its answer; the model's own, where none is given."""
     if isinstance(asked, Neighbour):
         return asked
     if isinstance(asked, Fact) and asked.object is not None:
         return Neighbour(prompt=asked.prompt, object=asked.object)
     prompt = asked.prompt if isinstance(asked, Fact) else asked
-    return Neighbour(prompt=prompt, object=predict(model, prompt, k=1).tokens[0])
+    top = int(next_token_logits(model, model.tokens([prompt]))[0].argmax())
+    return Neighbour(prompt=prompt, object=model.tokenizer.decode([top]))

@@ -15,7 +15,8 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.execute import Execution

@@ -29,7 +29,8 @@ from labkit.errors import FingerprintMismatch, InputError
 from labkit.memories.composition import Contributions, Neuron
 from labkit.memories.reading import Reading, read_last
 from labkit.memories.values import require_neuron
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.activations import patched
 from labkit.running.execute import Execution, freeze, repeat_rows

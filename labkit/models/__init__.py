@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
+    from labkit.models.anatomy import Site
+    from labkit.models.formats import DTYPES
     from labkit.models.in_effect import fingerprint
-    from labkit.models.model import DTYPES, LabModel, Site, load
-    from labkit.models.random_models import FAMILIES, random_twin
+    from labkit.models.loading import load, wrap
+    from labkit.models.model import LabModel
+    from labkit.models.random_models import FAMILIES
     from labkit.models.registry import ENTRIES
+    from labkit.models.twins import random_twin
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

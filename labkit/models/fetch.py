@@ -137,7 +137,7 @@ def dequantise(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
     )
     # transformers still takes the model for a quantised one, which it would not save.
     model.hf_quantizer, model.is_quantized = None, False
@@ -146,7 +146,9 @@ def dequantise(gguf: Path, out: Path) -> None:
     model.save_pretrained(out)
     # safetensors writes for the owner only, but a cache may be shared.
     shutil.copymode(out / "config.json", out / "model.safetensors")
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, trust_remote_code=False
+    )
     tokenizer.model_max_length = model.config.max_position_embeddings
     tokenizer.save_pretrained(out)
 

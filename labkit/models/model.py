@@ -1,20 +1,15 @@
-"""Open a language model: the only module that knows architectures.
+"""A language model with its parts named, whatever its architecture.
 
-`load(name)` returns a `LabModel`. It holds the same weights behind two faces:
+A `LabModel` holds the same weights behind two faces:
 
 - `hf`, the plain Hugging Face model. Partial runs, edits and exports work on it.
 - `bridge`, transformer_lens' `TransformerBridge` over *the same parameter tensors*. It
   puts a named hook on every attention and FFN activation and is what transformer_lens'
   own analysis tools take.
 
-A write through `ffn_out` is seen by both. Where a module sits inside an architecture is
-read off the bridge's adapter, so a family that transformer_lens knows needs no line here.
+A write through `ffn_out` is seen by both.
 """
 
-import copy
-import inspect
-import itertools
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,88 +17,15 @@ from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.utils import logging as hf_logging
 
-from labkit.errors import InputError, LayerOutOfRange, SelfCheckFailed
-from labkit.models import registry
+from labkit.errors import InputError, LayerOutOfRange
+from labkit.models.anatomy import Anatomy, Site
+from labkit.models.habits import Habits, measure
 from labkit.models.in_effect import AsLoaded
-from labkit.tokens import TokenBatch, TokenSpan, adds_bos, pad_id, pad_left, subject_span, text_ids
-
-logger = logging.getLogger(__name__)
-
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-Site = Literal[
-    "resid_pre", "attn_out", "ffn_in", "ffn_key", "ffn_value", "ffn_out", "resid_post", "head_out"
-]
-"""Where an activation is read or written, by block:
-
-- resid_pre, resid_post: the residual stream entering and leaving the block [d_model]
-- attn_out, ffn_out: what attention and FFN add to the residual stream [d_model]
-- ffn_in: what the FFN reads, after its norm [d_model]
-- ffn_key: the input of the FFN's output projection, the *key* [d_mlp]
-- ffn_value: what that projection answers; `ffn_out` but for families that norm it after
-- head_out: the input of attention's output projection, all heads side by side
-"""
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """Dotted names of the parts of an architecture, as Hugging Face calls them."""
-
-    embed: str
-    blocks: str
-    final_norm: str
-    unembed: str
-    attn: str
-    attn_proj: str
-    attn_post: str | None
-    ffn: str
-    ffn_in: str
-    ffn_proj: str
-    ffn_post: str | None
-
-    @classmethod
-    def of(cls, bridge: Any) -> "Anatomy":
-        """Read the names off a bridge's architecture adapter.
-
-        Raises:
-            SelfCheckFailed: If the architecture has no block of attention and one FFN.
-        """
-        parts = bridge.adapter.component_mapping
-        try:
-            block = parts["blocks"].submodules
-            attn, ffn = block["attn"], block["mlp"]
-            # Some families (OPT) keep the FFN's projections in the block, with no module around.
-            inside = f"{ffn.name}." if ffn.name else ""
-            ffn_proj = inside + ffn.submodules["out"].name
-            return cls(
-                embed=parts["embed"].name,
-                blocks=parts["blocks"].name,
-                final_norm=parts["ln_final"].name,
-                unembed=parts["unembed"].name,
-                attn=attn.name,
-                attn_proj=f"{attn.name}.{attn.submodules['o'].name}",
-                attn_post=block["ln1_post"].name if "ln1_post" in block else None,
-                ffn=ffn.name or ffn_proj,
-                ffn_in=ffn.name or ffn.submodules["in"].name,
-                ffn_proj=ffn_proj,
-                ffn_post=block["ln2_post"].name if "ln2_post" in block else None,
-            )
-        except (KeyError, AttributeError, TypeError) as error:
-            raise SelfCheckFailed(
-                f"{type(bridge.adapter).__name__}: no block of attention and one FFN to open "
-                f"({error!r} is missing); encoders and mixtures of experts are not supported"
-            ) from error
+from labkit.tokens import TokenBatch, TokenSpan, pad_id, pad_left, subject_span, text_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,18 +162,16 @@ class LabModel:
         return points
 
     @cached_property
-    def block_returns_tuple(self) -> bool:
-        """Whether a block's forward returns more than the residual stream."""
-        seen: list[bool] = []
-        handle = self.blocks[0].register_forward_hook(
-            lambda module, args, out: seen.append(isinstance(out, tuple))
+    def habits(self) -> Habits:
+        """How its blocks behave, measured once, when it is opened."""
+        writers = [self.site(site, 0)[0] for site in ("attn_out", "ffn_out")]
+        return measure(
+            self.hf,
+            block=self.blocks[0],
+            ffn_proj=self.ffn_proj(0),
+            writers=writers,
+            n_heads=self.n_heads,
         )
-        try:
-            with torch.no_grad():
-                self.hf.base_model(torch.zeros(1, 1, dtype=torch.long, device=self.device))
-        finally:
-            handle.remove()
-        return seen[0]
 
     def layer(self, layer: int) -> int:
         """The layer itself, after a look at whether the model has it.
@@ -298,9 +218,9 @@ class LabModel:
         if site in ("resid_pre", "resid_post"):
             return block, "input" if site == "resid_pre" else "output"
         if site == "attn_out":
-            return block.get_submodule(names.attn_post or names.attn), "output"
+            return block.get_submodule(names.attn_out), "output"
         if site == "ffn_out":
-            return block.get_submodule(names.ffn_post or names.ffn), "output"
+            return block.get_submodule(names.ffn_out), "output"
         if site == "ffn_in":
             return block.get_submodule(names.ffn_in), "input"
         if site == "ffn_key":
@@ -312,6 +232,12 @@ class LabModel:
         raise InputError(f"unknown site {site!r}; one of {', '.join(get_args(Site))}")
 
     # --- text ----------------------------------------------------------------------------
+
+    @property
+    def pad_id(self) -> int:
+        """The id that stands where there is no token: one that the model has an embedding of."""
+        own = pad_id(self.tokenizer)
+        return own if own < self.hf.get_input_embeddings().weight.shape[0] else 0
 
     def ids(self, prompt: str) -> list[int]:
         """Ids of one prompt, BOS in front if the model's setting says so."""
@@ -330,187 +256,24 @@ class LabModel:
 
         Raises:
             EmptyPrompt: If there is no sequence or one is empty.
-            InputError: If one is longer than what the model was made to read.
+            InputError: If one is longer than what the model was made to read, or holds a
+                token that the tokenizer has and the model has not.
         """
         longest = max(map(len, sequences), default=0)
         if self.n_ctx is not None and longest > self.n_ctx:
             raise InputError(
                 f"a prompt of {longest} tokens: {self.name} reads {self.n_ctx} at most; shorten it"
             )
-        return pad_left(sequences, pad_id=pad_id(self.tokenizer), device=self.device)
+        known = self.hf.get_input_embeddings().weight.shape[0]
+        beyond = next((one for ids in sequences for one in ids if one >= known), None)
+        if beyond is not None:
+            token = self.tokenizer.convert_ids_to_tokens(beyond)
+            raise InputError(
+                f"a prompt holds the token {token!r} (id {beyond}), for which {self.name} has no "
+                f"embedding: it has {known}. Its tokenizer was added to without the model"
+            )
+        return pad_left(sequences, pad_id=self.pad_id, device=self.device)
 
     def span(self, prompt: str, subject: str, at: int | None = None) -> TokenSpan:
         """Positions of a subject in `tokens([prompt])`; see `tokens.subject_span`."""
         return subject_span(self.tokenizer, prompt, subject, prepend_bos=self.prepend_bos, at=at)
-
-    def check(self) -> None:
-        """Run the self-check of `labkit.running.selfcheck` again.
-
-        Raises:
-            SelfCheckFailed: With the name of the law that does not hold.
-        """
-        from labkit.running.selfcheck import check
-
-        check(self)
-
-
-def load(
-    name: str,
-    *,
-    dtype: str | torch.dtype = "float32",
-    device: str = "cpu",
-    prepend_bos: bool | None = None,
-    world: Any = None,
-    check: bool = True,
-) -> LabModel:
-    """Open a model by short name, local folder or hub id.
-
-    Args:
-        name: A folder in Hugging Face's format, one of `labkit models`, or `org/name`.
-        dtype: Number format of the weights in memory.
-        device: A torch device, or "auto" to spread a large model over what there is.
-        prepend_bos: Whether prompts get a BOS. By default what the tokenizer itself does.
-        world: What it can be asked about, a `labkit.facts.worlds.World`. By default what the
-            weights say of themselves: the pocket world, or the real one.
-        check: Run the self-check (well under a second for small models).
-
-    Raises:
-        UnknownModel: If nothing goes by this name.
-        FetchError: If the weights cannot be brought here.
-        InputError: If the dtype or device is unknown.
-        SelfCheckFailed: If a law that the lab's numbers rest on does not hold.
-    """
-    weight_dtype = dtype_of(dtype)
-    hf, tokenizer = _open(name, weight_dtype, _device(device))
-    known_as = registry.known_as(name, hf.config)
-    return wrap(
-        hf,
-        tokenizer,
-        name=name,
-        prepend_bos=prepend_bos,
-        known_as=known_as,
-        world=registry.world(known_as) if world is None else world,
-        check=check,
-    )
-
-
-def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
-    """A number format, by name or as it is.
-
-    Raises:
-        InputError: If there is no such format.
-    """
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}; one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def wrap(
-    hf: PreTrainedModel,
-    tokenizer: Tokenizer,
-    *,
-    name: str,
-    prepend_bos: bool | None = None,
-    known_as: str | None = None,
-    world: Any = None,
-    check: bool = True,
-) -> LabModel:
-    """A `LabModel` around a Hugging Face model that is already in memory.
-
-    The model is switched to evaluation and its parameters stop asking for gradients; the
-    weights are shared, not copied.
-
-    Raises:
-        SelfCheckFailed: If the architecture or its numbers do not fit the lab.
-    """
-    hf.eval().requires_grad_(False)
-    bridged = bridge(hf, tokenizer)
-    loaded = AsLoaded(hf, tokenizer)
-    model = LabModel(
-        name=name,
-        hf=hf,
-        bridge=bridged,
-        tokenizer=tokenizer,
-        prepend_bos=adds_bos(tokenizer) if prepend_bos is None else prepend_bos,
-        anatomy=Anatomy.of(bridged),
-        fingerprint=loaded.fingerprint,
-        loaded=loaded,
-        known_as=known_as,
-        world=world,
-    )
-    _ = model.block_returns_tuple  # asked now: it runs the model, and hooks would see that
-    if check:
-        model.check()
-    return model
-
-
-def _device(device: str) -> str:
-    """The device, after a look at whether torch can use it."""
-    if device == "auto":
-        return device
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device!r} cannot be used here: {error}") from error
-    return device
-
-
-def _open(name: str, dtype: torch.dtype, device: str) -> tuple[PreTrainedModel, Tokenizer]:
-    """Model and tokenizer from wherever the registry says they are."""
-    source = registry.resolve(name)
-    if source.kind == "random":
-        hf, tokenizer = registry.random_model(source.family)
-        return hf.to(device="cpu" if device == "auto" else device, dtype=dtype), tokenizer
-    place = str(source.path) if source.kind == "folder" else source.id
-    bars = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()  # loading takes a second or two, a bar only flickers
-    try:
-        hf, info = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, device_map=device, output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError, SafetensorError) as error:
-        if source.kind == "hub":
-            raise registry.hub_error(name, error) from error
-        why = " ".join(str(error).split())
-        raise InputError(f"{place} holds no model that transformers can open: {why}") from error
-    finally:
-        if bars:
-            hf_logging.enable_progress_bar()
-    if info["missing_keys"]:  # transformers would go on with random weights in their place
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise InputError(f"{place} lacks {len(info['missing_keys'])} weights, such as {missing}")
-    return hf, tokenizer
-
-
-def bridge(hf: PreTrainedModel, tokenizer: Tokenizer) -> Any:
-    """transformer_lens' bridge over a second skeleton that shares every tensor of `hf`."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    shared = {id(tensor): tensor for tensor in itertools.chain(hf.parameters(), hf.buffers())}
-    skeleton = copy.deepcopy(hf, shared)
-    skeleton.set_attn_implementation("eager")  # hooks need scores and patterns
-    skeleton.config.architectures = [type(hf).__name__]  # absent unless it was saved once
-    # transformer_lens rebuilds a tokenizer that adds no BOS into one that does, unless told
-    # that it already adds one. Its copy is to do what the model's own does.
-    own = copy.deepcopy(tokenizer)
-    own.init_kwargs |= {"name_or_path": "", "add_bos_token": True}
-    try:
-        return TransformerBridge.boot_transformers(
-            f"labkit/{type(hf).__name__}",  # only a label: nothing is looked up by it
-            hf_model=skeleton,
-            tokenizer=own,
-            device=None if hasattr(hf, "hf_device_map") else str(hf.device),
-            dtype=hf.dtype,
-        )
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise SelfCheckFailed(
-            f"transformer_lens has no bridge for {type(hf).__name__}: {error}"
-        ) from error
-
-
-def accepts(module: nn.Module, argument: str) -> bool:
-    """Whether a module's forward takes an argument of this name."""
-    return argument in inspect.signature(type(module).forward).parameters

@@ -1,13 +1,10 @@
-"""Tiny models with random weights, one of each family; and a model's twin that learned nothing.
+"""Tiny models with random weights, one of each family.
 
 Three blocks, 32 wide, with a byte-level tokenizer. They are non-trivial on purpose: every
 bias is non-zero, every norm weight differs from one, so that a part left out of a sum
 changes the result. They know nothing; use `pocket` for a small model that does.
-
-A twin (`random_twin`) is of any size: what a measure finds in it was not learned.
 """
 
-import copy
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -17,8 +14,6 @@ from labkit.stats import generator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from labkit.models.model import LabModel
 
 Family = Literal["llama", "gpt2", "gpt-neox", "gptj", "qwen2", "gemma"]
 FAMILIES: tuple[str, ...] = get_args(Family)
@@ -66,32 +61,6 @@ def random_model(family: str, seed: int = 0) -> tuple["PreTrainedModel", "PreTra
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     _randomise(model, seed, family)
     return model.eval(), tokenizer
-
-
-def random_twin(model: "LabModel", *, seed: int = 0) -> "LabModel":
-    """A model of the same shape and tokenizer whose weights were never trained.
-
-    Drawn as the architecture draws them before training. Nothing is downloaded.
-
-    Args:
-        model: The model.
-        seed: Seed of the weights; torch's global random state is left as it was.
-    """
-    from labkit.models.model import wrap
-
-    config = copy.deepcopy(model.hf.config)
-    draw = generator(seed, "random twin", model.fingerprint)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw.initial_seed())
-        hf: Any = type(model.hf)(config)
-    hf = hf.to(device=model.device, dtype=model.dtype)
-    return wrap(
-        hf,
-        model.tokenizer,
-        name=f"{model.name}, random weights",
-        prepend_bos=model.prepend_bos,
-        check=False,
-    )
 
 
 def _config(family: str, d_vocab: int, bos: int, eos: int) -> Any:

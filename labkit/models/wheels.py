@@ -104,9 +104,10 @@ def _pip_download(wheel: WheelFile, work: Path, report: Progress) -> Path:
 def _bytes_in(folder: Path) -> int:
     """Size of the largest file below a folder; files may vanish while it looks."""
     sizes = [0]
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            sizes.append(path.stat().st_size)
+    for place, _, names in os.walk(folder):  # which passes over folders that vanish
+        for name in names:
+            with suppress(FileNotFoundError):
+                sizes.append((Path(place) / name).stat().st_size)
     return max(sizes)
 
 

@@ -6,22 +6,25 @@ Plain torch hooks on the Hugging Face modules, so they fire in full and in parti
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
 
-from labkit.models.model import LabModel, Site
 from labkit.tokens import TokenBatch
 
-Activations = dict[tuple[Site, int], Tensor]
+if TYPE_CHECKING:
+    from labkit.models.anatomy import Site
+    from labkit.models.model import LabModel
+
+Activations = dict[tuple["Site", int], Tensor]
 """Activations by site and layer, each `[row, pos, width]`."""
 
 
 @contextmanager
 def capture(
-    model: LabModel, sites: Iterable[Site], layers: Iterable[int] | None = None
+    model: "LabModel", sites: Iterable["Site"], layers: Iterable[int] | None = None
 ) -> Iterator[Activations]:
     """Collect activations of every run inside the block.
 
@@ -34,7 +37,7 @@ def capture(
 
     Args:
         model: The model.
-        sites: Which activations; see `labkit.models.model.Site`.
+        sites: Which activations; see `labkit.models.anatomy.Site`.
         layers: Which blocks; all by default.
 
     Raises:
@@ -46,7 +49,7 @@ def capture(
         for site in list(sites):
             for layer in layers:
 
-                def keep(tensor: Tensor, key: tuple[Site, int] = (site, layer)) -> None:
+                def keep(tensor: Tensor, key: tuple["Site", int] = (site, layer)) -> None:
                     seen[key] = tensor
 
                 stack.enter_context(_hooked(model, site, layer, keep))
@@ -55,7 +58,7 @@ def capture(
 
 @contextmanager
 def patched(
-    model: LabModel, changes: Mapping[tuple[Site, int], Callable[[Tensor], Tensor]]
+    model: "LabModel", changes: Mapping[tuple["Site", int], Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:
     """Replace activations in every run inside the block.
 
@@ -74,7 +77,7 @@ def patched(
 
 
 @contextmanager
-def patched_embedding(model: LabModel, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def patched_embedding(model: "LabModel", change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace the output of the token embedding in every run inside the block.
 
     Args:
@@ -91,7 +94,7 @@ def patched_embedding(model: LabModel, change: Callable[[Tensor], Tensor]) -> It
 
 @torch.no_grad()
 def run_with_cache(
-    model: LabModel, batch: TokenBatch | str | Sequence[str]
+    model: "LabModel", batch: TokenBatch | str | Sequence[str]
 ) -> tuple[Tensor, ActivationCache]:
     """Logits and every activation of a full run, scores and patterns included.
 
@@ -109,7 +112,7 @@ def run_with_cache(
         batch = model.tokens([batch] if isinstance(batch, str) else batch)
     kept: dict[Any, Any] = {}
     padded = None if bool(batch.mask.all()) else batch.mask.long()
-    with _recorded(model.hook_points, kept):
+    with _recorded(model.hook_points, kept, copies=model.habits.in_place):
         logits = model.bridge(batch.ids, attention_mask=padded)
     found: dict[str, Tensor] = {}
     for point, names in model.hook_points.items():
@@ -123,7 +126,9 @@ def run_with_cache(
 
 
 @contextmanager
-def _recorded(points: Iterable[Any], kept: dict[Any, Any]) -> Iterator[None]:
+def _recorded(
+    points: Iterable[Any], kept: dict[Any, Any], *, copies: bool = False
+) -> Iterator[None]:
     """Keep what passes through the bridge's hook points.
 
     A hook point does nothing but carry hooks. One that carries none is made to record in
@@ -134,7 +139,7 @@ def _recorded(points: Iterable[Any], kept: dict[Any, Any]) -> Iterator[None]:
 
     def recorder(point: Any) -> Callable[[Any], Any]:
         def record(value: Any) -> Any:
-            kept[point] = value
+            kept[point] = value.clone() if copies and isinstance(value, Tensor) else value
             return value
 
         return record
@@ -159,10 +164,17 @@ def _recorded(points: Iterable[Any], kept: dict[Any, Any]) -> Iterator[None]:
 
 @contextmanager
 def _hooked(
-    model: LabModel, site: Site, layer: int, function: Callable[[Tensor], Tensor | None]
+    model: "LabModel", site: "Site", layer: int, function: Callable[[Tensor], Tensor | None]
 ) -> Iterator[None]:
     """A function on one activation; where it returns a tensor, that takes its place."""
     module, side = model.site(site, layer)
+    shape: list[int] = []
+    flat = model.habits.flattens and site.startswith("ffn")
+    if flat:
+        function = _unflattened(function, shape)
+
+    def on_block(_module, args, kwargs):
+        shape[:] = (args[0] if args else kwargs["hidden_states"]).shape[:2]
 
     def on_input(_module, args):
         new = function(args[0])
@@ -170,7 +182,10 @@ def _hooked(
 
     def on_output(_module, _args, out):
         several = isinstance(out, tuple)
-        new = function(out[0] if several else out)
+        old = out[0] if several else out
+        new = function(old)
+        if model.habits.in_place:  # what follows writes into a copy
+            new = (old if new is None else new.expand_as(old)).clone()
         if new is None:
             return None
         return (new, *out[1:]) if several else new
@@ -183,10 +198,32 @@ def _hooked(
         return None if new is None else (args, {**kwargs, "hidden_states": new})
 
     if side == "input":
-        handle = module.register_forward_pre_hook(on_keyword_input, with_kwargs=True)
+        handles = [module.register_forward_pre_hook(on_keyword_input, with_kwargs=True)]
     else:
-        handle = module.register_forward_hook(on_output)
+        handles = [module.register_forward_hook(on_output)]
+    if flat:
+        block = model.blocks[layer]
+        handles.append(block.register_forward_pre_hook(on_block, with_kwargs=True))
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _unflattened(
+    function: Callable[[Tensor], Tensor | None], shape: list[int]
+) -> Callable[[Tensor], Tensor | None]:
+    """A function of `[row, pos, width]`, where a module runs on `[row * pos, width]`.
+
+    Args:
+        function: The function.
+        shape: Number of rows and of positions, filled in when the block is entered.
+    """
+
+    def reshaped(tensor: Tensor) -> Tensor | None:
+        new = function(tensor.reshape(*shape, -1))
+        # As elsewhere, one row may stand in the place of all.
+        return None if new is None else new.expand(*shape, -1).reshape(tensor.shape)
+
+    return reshaped

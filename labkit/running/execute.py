@@ -25,7 +25,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import repeat
@@ -35,8 +35,10 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from labkit.errors import InputError, SelfCheckFailed
-from labkit.models.model import LabModel, accepts
 from labkit.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 MEMORY = 1 << 30
 """Default bound, in bytes, on the activations of one partial run."""
@@ -136,9 +138,9 @@ class Execution:
         InputError: If the prefix covers every position, or belongs to other prompts.
     """
 
-    def __init__(self, model: LabModel, batch: TokenBatch, prefix: Prefix | None = None) -> None:
+    def __init__(self, model: "LabModel", batch: TokenBatch, prefix: Prefix | None = None) -> None:
         self.model = model
-        self.n_prompts = batch.shape[0]
+        self.n_prompts, self.n_heads = batch.shape[0], model.n_heads
         self.first = prefix.length if prefix is not None else 0
         self._prefix, self._mask = prefix, batch.mask
         if prefix is not None:
@@ -191,8 +193,9 @@ class Execution:
             if start:
                 raise InputError(f"resuming at block {start} needs the stream that enters it")
             resid = self.embed if rows is None else self.embed[rows]
-        if self.n_prompts == 1:
-            rows = None  # one prompt's masks and angles broadcast over any number of rows
+        if self.n_prompts == 1:  # one prompt's masks and angles broadcast over any number of rows
+            by_heads = self.model.habits.rows_by_heads and resid.shape[0] > 1
+            rows = torch.zeros_like(resid[:, 0, 0], dtype=torch.long) if by_heads else None
         cache = None
         if self._prefix is not None:
             shared = self._prefix.mask.shape[0] == 1
@@ -239,7 +242,15 @@ class Execution:
             kwargs = {name: self._adapt(value, rows, cache) for name, value in kwargs.items()}
             if attend is not None:
                 args, kwargs = self._narrowed(layer, resid, args, kwargs, attend)
-            out = self.model.blocks[layer](resid, *args, **kwargs)
+            n_rows = resid.shape[0]
+            args = tuple(_for_each_row(value, n_rows) for value in args)
+            kwargs = {name: _for_each_row(value, n_rows) for name, value in kwargs.items()}
+            try:
+                out = self.model.blocks[layer](resid, *args, **kwargs)
+            except (ValueError, RuntimeError) as error:
+                if attend is None or isinstance(error, torch.OutOfMemoryError):
+                    raise
+                raise SelfCheckFailed(self._takes_no_mask(attend)) from error
             resid = out[0] if isinstance(out, tuple) else out
         return resid
 
@@ -252,10 +263,7 @@ class Execution:
         )
         implementation = self.model.hf.config._attn_implementation
         if "attention_mask" not in call.signature.parameters or implementation not in MASKED:
-            raise SelfCheckFailed(
-                f"{self.model.name}: its blocks ({implementation} attention) take no mask of "
-                f"single edges, so attention cannot be blocked; {' or '.join(MASKED)} can"
-            )
+            raise SelfCheckFailed(self._takes_no_mask(attend))
         n_queries, n_keys = resid.shape[1], attend.shape[-1]
         own = call.arguments.get("attention_mask")
         if own is None:  # no padding: torch's kernel would have masked the future by itself
@@ -266,14 +274,28 @@ class Execution:
         call.arguments["attention_mask"] = torch.where(attend, own, -torch.inf)
         return call.args[2:], call.kwargs
 
+    def _takes_no_mask(self, attend: Tensor) -> str:
+        """What to say of a model whose attention cannot be blocked at these edges."""
+        what = "edges of single heads" if attend.shape[1] > 1 else "single edges"
+        kind = type(self.model.hf).__name__
+        return (
+            f"{self.model.name}: the attention of {kind} "
+            f"({self.model.hf.config._attn_implementation}) takes no mask of {what}, so they "
+            f"cannot be blocked; most families can, with {' or '.join(MASKED)} attention"
+        )
+
     def _adapt(self, value: Any, rows: Tensor | None, cache: DynamicCache | None) -> Any:
         """One argument of a block, for these rows and with this run's cache."""
         if isinstance(value, DynamicCache):
             return cache
         if isinstance(value, tuple):
             return tuple(self._adapt(item, rows, cache) for item in value)
-        if rows is not None and isinstance(value, Tensor) and value.shape[0] == self.n_prompts:
-            return value[rows]
+        if rows is not None and isinstance(value, Tensor) and value.dim():
+            if value.shape[0] == self.n_prompts:
+                return value[rows]
+            if self.model.habits.rows_by_heads and value.shape[0] == self.n_prompts * self.n_heads:
+                by_head = value.unflatten(0, (self.n_prompts, self.n_heads))
+                return by_head[rows].flatten(0, 1)
         return value
 
     def _record(self, batch: TokenBatch) -> tuple[Tensor, list[tuple[tuple, dict]]]:
@@ -304,10 +326,17 @@ class Execution:
             return record
 
         with _replaced(
-            (block, recorder(self.model.block_returns_tuple)) for block in self.model.blocks
+            (block, recorder(self.model.habits.returns_tuple)) for block in self.model.blocks
         ):
             base(**inputs)
         return streams[0], calls
+
+
+def _for_each_row(value: Any, n_rows: int) -> Any:
+    """A mask `[1, head, pos, key]` for every row: some attention (XGLM's) does not broadcast it."""
+    if isinstance(value, Tensor) and value.dim() == 4 and value.shape[0] == 1:
+        return value.expand(n_rows, -1, -1, -1)
+    return value
 
 
 @contextmanager
@@ -327,7 +356,7 @@ def _replaced(pairs: Iterator[tuple[nn.Module, Callable]]) -> Iterator[None]:
                 module.forward = own
 
 
-def freeze(model: LabModel, batch: TokenBatch, *, length: int) -> Prefix:
+def freeze(model: "LabModel", batch: TokenBatch, *, length: int) -> Prefix:
     """Keys and values of the first `length` positions, in every block, as constants.
 
     Args:
@@ -346,7 +375,7 @@ def freeze(model: LabModel, batch: TokenBatch, *, length: int) -> Prefix:
 
 
 def read_logits(
-    model: LabModel, resid: Float[Tensor, "row pos d_model"]
+    model: "LabModel", resid: Float[Tensor, "row pos d_model"]
 ) -> Float[Tensor, "row pos vocab"]:
     """Logits of a residual stream that left the last block, by the model's own head.
 
@@ -368,7 +397,7 @@ def read_logits(
 
 @torch.no_grad()
 def next_token_logits(
-    model: LabModel, prompts: Sequence[str] | TokenBatch, *, memory: int = MEMORY
+    model: "LabModel", prompts: Sequence[str] | TokenBatch, *, memory: int = MEMORY
 ) -> Float[Tensor, "prompt vocab"]:
     """Logits of the token that follows each prompt.
 
@@ -386,7 +415,7 @@ def next_token_logits(
     return logits
 
 
-def rows_within(model: LabModel, positions: int, memory: int = MEMORY) -> int:
+def rows_within(model: "LabModel", positions: int, memory: int = MEMORY) -> int:
     """How many rows of this length fit into a bound on activations, at least one."""
     widths = 8 * model.d_model + 4 * model.d_mlp + 2 * model.n_heads * positions
     return max(1, memory // (positions * widths * model.dtype.itemsize))
@@ -398,3 +427,8 @@ def repeat_rows(batch: TokenBatch, times: int) -> TokenBatch:
         repeat(batch.ids, "prompt pos -> (prompt times) pos", times=times),
         repeat(batch.mask, "prompt pos -> (prompt times) pos", times=times),
     )
+
+
+def accepts(module: nn.Module, argument: str) -> bool:
+    """Whether a module's forward takes an argument of this name."""
+    return argument in inspect.signature(type(module).forward).parameters

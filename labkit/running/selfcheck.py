@@ -4,14 +4,19 @@ Run by `labkit.load`. Each law is checked on a few tokens, causally where it can
 a write through the lab's view must change what both faces of the model say.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from labkit.errors import SelfCheckFailed
-from labkit.models.model import LabModel
+from labkit.errors import INSTEAD, SelfCheckFailed
 from labkit.running.activations import capture
 from labkit.running.execute import Execution, freeze, read_logits
 from labkit.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from labkit.models.anatomy import Site
+    from labkit.models.model import LabModel
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest difference allowed, as a share of the largest value compared.
@@ -20,20 +25,32 @@ Norms and rotary angles are computed in float32 whatever the weights are, by Hug
 and by the bridge alike, which bounds what float64 can show.
 """
 
+SITES: tuple["Site", ...] = (
+    "resid_pre",
+    "attn_out",
+    "ffn_in",
+    "ffn_key",
+    "ffn_value",
+    "ffn_out",
+    "resid_post",
+    "head_out",
+)
+
 LENGTHS = (7, 4)
 """Two prompts of different lengths. The shorter one, which is padded, is the one compared."""
 
 
 @torch.no_grad()
-def check(model: LabModel) -> None:
+def check(model: "LabModel") -> None:
     """Check every law below.
 
     Raises:
         SelfCheckFailed: With the law that does not hold, and by how much.
     """
+    _require_finite(model)
     batch = _prompts(model)
     single = batch.rows([1])
-    with capture(model, ["resid_pre", "attn_out", "ffn_out", "resid_post", "ffn_key"]) as seen:
+    with capture(model, SITES) as seen:
         full = model.hf(input_ids=single.ids, use_cache=False).logits
 
     bridged = model.bridge(single.ids)
@@ -52,7 +69,14 @@ def check(model: LabModel) -> None:
 
     run = Execution(model, batch)
     middle = model.n_layers // 2
-    resumed = read_logits(model, run.forward(run.forward(stop=middle), start=middle))
+    with capture(model, SITES) as seen:
+        resumed = read_logits(model, run.forward(run.forward(stop=middle), start=middle))
+    for (site, layer), states in seen.items():
+        if states.dim() != 3 or states.shape[:2] != batch.shape:
+            raise SelfCheckFailed(
+                f"{model.name}: {site} of block {layer} is no state per row and position, but "
+                f"{list(states.shape)} for {list(batch.shape)} tokens. {INSTEAD}"
+            )
     padded = resumed[1:, -LENGTHS[1] :]
     _same(model, "a left-padded batch, stopped and resumed = one prompt alone", padded, full)
     tail = Execution(model, batch, freeze(model, batch, length=batch.shape[1] - 2))
@@ -76,7 +100,17 @@ def check(model: LabModel) -> None:
         weight.copy_(before)
 
 
-def _prompts(model: LabModel) -> TokenBatch:
+def _require_finite(model: "LabModel") -> None:
+    """Every weight is a number: a prompt may never meet the one that is none."""
+    for name, weight in model.hf.named_parameters():
+        if weight.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
+            raise SelfCheckFailed(
+                f"{model.name}: {name} holds values that are not finite; the weights are damaged, "
+                f"or beyond what {str(model.dtype).removeprefix('torch.')} can hold"
+            )
+
+
+def _prompts(model: "LabModel") -> TokenBatch:
     """Arbitrary tokens from all over the vocabulary."""
     draw = torch.Generator().manual_seed(0)
     return model.pad(
@@ -84,7 +118,7 @@ def _prompts(model: LabModel) -> TokenBatch:
     )
 
 
-def _same(model: LabModel, law: str, left: Tensor, right: Tensor) -> None:
+def _same(model: "LabModel", law: str, left: Tensor, right: Tensor) -> None:
     """Compare two tensors at the precision of the model's dtype."""
     if not bool(torch.isfinite(right).all()):
         raise SelfCheckFailed(f"{model.name}: the model gives values that are not finite")
@@ -92,5 +126,5 @@ def _same(model: LabModel, law: str, left: Tensor, right: Tensor) -> None:
     allowed = TOLERANCE[model.dtype] * max(1.0, right.abs().max().item())
     if not gap <= allowed:
         raise SelfCheckFailed(
-            f"{model.name}: {law} does not hold: off by {gap:.2e}, {allowed:.2e} allowed"
+            f"{model.name}: {law} does not hold: off by {gap:.2e}, {allowed:.2e} allowed. {INSTEAD}"
         )

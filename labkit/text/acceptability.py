@@ -36,7 +36,7 @@ from labkit.models.model import LabModel
 from labkit.running.execute import Execution, freeze, read_logits
 from labkit.stats import numpy_generator
 from labkit.text.grammar import PHENOMENA
-from labkit.tokens import front_id, pad_id, text_ids
+from labkit.tokens import front_id, text_ids
 
 POSITIONS_AT_ONCE = 512
 """Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
@@ -136,7 +136,7 @@ def sentence_log_probs(
         at_once = max(1, POSITIONS_AT_ONCE // longest)
         numbers, order = order[-at_once:], order[:-at_once]
         # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
-        fill = pad_id(model.tokenizer)
+        fill = model.pad_id
         batch = model.pad([[*front, *ids[n], *[fill] * (longest - len(ids[n]))] for n in numbers])
         resid = Execution(model, batch, head).forward()[:, :-1]
         scored = log_prob(read_logits(model, resid), batch.ids[:, len(front) :]).cpu()

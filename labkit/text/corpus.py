@@ -217,7 +217,7 @@ def _main() -> None:
 
     from tqdm import tqdm
 
-    from labkit.models.model import load
+    from labkit.models.loading import load
     from labkit.results.result import atomic_write
 
     parser = argparse.ArgumentParser(description="Sample a corpus from a model.")

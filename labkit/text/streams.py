@@ -12,7 +12,7 @@ import torch
 from labkit.models.model import LabModel
 from labkit.running.execute import MEMORY, rows_within
 from labkit.text.corpus import Corpus
-from labkit.tokens import TokenBatch, pad_id
+from labkit.tokens import TokenBatch
 
 ROWS = 32
 """Rows of a batch at most."""
@@ -153,7 +153,7 @@ def packed(
 
 def _pad_right(model: LabModel, rows: list[list[int]]) -> TokenBatch:
     """Rows of rising length as one batch on the model's device."""
-    fill, longest = pad_id(model.tokenizer), len(rows[-1])
+    fill, longest = model.pad_id, len(rows[-1])
     ids = torch.tensor([row + [fill] * (longest - len(row)) for row in rows], device=model.device)
     lengths = torch.tensor([len(row) for row in rows], device=model.device)
     return TokenBatch(ids, torch.arange(longest, device=model.device) < lengths[:, None])

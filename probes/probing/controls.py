@@ -35,7 +35,7 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from labkit.models.random_models import random_twin as random_twin
+from labkit.models.twins import random_twin as random_twin
 from labkit.stats import numpy_generator
 from probes.tasks.task import Split, Task
 

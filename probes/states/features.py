@@ -27,7 +27,8 @@ from torch import Tensor
 
 from labkit import cache as cached
 from labkit.errors import EmptySplit, InputError
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.progress import Progress
 from probes.states.alignment import Span, encoded
 from probes.states.feature_files import filled_file, map_file, scratch
@@ -37,7 +38,7 @@ from probes.tasks.task import Task
 __all__ = ["Features", "Pieces", "Where", "extract", "features_of", "n_rows", "readable"]
 
 Where = Literal["resid", "attn_out", "ffn_out", "ffn_key", "head_out"]
-"""What is read: the residual stream by depth, or a site of `labkit.models.model.Site` by layer."""
+"""What is read: the residual stream by depth, or by layer a site of `labkit.models.anatomy`."""
 
 Precision = Literal["float32", "float16"]
 """How states are kept."""

@@ -18,12 +18,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labkit.errors import InputError
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.execute import MEMORY, Execution, rows_within
 from labkit.text.streams import ALIKE, PACKED
-from labkit.tokens import TokenBatch, pad_id
+from labkit.tokens import TokenBatch
 from probes.states.alignment import Span, encoded
 
 Pieces = Literal["first", "last", "mean"]
@@ -139,7 +140,7 @@ class Reading:
         sites: Sequence[tuple[Site, int]],
     ) -> dict[tuple[Site, int], Tensor]:
         """What is read of one batch, by site and layer."""
-        fill, longest = pad_id(model.tokenizer), max(len(self.rows[number]) for number in some)
+        fill, longest = model.pad_id, max(len(self.rows[number]) for number in some)
         ids = torch.tensor(
             [[*self.rows[n], *[fill] * (longest - len(self.rows[n]))] for n in some],
             device=model.device,

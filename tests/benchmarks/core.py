@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.running.activations import run_with_cache
 from labkit.running.execute import Execution, freeze, repeat_rows
 

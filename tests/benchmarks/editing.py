@@ -34,7 +34,7 @@ from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.values import value_stars
 from editing.presets.preset_files import preset
 from editing.readings.asking import METRICS, ask, shares
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.text.corpus import Corpus, corpus_of, fact_prompts
 from labkit.text.moments import RIDGE, second_moments
 from labkit.text.streams import pieces

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from labkit.facts.fact import Fact
 from labkit.locate import CausalTrace
 from labkit.locate.traces.tracing import embedding_spread
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.stats import generator
 from labkit.tokens import target_ids
 from tests.benchmarks.textbook import trace_cell, trace_column

@@ -39,7 +39,7 @@ from labkit.facts.known import known_facts
 from labkit.facts.records import read_cases
 from labkit.locate import CausalTrace
 from labkit.models.in_effect import fingerprint
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.readout import direct_logit_attribution, logit_lens, predict
 from labkit.results.result import RunDirectory
 from labkit.running.activations import capture
@@ -117,12 +117,7 @@ WRONG = {
     "no hub": (lambda m, d: load("nobody/nothing"), FetchError, "Without a hub"),
     "an empty folder": (lambda m, d: load(str(d)), InputError, "config.json"),
     "a file for a model": (lambda m, d: load(str(written(d, "m.bin", "x"))), InputError, "a file"),
-    "a folder without weights": (
-        lambda m, d: load(str(written(d, "m/config.json", "{}").parent)),
-        InputError,
-        "no weights",
-    ),
-    "weights cut short": (lambda m, d: load(cut_weights(m, d / "m")), InputError, "open"),
+    "weights cut short": (lambda m, d: load(cut_weights(m, d / "m")), InputError, "damaged"),
     "a weight is missing": (
         lambda m, d: load(without_a_weight(m, d / "m")),
         InputError,
@@ -131,7 +126,7 @@ WRONG = {
     "config that is no JSON": (
         lambda m, d: load(str(written(saved(m, d / "m"), "config.json", "{").parent)),
         InputError,
-        "open",
+        "no JSON",
     ),
     # prompts, subjects, targets
     "no prompt": (lambda m, d: m.tokens([]), EmptyPrompt, "nothing to run"),

@@ -138,7 +138,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(labkit, tmp_path, arguments, e
     ids=str,
 )
 def test_bad_input_is_refused_before_a_model_is_opened(labkit, monkeypatch, arguments, error):
-    monkeypatch.setattr("labkit.models.model.load", None)
+    monkeypatch.setattr("labkit.models.loading.load", None)
     status, out, err = labkit("icl", *arguments)
     assert status == 1 and not out and f"error: {error}" in err and "Traceback" not in err
 

@@ -8,7 +8,7 @@ from editing.presets.preset_files import preset
 from labkit.cli.sweep import layer_range
 from labkit.errors import InputError
 from labkit.facts.records import write_jsonl
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.pocket import demo_case
 
 pytestmark = pytest.mark.usefixtures("unchecked")

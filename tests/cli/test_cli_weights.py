@@ -8,7 +8,7 @@ import torch
 
 from editing.edits.change import Dense
 from editing.edits.delta import WeightDelta
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.pocket import demo_case
 from labkit.stats import generator
 

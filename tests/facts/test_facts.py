@@ -21,7 +21,7 @@ from labkit.facts.fact import (
 )
 from labkit.facts.known import known_facts, known_sample
 from labkit.facts.worlds import facts_of
-from labkit.models.model import load
+from labkit.models.loading import load
 
 FACTS = bundled_facts()
 BY_HAND = {  # checked by a person, against the built file

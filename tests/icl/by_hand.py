@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from labkit.models.model import wrap
+from labkit.models.loading import wrap
 from labkit.models.random_models import random_model
 from labkit.stats import generator
 

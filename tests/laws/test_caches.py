@@ -17,7 +17,7 @@ from editing.presets.preset_files import Preset, guess, preset, write_preset
 from labkit.errors import FingerprintMismatch
 from labkit.memories.trigger_search import find_triggers
 from labkit.models.in_effect import _sums, fingerprint
-from labkit.models.model import wrap
+from labkit.models.loading import wrap
 from labkit.readout import predict
 from labkit.results.runs import RunDirectory
 from labkit.running.activations import capture

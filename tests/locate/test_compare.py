@@ -10,7 +10,7 @@ from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate import AttentionKnockout, AttributionPatching, CausalTrace, KnowledgeNeurons
 from labkit.locate.agreement import Agreement, compare
-from labkit.models.model import load
+from labkit.models.loading import load
 from labkit.pocket import facts as facts_of_pocket
 from labkit.results.result import RunDirectory
 

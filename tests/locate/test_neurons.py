@@ -14,7 +14,7 @@ from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, NothingT
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.knowledge import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.locate.neurons.switching import NeuronTest, switch
-from labkit.models.model import wrap
+from labkit.models.loading import wrap
 from tests.reference import full_logits, inputs_of
 
 FACT = Fact(

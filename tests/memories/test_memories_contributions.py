@@ -19,7 +19,7 @@ from labkit.errors import (
 )
 from labkit.memories import contributions, switched, switching
 from labkit.memories.norms import frozen
-from labkit.models.model import load, wrap
+from labkit.models.loading import load, wrap
 from labkit.models.random_models import _randomise, _tokenizer
 from labkit.readout import direct_logit_attribution
 from tests.reference import full_logits, output_hook

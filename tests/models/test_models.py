@@ -10,8 +10,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from labkit.errors import SelfCheckFailed
 from labkit.models.in_effect import fingerprint
-from labkit.models.model import load, wrap
+from labkit.models.loading import load, wrap
 from labkit.models.random_models import random_model
+from labkit.running.selfcheck import check
 from tests.reference import full_logits, random_batch
 
 LAYER = 1
@@ -244,7 +245,7 @@ def test_the_self_check_sees_faces_that_differ():
     model = wrap(*random_model("llama"), name="two-faced")
     scaled(model.hf.lm_head, 1.01)
     with pytest.raises(SelfCheckFailed, match="bridge logits = Hugging Face logits"):
-        model.check()
+        check(model)
 
 
 def test_the_self_check_sees_a_bridge_with_weights_of_its_own():
@@ -252,11 +253,11 @@ def test_the_self_check_sees_a_bridge_with_weights_of_its_own():
     part = model.hf.model.layers[1].mlp.down_proj
     part.weight = torch.nn.Parameter(part.weight.detach().clone(), requires_grad=False)
     with pytest.raises(SelfCheckFailed, match=r"ffn_out\(1\) does not reach the bridge"):
-        model.check()
+        check(model)
 
 
 def test_the_self_check_leaves_the_weights_as_they_were(model, family):
-    model.check()
+    check(model)
     assert fingerprint(model.hf, model.tokenizer) == fingerprint(*random_model(family))
 
 

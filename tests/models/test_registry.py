@@ -61,8 +61,7 @@ def test_what_is_no_name_at_all_is_unknown(name):
 def test_a_folder_that_holds_no_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"without a config\.json"):
         registry.resolve(save_folder(tmp_path / "empty"))
-    with pytest.raises(InputError, match="no weights"):
-        registry.resolve(save_folder(tmp_path / "half", "config.json"))
+    save_folder(tmp_path / "half", "config.json")
     with pytest.raises(InputError, match="a file"):
         registry.resolve(tmp_path / "half" / "config.json")
 

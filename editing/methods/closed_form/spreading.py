@@ -31,7 +31,8 @@ from editing.methods.closed_form.prepared import Prepared
 from editing.methods.closed_form.states import Spot, subject_states
 from editing.methods.closed_form.values import Values, refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, held, remembering, written
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 
 Share = Literal["even", "sqrt"]
 """Which part of what is missing a layer takes, with n layers left: 1 / n or 1 / sqrt(n)."""

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from editing.edits.requests import Request
 from labkit.facts.fact import fill
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
 from labkit.running.execute import MEMORY, Execution, rows_within
 

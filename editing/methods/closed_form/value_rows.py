@@ -16,10 +16,11 @@ from editing.edits.requests import ESSENCE, Group
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.states import Placed, place
 from labkit.facts.fact import Deletion
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.running.activations import capture
 from labkit.running.execute import Execution, freeze
-from labkit.tokens import pad_id, target_ids
+from labkit.tokens import target_ids
 
 SITES: tuple[Site, ...] = ("ffn_value", "attn_out")
 """What a search can move at its layer."""
@@ -126,7 +127,7 @@ class Batch:
             [number for number, members in enumerate(rows) for _ in members], device=model.device
         )
         behind = [len(row.placed.ids) - row.placed.subject_last - 1 for row in self.rows]
-        fill = pad_id(model.tokenizer)
+        fill = model.pad_id
         batch = model.pad(
             [
                 row.placed.ids + [fill] * (max(behind) - own)

@@ -34,7 +34,8 @@ from editing.edits.requests import Group, requests_of
 from editing.methods.closed_form.bystanders import ALIKE, Bystander
 from editing.methods.closed_form.value_rows import Batch, Reads, batches, rows_of
 from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.running.activations import patched
 from labkit.running.execute import read_logits
 

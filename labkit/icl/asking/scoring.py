@@ -38,7 +38,7 @@ from labkit.icl.tasks.items import Task, Template
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.execute import MEMORY, Execution, Prefix, read_logits
-from labkit.tokens import TokenBatch, pad_id, target_ids
+from labkit.tokens import TokenBatch, target_ids
 
 Tokens = Literal["all", "first"]
 """How much of a label is scored."""
@@ -242,7 +242,7 @@ def _read(
     prefix = side_by_side([frozen[row.group] for row in rows])
     first, width = length_of(prefix), max(len(row.ids) for row in rows)
     # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
-    ids = torch.full((len(rows), first + width), pad_id(model.tokenizer), dtype=torch.long)
+    ids = torch.full((len(rows), first + width), model.pad_id, dtype=torch.long)
     mask = torch.ones(len(rows), first + width, dtype=torch.bool)
     reads: list[tuple[int, int, Ids]] = []
     for number, row in enumerate(rows):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from labkit.models.model import LabModel
 from labkit.running.execute import Prefix, freeze, rows_within
-from labkit.tokens import TokenBatch, pad_id
+from labkit.tokens import TokenBatch
 
 Ids = tuple[int, ...]
 
@@ -163,7 +163,7 @@ def filled_up(
         first: How many tokens of each are frozen.
     """
     longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), pad_id(model.tokenizer), dtype=torch.long)
+    ids = torch.full((len(prompts), longest), model.pad_id, dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
     batch = TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)).to(model.device)

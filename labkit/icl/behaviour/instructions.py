@@ -46,7 +46,6 @@ from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.stats import generator, numpy_generator
-from labkit.tokens import pad_id
 
 ARMS = ("neither", "instruction", "demonstrations", "both", "another's")
 """What stands in front of a query, short of what the model proposes."""
@@ -254,6 +253,6 @@ def _continued(model: LabModel, prompt: str, n: int, temperature: float, seed: i
             top_k=0,
             top_p=1.0,
             num_return_sequences=n,
-            pad_token_id=pad_id(model.tokenizer),
+            pad_token_id=model.pad_id,
         )
     return model.tokenizer.batch_decode(out[:, batch.shape[1] :], skip_special_tokens=True)

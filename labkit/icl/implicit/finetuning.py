@@ -59,7 +59,7 @@ from labkit.icl.implicit.finetuning_steps import Lesson, lessons, random_change
 from labkit.icl.tasks import own as own_tasks
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
-from labkit.models.random_models import random_twin
+from labkit.models.twins import random_twin
 from labkit.progress import Progress, listener
 from labkit.stats import numpy_generator
 

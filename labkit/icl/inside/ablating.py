@@ -11,7 +11,8 @@ from torch import Tensor
 from labkit.errors import ContextTooShort
 from labkit.icl.asking.scoring import READ_AT_ONCE
 from labkit.locate.attention.edges import head_mask
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.running.activations import capture
 from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
 from labkit.stats import numpy_generator

@@ -40,7 +40,8 @@ from labkit.locate.traces.tracing import (
     object_token,
     require_traceable,
 )
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched_embedding
 from labkit.running.execute import MEMORY, Execution, Prefix, read_logits, repeat_rows, rows_within

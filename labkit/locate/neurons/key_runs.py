@@ -16,7 +16,8 @@ from torch import Tensor
 
 from labkit.facts.fact import Fact, fill
 from labkit.locate.traces.tracing import require_traceable
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
 from labkit.running.execute import Execution, read_logits
 from labkit.tokens import TokenBatch, target_ids

@@ -22,7 +22,8 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labkit.models.model import LabModel, Site
+from labkit.models.anatomy import Site
+from labkit.models.model import LabModel
 from labkit.running.activations import Activations, capture, patched
 from labkit.running.execute import Execution, Prefix, rows_within
 from labkit.tokens import TokenBatch

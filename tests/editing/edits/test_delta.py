@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from editing.edits.delta import Dense, LowRank, WeightDelta, applied, parts
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
-from labkit.models.model import wrap
+from labkit.models.loading import wrap
 from labkit.models.random_models import random_model
 
 # --- applied, and taken back --------------------------------------------------------------

@@ -10,7 +10,7 @@ from editing.edits.difference import diff
 from editing.edits.truncate import truncated
 from editing.export.checkpoint import export_hf
 from labkit.errors import FingerprintMismatch, InputError, UnknownModel
-from labkit.models.model import load, wrap
+from labkit.models.loading import load, wrap
 from labkit.models.random_models import random_model
 from labkit.stats import generator
 

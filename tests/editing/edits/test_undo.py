@@ -13,7 +13,7 @@ from editing.edits.undoing import Undo, undo
 from editing.export.checkpoint import export_hf
 from editing.export.restore import undo_checkpoint
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile, OutputError
-from labkit.models.model import load
+from labkit.models.loading import load
 
 
 @pytest.fixture

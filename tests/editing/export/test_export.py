@@ -22,7 +22,7 @@ from labkit.errors import (
     OutputError,
 )
 from labkit.facts.fact import Rewrite
-from labkit.models.model import load
+from labkit.models.loading import load
 from tests.reference import full_logits, random_batch
 
 

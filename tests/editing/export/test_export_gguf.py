@@ -176,7 +176,7 @@ def test_vectors_stay_float32_whatever_matrices_are_written_as(tiny, base, tmp_p
 
 
 def test_the_file_of_another_model_is_refused(tiny, tmp_path):
-    from labkit.models.model import wrap
+    from labkit.models.loading import wrap
     from labkit.models.random_models import random_model
 
     model = tiny("llama")
