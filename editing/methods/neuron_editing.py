@@ -16,20 +16,21 @@ each prompt that makes them fire gets the new object.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import labkit
 from editing.edits.delta import Change, LowRank, WeightDelta
+from editing.edits.provenance import of_edit
 from editing.edits.requests import Request, rewrites_only
 from editing.methods.closed_form.keys import contexts
 from editing.methods.tuning.gradient_descent import as_stored
 from editing.readings.asking import score
 from labkit import stats
+from labkit.bounds import require_finite
 from labkit.errors import InputError
 from labkit.facts.fact import Fact, Rewrite
 from labkit.facts.worlds import facts_of
@@ -88,6 +89,7 @@ class KnowledgeNeuronEditing:
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
+        require_finite(self)
         if (
             self.n_neurons < 1
             or self.n_contexts < 1
@@ -175,14 +177,7 @@ class KnowledgeNeuronEditing:
                 for layer in sorted({layer for layer, _ in values})
             },
             model.fingerprint,
-            {
-                "method": "KnowledgeNeuronEditing",
-                "config": asdict(self),
-                "rewrites": [asdict(rewrite) for rewrite in asked],
-                "neurons": found,
-                "model": model.name,
-                "labkit": labkit.__version__,
-            },
+            of_edit(self, model, asked, neurons=found),
             on_top_of=None if after is None else after.digest,
         )
 
