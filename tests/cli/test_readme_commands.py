@@ -1,4 +1,4 @@
-"""Every command line that README and CONTRIBUTING show runs, on the model of an invented world.
+"""Every command line that README, CONTRIBUTING and docs show runs, on the pocket model.
 
 The lines are taken as they stand, one after the other in one folder, since later ones read
 what earlier ones wrote. Names of models, prompts and tasks are replaced by those of the
@@ -72,7 +72,7 @@ class Brief(Recipe):
 def lines():
     """The command lines of the documents, each in one piece and without its comment."""
     found = []
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/commands.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.S | re.M):
             whole = re.sub(r"\\\s*(#[^\n]*)?\n", " ", block)
