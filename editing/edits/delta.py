@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from editing.edits.change import Change, Dense, LowRank, added, parts
+from editing.edits.provenance import of_composition, require_steps, steps_of
 from editing.edits.showing import ShownChange
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
 from labkit.models.model import LabModel
@@ -43,8 +44,8 @@ class WeightDelta(ShownChange):
     Attributes:
         changes: By Hugging Face parameter name, the matrix to add.
         base: Fingerprint of the model that it was made for.
-        provenance: How it was made: method, its fields, rewrites, versions, and what the
-            method wants to report. JSON values only.
+        provenance: How it was made; `editing.provenance` says what each key means. JSON
+            values only.
         on_top_of: Digest of the delta that was in effect when this one was made; None if
             it was made for the base itself.
         memory: Tensors that a later edit by the same method wants to see, by a name of the
@@ -60,6 +61,7 @@ class WeightDelta(ShownChange):
 
     def __post_init__(self) -> None:
         """Refuse a change that is not finite: applied, it would silence the model."""
+        require_steps(self.provenance)
         for name, change in self.changes.items():
             if not all(torch.isfinite(part).all() for part in parts(change).values()):
                 raise InputError(f"the change of {name} holds values that are not finite")
@@ -93,10 +95,7 @@ class WeightDelta(ShownChange):
         An edit that is not composed is one step. A step of a composition also has the
         `digest` of the delta that it was, its `on_top_of`, and `times` if it was scaled since.
         """
-        if "steps" in self.provenance:
-            return tuple(dict(step) for step in self.provenance["steps"])
-        own = {"digest": self.digest, "on_top_of": self.on_top_of}
-        return ({**self.provenance, **own},)
+        return steps_of(self.provenance, digest=self.digest, on_top_of=self.on_top_of)
 
     @property
     def rewrites(self) -> tuple[dict[str, Any], ...]:
@@ -142,7 +141,7 @@ class WeightDelta(ShownChange):
         """
         changes = {name: change.scaled(factor) for name, change in self.changes.items()}
         steps = [{**step, "times": factor * step.get("times", 1.0)} for step in self.steps]
-        return replace(self, changes=changes, provenance={"steps": steps})
+        return replace(self, changes=changes, provenance=of_composition(steps))
 
     def __neg__(self) -> "WeightDelta":
         """The change that takes this one back, up to rounding; see `editing.edits.undoing`."""
@@ -225,6 +224,8 @@ class WeightDelta(ShownChange):
             intact = whole and delta.digest == header["digest"]
         except (KeyError, TypeError) as error:
             raise MalformedRecord(f"the delta in {path} lacks {error}") from error
+        except InputError as error:
+            raise MalformedRecord(f"the delta in {path} cannot be used: {error}") from error
         if not intact:
             raise MalformedRecord(f"the delta in {path} is not what was saved: its digest differs")
         return delta
@@ -253,9 +254,9 @@ def composed(deltas: Sequence[WeightDelta]) -> WeightDelta:
             changes[name] = changes[name] + change if name in changes else change
         for name, rows in delta.memory.items():
             memory.setdefault(name, []).append(rows)
-    steps = [step for delta in deltas for step in delta.steps]
+    steps = of_composition(step for delta in deltas for step in delta.steps)
     joined = {name: torch.cat(rows) for name, rows in memory.items()}
-    return WeightDelta(changes, first.base, {"steps": steps}, first.on_top_of, joined)
+    return WeightDelta(changes, first.base, steps, first.on_top_of, joined)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editing.edits.change import Change, Dense, LowRank
 from editing.edits.delta import WeightDelta
+from editing.edits.provenance import of_composition
 from labkit.errors import InputError
 
 
@@ -92,7 +93,7 @@ def truncated(
         keep = rank if rank is not None else spectrum.rank_for(float(energy or 0))
         changes[name], errors[name] = cut(change, spectrum, keep)
     step = {"method": "truncation", "rank": rank, "energy": energy, "weights": errors}
-    return replace(delta, changes=changes, provenance={"steps": [*delta.steps, step]})
+    return replace(delta, changes=changes, provenance=of_composition([*delta.steps, step]))
 
 
 def cut(change: Change, spectrum: Spectrum, rank: int) -> tuple[LowRank, dict[str, float]]:

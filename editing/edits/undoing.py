@@ -17,6 +17,7 @@ from torch import Tensor
 
 from editing.edits.change import Change, Dense, LowRank
 from editing.edits.delta import WeightDelta, composed
+from editing.edits.provenance import of_composition
 from labkit.errors import InputError
 from labkit.results.result import Result
 
@@ -126,7 +127,7 @@ def _from_total(total: WeightDelta, delta: WeightDelta) -> tuple[WeightDelta, Un
     remaining = replace(
         total,
         changes={name: changes[name] for name in total.changes if name in changes},
-        provenance={"steps": [*steps[:start], *later]},
+        provenance=of_composition([*steps[:start], *later]),
         memory=memory,
     )
     return remaining, report(delta, rows, _count(remaining), later)
@@ -203,7 +204,7 @@ def _without(rows: Tensor, part: Tensor | None) -> Tensor:
 
 def _nothing(delta: WeightDelta) -> WeightDelta:
     """No change, of the same model."""
-    return WeightDelta({}, delta.base, {"steps": []})
+    return WeightDelta({}, delta.base, of_composition([]))
 
 
 def _row(

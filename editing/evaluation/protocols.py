@@ -21,13 +21,16 @@ from typing import Any, Literal, get_args
 
 from editing.edits.delta import WeightDelta
 from editing.edits.effect import Edit, in_effect
-from labkit.errors import CannotEdit, InputError, NonFiniteLoss
+from labkit.errors import CannotEdit, InputError, MalformedRecord, NonFiniteLoss
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.results.result import RunDirectory
 
 ProtocolName = Literal["single", "batch", "sequential"]
 PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
+
+CALL = "call"
+"""Key of what a run keeps of a call beside the provenance of its edit: seconds, failures."""
 
 FAILURES = (NonFiniteLoss, CannotEdit)
 """What stops one edit and not the evaluation.
@@ -170,14 +173,21 @@ def _step(
     if place is not None and (place / "delta.json").is_file():
         increment = WeightDelta.load(place)
         note = dict(increment.provenance)
-        seconds, failed = note.pop("seconds"), note.pop("failed")
+        try:
+            call = note.pop(CALL)
+            seconds, failed = call["seconds"], call["failed"]
+        except (KeyError, TypeError) as error:
+            raise MalformedRecord(
+                f"{place} does not say how its edit was made: it was kept by another version of "
+                "the lab; choose another folder"
+            ) from error
         increment = dataclasses.replace(increment, provenance=note)
     else:
         start = time.perf_counter()
         increment, failed = _made(model, method, cases, shared, before, may_fail)
         seconds = time.perf_counter() - start
         if place is not None and isinstance(increment, WeightDelta):
-            note = {**increment.provenance, "seconds": seconds, "failed": failed}
+            note = {**increment.provenance, CALL: {"seconds": seconds, "failed": failed}}
             dataclasses.replace(increment, provenance=note).save(place)
     return Step(first, cases, increment, _joined(before, increment), seconds, failed)
 

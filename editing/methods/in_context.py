@@ -26,8 +26,8 @@ from typing import Any, Literal
 
 import torch
 
-import labkit
 from editing.edits.delta import WeightDelta
+from editing.edits.provenance import of_composition, of_edit, steps_of
 from editing.edits.requests import Request, rewrites_only
 from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
@@ -126,7 +126,9 @@ class PromptEdit:
             other,
             rewrites=kept + other.rewrites,
             demonstrations=tuple(dict.fromkeys(self.demonstrations + other.demonstrations)),
-            provenance={"steps": [*_steps(self), *_steps(other)]},
+            provenance=of_composition(
+                step for edit in (self, other) for step in steps_of(edit.provenance)
+            ),
         )
 
     def _context(self, rewrites: Sequence[Rewrite]) -> str:
@@ -221,14 +223,7 @@ class InContext:
             demonstrations=shown,
             shown=self.shown,
             base=model.fingerprint,
-            provenance={
-                "method": "InContext",
-                "config": asdict(self),
-                "rewrites": [asdict(rewrite) for rewrite in asked],
-                "demonstrations": [asdict(demonstration) for demonstration in shown],
-                "model": model.name,
-                "labkit": labkit.__version__,
-            },
+            provenance=of_edit(self, model, asked, demonstrations=[asdict(one) for one in shown]),
         )
 
 
@@ -277,11 +272,6 @@ def demonstrations(model: LabModel, known: Sequence[Fact], n: int, *, seed: int)
     if len(made) < n:
         raise InputError(f"{len(known)} known facts make {len(made)} demonstrations, not {n}")
     return tuple(made)
-
-
-def _steps(edit: PromptEdit) -> list[dict[str, Any]]:
-    """The edits that went in, in order, each as its provenance."""
-    return list(edit.provenance.get("steps", [edit.provenance]))
 
 
 def sentence(prompt: str, answer: str) -> str:

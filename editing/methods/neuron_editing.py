@@ -16,15 +16,15 @@ each prompt that makes them fire gets the new object.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import labkit
 from editing.edits.delta import Change, LowRank, WeightDelta
+from editing.edits.provenance import of_edit
 from editing.edits.requests import Request, rewrites_only
 from editing.methods.closed_form.keys import contexts
 from editing.methods.tuning.gradient_descent import as_stored
@@ -175,14 +175,7 @@ class KnowledgeNeuronEditing:
                 for layer in sorted({layer for layer, _ in values})
             },
             model.fingerprint,
-            {
-                "method": "KnowledgeNeuronEditing",
-                "config": asdict(self),
-                "rewrites": [asdict(rewrite) for rewrite in asked],
-                "neurons": found,
-                "model": model.name,
-                "labkit": labkit.__version__,
-            },
+            of_edit(self, model, asked, neurons=found),
             on_top_of=None if after is None else after.digest,
         )
 

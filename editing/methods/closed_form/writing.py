@@ -5,15 +5,15 @@ counts what its change does to them as a cost (`editing.methods.closed_form.solv
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-import labkit
 from editing.edits.delta import Change, Dense, LowRank, WeightDelta
+from editing.edits.provenance import of_edit
 from editing.edits.requests import Group, Request
 from editing.methods.closed_form.prepared import Prepared
 from editing.methods.closed_form.solve import Metric, Remembering, change
@@ -153,23 +153,20 @@ def delta_of(
         after: What is applied to the model, if anything is.
     """
     distance = done.found.change.norm(dim=1) / done.found.v.norm(dim=1)
-    fields, layers = asdict(method), list(done.changes)
-    where = {"layers": layers} if "layers" in fields else {"layer": layers[0]}
     return WeightDelta(
         {model.ffn_out_name(layer): made for layer, made in done.changes.items()},
         model.fingerprint,
-        {
-            "method": type(method).__name__,
-            "config": fields | where,
-            "rewrites": [asdict(request) for request in requests],
-            "model": model.name,
-            "labkit": labkit.__version__,
+        of_edit(
+            method,
+            model,
+            requests,
+            layers=list(done.changes),
             **prepared.provenance(),
-            "search_steps": done.found.steps.tolist(),
-            "lowest_target_probability_in_search": done.found.probability.tolist(),
-            "distance_in_norms": distance.tolist(),
+            search_steps=done.found.steps.tolist(),
+            lowest_target_probability_in_search=done.found.probability.tolist(),
+            distance_in_norms=distance.tolist(),
             **({"missing_before": dict(done.missing)} if done.missing else {}),
-        },
+        ),
         on_top_of=None if after is None else after.digest,
         memory={memory_name(layer): rows.float().cpu() for layer, rows in done.keys.items()},
     )

@@ -6,15 +6,15 @@ which change of its values that is.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-import labkit
 from editing.edits.delta import Change, Dense, LowRank, WeightDelta
+from editing.edits.provenance import of_edit
 from editing.edits.requests import Request, rewrites_only
 from editing.methods.tuning.training import Training, descend
 from labkit.models.model import LabModel
@@ -111,22 +111,21 @@ class GradientDescent:
             constrain=constrain,
             step_done=step_done,
         )
-        fields, layers = asdict(self), list(learnt)
-        where = {"layers": layers} if "layers" in fields else {"layer": layers[0]}
         return WeightDelta(
             {
                 model.ffn_out_name(layer): as_stored(model, layer, self.change(tensors))
                 for layer, tensors in learnt.items()
             },
             model.fingerprint,
-            {
-                "method": type(self).__name__,
-                "config": fields | where,
-                "rewrites": [asdict(rewrite) for rewrite in asked],
-                "model": model.name,
-                "labkit": labkit.__version__,
-                **asdict(trained),
-            },
+            of_edit(
+                self,
+                model,
+                asked,
+                layers=list(learnt),
+                training_steps=trained.steps,
+                loss=trained.loss,
+                probability=trained.probability,
+            ),
             on_top_of=None if after is None else after.digest,
         )
 

@@ -158,7 +158,7 @@ def test_a_chunk_is_edited_in_one_call(tiny, cases):
     ("name", "reported"),
     [
         ("emmet", {"search_steps", "lowest_target_probability_in_search", "distance_in_norms"}),
-        ("ft", {"steps", "loss", "probability"}),
+        ("ft", {"training_steps", "loss", "probability"}),
     ],
 )
 def test_a_record_keeps_the_numbers_of_its_edit(tiny, cases, corpus, name, reported):

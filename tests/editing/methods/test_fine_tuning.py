@@ -131,7 +131,7 @@ def test_it_ends_when_every_target_is_likely_enough(tiny, rewrites):
     training = Training(steps=400, lr=0.05, enough=0.5)
     delta = FineTuning(layer=LAYER, training=training)(model, rewrites)
     found = delta.provenance
-    assert 0 < found["steps"] < 400 and 0.5 <= found["probability"] <= 1
+    assert 0 < found["training_steps"] < 400 and 0.5 <= found["probability"] <= 1
     with applied(model, delta):
         for rewrite in rewrites:
             prompt = model.ids(rewrite.prompt)
