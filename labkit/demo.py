@@ -123,7 +123,7 @@ def run_demo(
         OutputError: If the folder holds something or cannot be written.
         SelfCheckFailed: If the exported checkpoint does not come back as the edited model.
     """
-    from editing import ROME, applied, audit, export_hf
+    from editing import ROME
 
     case = demo_case_of(model)
     rewrite = case.rewrite
@@ -137,7 +137,24 @@ def run_demo(
         "trace": asdict(tracer),
         "seed": seed,
     }
-    run = RunDirectory.create(out, config, model)
+    with RunDirectory.session(out, config, model) as run:
+        return _walked(model, run, case, method, tracer, fact, new, progress)
+
+
+def _walked(
+    model: LabModel,
+    run: RunDirectory,
+    case: Case,
+    method: Any,
+    tracer: CausalTrace,
+    fact: Fact,
+    new: Fact,
+    progress: Progress | None,
+) -> Demo:
+    """The steps of the path, one after the other, what they leave in the run directory."""
+    from editing import applied, audit, export_hf
+
+    rewrite = case.rewrite
     clock = _Clock(progress)
 
     clock.step("reading the model's next tokens, and the logit lens")

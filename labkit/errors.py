@@ -2,8 +2,8 @@
 
 Every error that a user can cause is a subclass of `LabkitError`, is raised before any
 work starts, and leaves the model, the cache and the output folder as they were. The
-command line turns a `LabkitError` into one line and a non-zero exit; anything else is a
-bug and keeps its traceback.
+command line turns a `LabkitError` into one line and exit status 1; anything else is a bug, and
+its traceback goes into a file (`labkit.cli.ending`).
 """
 
 from collections.abc import Iterable
@@ -152,6 +152,10 @@ class ContextTooShort(InputError):
 
 class AmbiguousLabels(InputError):
     """Two labels that a score cannot tell apart: their tokens, or those scored, are the same."""
+
+
+class TooLarge(InputError):
+    """What is asked for would take more memory than the machine has, or more time than anybody."""
 
 
 class OutputError(LabkitError):

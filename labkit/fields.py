@@ -146,7 +146,12 @@ def parse(text: str, where: str) -> Any:
         MalformedRecord: If it is not JSON; with the place.
     """
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except UnicodeEncodeError as error:
+        raise MalformedRecord(f"{where}: half of a surrogate pair is no text") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedRecord(f"{where}: not JSON: {error.msg} ({place})") from error

@@ -4,6 +4,8 @@ A reader, or the next run, never meets half a file. Whatever stops a write (a fu
 exception, Ctrl-C) leaves the target as it was and no temporary file behind. What a killed
 process (kill -9, a power cut) leaves is named after that process, and removed by the next one
 that writes beside it.
+
+Links are followed, and what is no regular file (a pipe, a device) is written straight through.
 """
 
 import contextlib
@@ -12,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,16 +37,20 @@ _OUTPUT_ERRNOS = {
     errno.EEXIST,
     errno.ENOTEMPTY,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EPIPE,
+    errno.ETXTBSY,
 }
 STALE = 86_400
 """Seconds after which a temporary file that nobody wrote to belongs to nobody."""
 
 # Writers in compiled code (safetensors, torch) wrap the operating system's message.
+DEVICES = ("/dev/", "/proc/")
 _DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 @contextlib.contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: str | Path) -> Iterator[None]:
     """Turn failures to write at `path` into `OutputError`s that name it.
 
     Raises:
@@ -64,23 +71,110 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def is_free(path: str | Path) -> bool:
-    """Whether `path` does not exist, or is an empty folder."""
+    """Whether `path` does not exist, or is an empty folder.
+
+    Raises:
+        OutputError: If that cannot be found out: a name too long, no permission to look.
+    """
     path = Path(path)
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    with output_errors(path):
+        try:
+            kind = os.stat(path).st_mode
+        except FileNotFoundError:
+            return not path.is_symlink()
+        return stat.S_ISDIR(kind) and not any(path.iterdir())
 
 
 def require_free(path: str | Path) -> None:
     """Refuse an output folder that is in use, before any work is done for it.
 
     Raises:
-        OutputError: If `path` is a file, or a folder that holds something.
+        OutputError: If `path` is a file, or a folder that holds something; if it is the folder
+            that one stands in, or no folder could be made there.
     """
+    if not str(path).strip():
+        raise OutputError("the output folder has no name; choose one")
     if not is_free(path):
         raise OutputError(f"{path} exists and is not an empty folder; choose another place")
+    with output_errors(path):
+        if os.path.realpath(path) == os.path.realpath("."):
+            raise OutputError(f"{path} is the folder that you stand in; name a new one")
+        _require_name(Path(path))
+        above = next(folder for folder in Path(path).absolute().parents if os.path.lexists(folder))
+        if not above.is_dir():
+            raise OutputError(f"cannot write {path}: {above} is not a folder")
+        _try_to_make_something(above, path)
+
+
+def require_writable(path: str | Path) -> None:
+    """Refuse an output file that could not be written, before any work is done for it.
+
+    Raises:
+        OutputError: If its folder does not exist, it is a folder itself, or permission lacks.
+    """
+    if not str(path).strip():
+        raise OutputError("the output file has no name; choose one")
+    with output_errors(path):
+        target = _target(Path(path))
+        if target.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder; name a file")
+        _require_name(target)
+        folder = target.parent
+        if not folder.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {folder} does not exist")
+        if _is_replaced(target):
+            _try_to_make_something(folder, path)
+        elif not os.access(target, os.W_OK):
+            raise OutputError(f"cannot write {path}: it may not be written to")
+
+
+def _try_to_make_something(folder: Path, path: str | Path) -> None:
+    """Refuse a place where nothing can be made, by making something.
+
+    Permissions do not tell: a file system may be read-only, or none at all (`/proc`).
+
+    Raises:
+        OutputError: If nothing could be made.
+    """
+    trial = temporary_beside(folder / "trial")
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {folder} says {error.strerror}") from error
+
+
+def _require_name(path: Path) -> None:
+    """Refuse a name that no file system takes; a look at it raises what the system says."""
+    for part in (path, *path.parents):
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(part)
+
+
+def _target(path: Path) -> Path:
+    """Where a link leads, also one that leads to nothing yet; other paths as they are."""
+    if not path.is_symlink() or str(path.absolute()).startswith(DEVICES):
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"cannot write {path}: it is a link that leads in a circle")
+    return target
+
+
+def _is_replaced(path: Path) -> bool:
+    """Whether writing puts a new file in the place; not for pipes and devices."""
+    if str(path.absolute()).startswith(DEVICES):
+        return False
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> Path:
     """Write a file in one step, replacing the one that is there.
+
+    A link is followed. What is no regular file, such as a pipe, is written straight through.
 
     Args:
         path: The file. Its folder must exist.
@@ -94,17 +188,26 @@ def atomic_write(path: str | Path, content: str | bytes) -> Path:
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    temporary = temporary_beside(path)
     with output_errors(path):
-        if not path.parent.is_dir():
-            raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist")
-        sweep(path.parent)
+        target = _target(path)
+        if not target.parent.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {target.parent} does not exist")
+        if not _is_replaced(target):
+            with target.open("wb", buffering=0) as file:
+                left = memoryview(data)
+                while left:
+                    left = left[file.write(left) :]
+            return path
+        temporary = temporary_beside(target)
+        sweep(target.parent)
         try:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            if target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
     return path
@@ -133,12 +236,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with output_errors(path):
         require_free(path)
+        path = _target(path)
         made = [folder for folder in path.parents if not folder.exists()]
         temporary = temporary_beside(path)
         sweep(path.parent)
         try:
             temporary.mkdir(parents=True)
             yield temporary
+            _usual_modes(temporary)
             os.replace(temporary, path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -146,6 +251,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
             raise
+
+
+def _usual_modes(folder: Path) -> None:
+    """Let files be read by whom the user's umask lets read, whatever their writer chose.
+
+    Writers in compiled code (safetensors) keep theirs to the owner.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            usual = stat.S_IMODE(path.parent.stat().st_mode) & 0o666
+            if stat.S_IMODE(path.stat().st_mode) & 0o666 != usual:
+                path.chmod(usual)
 
 
 @contextlib.contextmanager

@@ -77,6 +77,18 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
+def require_text(text: str) -> None:
+    """Refuse what no tokenizer can read.
+
+    Raises:
+        InputError: If it holds half of a surrogate pair, as damaged files and names do.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{text!a:.80}: half of a surrogate pair is no text") from error
+
+
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, prepend_bos: bool) -> list[int]:
     """Ids of one text, with the BOS in front if and only if it is asked for.
 
@@ -84,6 +96,7 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, prepend_bos: bool
         EmptyPrompt: If the text is empty or tokenises to nothing.
         InputError: If a BOS is asked for and the tokenizer has none.
     """
+    require_text(text)
     ids = tokenizer(text, add_special_tokens=False).input_ids
     if not text.strip() or not ids:
         raise EmptyPrompt(f"the prompt {text!r} is empty: give it at least one word")
@@ -162,6 +175,7 @@ def subject_span(
         SubjectNotFound: If the subject is empty or does not occur in the prompt.
         InputError: If the tokenizer reports no offsets.
     """
+    require_text(prompt)
     start, stop = find_subject(prompt, subject, at=at)
     if not tokenizer.is_fast:
         raise InputError("subject_span needs a fast tokenizer, which reports character offsets")
@@ -234,6 +248,7 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> 
     """
     if not target.strip():
         raise EmptyTarget(f"the target of the prompt {prompt!r} is empty: name what it should say")
+    require_text(prompt + target)
     separated = prompt[-1:].isspace() or target[0].isspace() or _spaceless(target[0])
     joined = prompt + ("" if separated or not prompt else " ") + target
     base = tokenizer(prompt, add_special_tokens=False).input_ids if prompt else []

@@ -62,8 +62,8 @@ def diff(
     """
     if rank is not None and rank < 1:
         raise InputError(f"rank {rank}: a difference has at least rank one")
-    if tolerance < 0:
-        raise InputError(f"tolerance {tolerance} is a factor: not negative")
+    if not 0 <= tolerance < math.inf:
+        raise InputError(f"tolerance {tolerance} is a factor: a finite number, not negative")
     if not isinstance(edited, LabModel):
         _require_format(base, edited)
         edited = load(str(edited), dtype=base.dtype, device=str(base.device), check=False)

@@ -28,7 +28,11 @@ def report(found: MethodComparison, environment: Mapping[str, Any] | None = None
         "with the readings of the model that it left as it was."
     )
     page.heading("What is reached, and what is spared")
-    page.figure(found.figure())
+    metrics = set(found.table.loc[found.table["reading"] == "success", "metric"])
+    if {"paraphrase", "neighbourhood"} <= metrics:
+        page.figure(found.figure())
+    else:
+        page.paragraph("The cases have no paraphrases or no neighbours to set side by side.")
     page.figure(found.metrics_figure())
     page.heading("The numbers")
     for reading in dict.fromkeys(found.table["reading"]):

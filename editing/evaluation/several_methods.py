@@ -14,6 +14,7 @@ A killed comparison goes on where it was.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,37 @@ def compare_methods(
         "portability": chains is not None,
     }
     described = {name: describe(method) for name, method in methods.items()}
-    whole = _run(out, "", {**common, "methods": described}, model)
+    kept: Any = nullcontext()
+    if out is not None:
+        kept = RunDirectory.session(out, {**common, "methods": described}, model, resume=True)
+    with kept as whole:
+        result = _compared(
+            model, methods, cases, common, texts, side_effects, chains, out, progress
+        )
+        if whole is not None:
+            whole.write_metrics(result.metrics())
+            whole.write_text("table.csv", result.table.to_csv(index=False))
+            whole.write_text("tests.csv", result.tests.to_csv(index=False))
+            whole.write_text("report.html", report(result, whole.environment).html())
+    return result
+
+
+def _compared(
+    model: LabModel,
+    methods: Mapping[str, Editor],
+    cases: Sequence[Case],
+    common: Mapping[str, Any],
+    texts: Sequence[str],
+    side_effects: SideEffects | None,
+    chains: Chains | None,
+    out: str | Path | None,
+    progress: Progress | None,
+) -> MethodComparison:
+    """Evaluate the methods one after the other, each in a run directory of its own."""
     unedited = Unedited(
         model=model,
-        texts=texts,
-        n_tokens=n_tokens,
+        texts=tuple(texts),
+        n_tokens=common["tokens"],
         side_effects=side_effects,
         chains=chains,
         exclude=tuple(case.rewrite for case in cases),
@@ -109,15 +136,15 @@ def compare_methods(
     ended: dict[str, str] = {}
     for number, (name, method) in enumerate(methods.items()):
         told = part_of(progress, number / len(methods), 1 / len(methods), f"{name}, ")
-        run = _run(out, f"methods/{name}", {**common, "methods": {name: described[name]}}, model)
+        run = _run(out, f"methods/{name}", {**common, "methods": {name: describe(method)}}, model)
         try:
             found[name] = evaluate(
                 model,
                 method,
                 cases,
-                protocol=protocol,
-                chunk=chunk,
-                seed=seed,
+                protocol=common["protocol"],
+                chunk=common["chunk"],
+                seed=common["seed"],
                 unedited=unedited,
                 run=run,
                 progress=told,
@@ -131,13 +158,7 @@ def compare_methods(
                 run.write_metrics(found[name].metrics())
     if not found:
         raise InputError(f"every method was ended by an error: {ended}")
-    result = compared(found, ended=ended, seed=seed)
-    if whole is not None:
-        whole.write_metrics(result.metrics())
-        whole.write_text("table.csv", result.table.to_csv(index=False))
-        whole.write_text("tests.csv", result.tests.to_csv(index=False))
-        whole.write_text("report.html", report(result, whole.environment).html())
-    return result
+    return compared(found, ended=ended, seed=common["seed"])
 
 
 def check(methods: Mapping[str, Editor], cases: Sequence[Case], protocol: str, chunk: int) -> None:

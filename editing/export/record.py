@@ -114,11 +114,16 @@ def require_change(model: LabModel, delta: WeightDelta) -> None:
 
     Raises:
         FingerprintMismatch: If it belongs to another model.
-        InputError: If it is empty.
+        InputError: If it is empty, or was made on top of a delta that is not part of it.
     """
     delta.require(model)
     if not delta.changes:
         raise InputError("the delta changes nothing: there is no edit to export")
+    if delta.on_top_of is not None:
+        raise InputError(
+            f"the delta was made while another one ({delta.on_top_of[:12]}) was in effect, and is "
+            "no edit without it: export both, first.then(second), or --delta FIRST --delta SECOND"
+        )
 
 
 def stored_dtype(kind: str, change: Change, dtype: torch.dtype) -> torch.dtype:

@@ -8,6 +8,7 @@ with its evidence. Set beside locating methods by `labkit.locate.agreement`.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,11 @@ def sweep_layers(
         cases = known_cases(model, CASES, seed=seed, progress=part_of(progress, 0.0, 0.05))
     if not cases:
         raise InputError("a sweep needs at least one case")
+    if not any(c.paraphrases for c in cases) or not any(c.neighbours for c in cases):
+        raise InputError(
+            "a sweep compares layers by paraphrases and neighbours: no case has any of the one "
+            "or of the other"
+        )
     text = corpus_of(model, progress=part_of(progress, 0.05, 0.05))
     found = screen(
         model,
@@ -217,15 +223,19 @@ def sweep_layers(
     candidates = _widest(found, screened, n_candidates)
     unedited = Unedited(model=model, texts=tuple(held_out(model)), n_tokens=0)
     frames = [found.assign(state=SCREENING, reading=SCREENING)]
-    for number, layer in enumerate(candidates):
-        size = 0.65 / len(candidates)
-        told = part_of(progress, 0.35 + number * size, size, f"layer {layer}, ")
-        editor = at_layer(method, layer)
-        place = None if run is None else _run(run, model, editor, layer, cases)
-        read = evaluate(
-            model, editor, cases, unedited=unedited, seed=seed, run=place, progress=told
-        )
-        frames.append(read.to_frame().assign(layer=layer))
+    kept: Any = nullcontext()
+    if run is not None:
+        kept = RunDirectory.session(run, _config(method, cases), model, resume=True)
+    with kept:
+        for number, layer in enumerate(candidates):
+            size = 0.65 / len(candidates)
+            told = part_of(progress, 0.35 + number * size, size, f"layer {layer}, ")
+            editor = at_layer(method, layer)
+            place = None if run is None else _run(run, model, editor, layer, cases)
+            read = evaluate(
+                model, editor, cases, unedited=unedited, seed=seed, run=place, progress=told
+            )
+            frames.append(read.to_frame().assign(layer=layer))
     sweep = LayerSweep(
         table=pd.concat(frames, ignore_index=True),
         method=type(method).__name__,
@@ -264,10 +274,15 @@ def _run(
     folder: str | Path, model: LabModel, editor: Any, layer: int, cases: Sequence[Case]
 ) -> RunDirectory:
     """The run directory of one layer, new or to be resumed."""
-    config = {
+    place = Path(folder) / f"layer-{layer:03d}"
+    return RunDirectory.create(place, _config(editor, cases), model, resume=True)
+
+
+def _config(editor: Any, cases: Sequence[Case]) -> dict[str, Any]:
+    """What determines what is found at a layer."""
+    return {
         "command": "sweep",
         "method": type(editor).__name__,
         "editor": asdict(editor),
         "cases": [asdict(case) for case in cases],
     }
-    return RunDirectory.create(Path(folder) / f"layer-{layer:03d}", config, model, resume=True)

@@ -30,6 +30,7 @@ from editing.methods.closed_form.keys import contexts
 from editing.methods.tuning.gradient_descent import as_stored
 from editing.readings.asking import score
 from labkit import stats
+from labkit.bounds import require_finite
 from labkit.errors import InputError
 from labkit.facts.fact import Fact, Rewrite
 from labkit.facts.worlds import facts_of
@@ -88,6 +89,7 @@ class KnowledgeNeuronEditing:
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
+        require_finite(self)
         if (
             self.n_neurons < 1
             or self.n_contexts < 1

@@ -1,8 +1,9 @@
 """The command line: every command is a thin call of one documented function.
 
 Bad input ends in one line on standard error and exit status 1 (2 for wrong usage); Ctrl-C
-in 130, with nothing half-written. `--json FILE` writes a command's result as JSON, to
-standard output for `-`, which a bare `--json` means too.
+in 130, with nothing half-written. What nobody foresaw ends in 70, in one line as well: it
+names a file with the traceback. `--json FILE` writes a command's result as JSON, to standard
+output for `-`, which a bare `--json` means too.
 
 A module holds a family of commands, `labkit.cli.command` what they share. The modules of the
 library are imported inside the commands, so that `labkit --help` stays quick.
@@ -10,6 +11,7 @@ library are imported inside the commands, so that `labkit --help` stays quick.
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
@@ -17,6 +19,7 @@ from labkit.cli import (
     cloze,
     demo,
     editing,
+    ending,
     icl,
     lab,
     locate,
@@ -26,10 +29,10 @@ from labkit.cli import (
     sweep,
     weights,
 )
-from labkit.cli.command import err_console
-from labkit.errors import LabkitError
+from labkit.cli.command import out_console
+from labkit.cli.ending import INTERRUPTED
 
-INTERRUPTED = 130
+__all__ = ["INTERRUPTED", "app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,22 +56,37 @@ for family in (  # in the order of the help
     app.add_typer(family.app)
 
 
+def _version(asked: bool) -> None:
+    """Say which version this is, and stop."""
+    if asked:
+        from labkit import __version__
+
+        out_console.print(f"labkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Say which version this is.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Nothing: what is asked of all commands has been read."""
+
+
 def main() -> None:
-    """Entry point: named errors become one line, everything else keeps its traceback."""
-    arguments = [*sys.argv[1:]]
+    """Entry point: whatever happens, one line says it, and the exit status tells which kind."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    ending.main(app, _with_dash(sys.argv[1:]))
+
+
+def _with_dash(arguments: list[str]) -> list[str]:
+    """The arguments, the first `--json` that names no file followed by `-`."""
     for place, argument in enumerate(arguments):
         follower = arguments[place + 1 : place + 2]
         if argument == "--json" and (not follower or follower[0].startswith("--")):
-            arguments.insert(place + 1, "-")
-            break
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        app(args=arguments, prog_name="labkit")
-    except LabkitError as error:
-        err_console.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-        err_console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # typer has turned Ctrl-C into this
-            err_console.print("interrupted; nothing was left half-written")
-        raise
+            return [*arguments[: place + 1], "-", *arguments[place + 1 :]]
+    return arguments

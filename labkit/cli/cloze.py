@@ -1,15 +1,23 @@
 """Cloze probing: at which depth facts can be read, and at which they are the answer."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
+from labkit.cli.command import (
+    ModelOptions,
+    Seed,
+    columns,
+    command,
+    out_console,
+    progress,
+    short,
+    to_resume,
+)
 from labkit.errors import InputError
 from labkit.estimate import Estimate
-from labkit.files import require_free
 
 app = typer.Typer()
 
@@ -30,7 +38,8 @@ def cloze(
         bool, typer.Option("--all", help="Read unknown facts too, not only those it knows.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="A new folder, or one of the same run to resume.")
+        Path | None,
+        typer.Option(help="A new folder, or one of the same run to resume.", callback=to_resume),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -42,12 +51,10 @@ def cloze(
     if sum(path is not None for path in (facts, relations, questions)) > 1:
         raise InputError("facts come from one of --facts, --relations and --questions")
     method = Cloze(lens=lens, seed=seed)  # type: ignore[arg-type]
-    if out is not None and not (out / "config.json").is_file():
-        require_free(out)
     asked, views = _read(facts, relations, questions)
     lab = options.load()
     chosen, views = _chosen(lab, asked, views, limit, seed, every=every)
-    run = None
+    kept: Any = nullcontext()
     if out is not None:
         config = {
             "command": "cloze",
@@ -55,37 +62,38 @@ def cloze(
             "seed": seed,
             "facts": [[fact.relation, fact.prompt, list(fact.answers)] for fact in chosen],
         }
-        run = RunDirectory.create(out, config, lab, resume=True)
-    with progress() as told:
-        result = method(lab, chosen, popularity=views, run=run, progress=told)
-    table = result.depths_frame()
-    summary: dict[str, Any] = {
-        "title": result.title,
-        "precision": result.to_frame().to_dict("records"),
-        "depths": table.to_dict("records"),
-    }
-    if views is not None:
-        summary["popularity"] = result.popularity_frame().to_dict("records")
-    if run is not None:
-        run.write_metrics(summary)
-        page = Report(result.title).figure(result.figure()).figure(result.figure_ranks())
-        if table["reach"].any():
-            page.figure(result.figure_relations())
+        kept = RunDirectory.session(out, config, lab, resume=True)
+    with kept as run:
+        with progress() as told:
+            result = method(lab, chosen, popularity=views, run=run, progress=told)
+        table = result.depths_frame()
+        summary: dict[str, Any] = {
+            "title": result.title,
+            "precision": result.to_frame().to_dict("records"),
+            "depths": table.to_dict("records"),
+        }
         if views is not None:
-            page.figure(result.figure_popularity())
-        run.write_text("report.html", page.table(table, caption="By relation").html())
-        summary["out"] = str(out)
+            summary["popularity"] = result.popularity_frame().to_dict("records")
+        if run is not None:
+            run.write_metrics(summary)
+            page = Report(result.title).figure(result.figure()).figure(result.figure_ranks())
+            if table["reach"].any():
+                page.figure(result.figure_relations())
+            if views is not None:
+                page.figure(result.figure_popularity())
+            run.write_text("report.html", page.table(table, caption="By relation").html())
+            summary["out"] = str(out)
     if options.write_json(summary):
         return
-    out_console.print(result.title, markup=False, highlight=False)
-    shown = Table("stays among", "facts", "from depth", title=f"of {lab.n_layers} blocks")
+    out_console.print(result.title)
+    shown = columns("stays among", "facts", "from depth", title=f"of {lab.n_layers} blocks")
     for row in table[table["relation"] == "all"].itertuples():
         where = f"{Estimate(row.mean, row.low, row.high, row.reach):.1f}" if row.reach else "never"
         shown.add_row(f"the top {row.k}", f"{row.reach} of {row.facts}", where)
     out_console.print(shown)
     if table[table["relation"] == "all"]["reach"].min():
         gap, _ = result.readable_before_said(result.ks[-2])
-        out_console.print(f"readable before said: {short(gap, digits=1)} blocks", markup=False)
+        out_console.print(f"readable before said: {short(gap, digits=1)} blocks")
     if views is not None:
         _print_popularity(result)
     if out is not None:
@@ -95,7 +103,7 @@ def cloze(
 def _print_popularity(result: Any) -> None:
     """Share of facts among the top k in the end, by popularity of the subject."""
     frame = result.popularity_frame()
-    shown = Table("views a month", *(f"top {k}" for k in result.ks), title="after the last block")
+    shown = columns("views a month", *(f"top {k}" for k in result.ks), title="after the last block")
     for views, rows in frame.groupby("popularity"):
         shown.add_row(f"{views:,.0f}", *(short(row) for row in rows.itertuples()))
     out_console.print(shown)

@@ -13,36 +13,57 @@ command line spells the group out as one option a field:
 """
 
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from typer.models import OptionInfo
 
 from labkit.errors import InputError
 from labkit.estimate import Estimate
-from labkit.files import atomic_write, require_free
+from labkit.files import atomic_write, require_free, require_writable
 
 DEFAULT_MODEL = "smollm2-135m"
 
-out_console, err_console = Console(), Console(stderr=True)
+MANY = 10_000
+"""Draws, queries and the like at most: an interval over more says no more, and takes days."""
+
+# What a user wrote is shown as it was written: `[red]` and `:smile:` are no markup.
+out_console, err_console = (
+    Console(markup=False, emoji=False, highlight=False, stderr=stderr) for stderr in (False, True)
+)
 
 
-def _free(out: Path) -> Path:
+def free(out: Path | None) -> Path | None:
     """Refuse an output folder that is in use while the options are read, before any work."""
-    require_free(out)
+    if out is not None:
+        require_free(out)
     return out
 
 
-Out = Annotated[
-    Path, typer.Option(help="A folder that does not exist or is empty.", callback=_free)
-]
+def to_resume(out: Path | None) -> Path | None:
+    """The same, but for a folder that holds a run: whether it is this one is seen later."""
+    return out if out is not None and os.path.isfile(out / "config.json") else free(out)
+
+
+def writable(file: str | None) -> str | None:
+    """Refuse an output file that could not be written while the options are read."""
+    if file is not None and file != "-":
+        require_writable(file)
+    return file
+
+
+Out = Annotated[Path, typer.Option(help="A folder that does not exist or is empty.", callback=free)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 
 
@@ -51,7 +72,8 @@ class Options:
     """What every command takes."""
 
     json: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints.")
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write JSON; - prints.", callback=writable),
     ] = None
 
     def write_json(self, value: Any) -> bool:
@@ -119,6 +141,8 @@ def command(
             function(options, **{name: given[name] for name in names})
 
         listed = [*own, *(option for option in shared if option.name not in names)]
+        for parameter in listed:
+            _name_kind(parameter.annotation)
         if itself:
             listed.append(group.replace(name="ctx", annotation=typer.Context))
         run.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -129,6 +153,16 @@ def command(
         return function
 
     return register
+
+
+def _name_kind(annotation: Any) -> None:
+    """Let the help say in one word what an option takes: its column is narrow."""
+    kind, *about = get_args(annotation) or (annotation,)
+    names = {"int": "N", "float": "X", "Path": "PATH", "str": "TEXT"}
+    for info in about:
+        if isinstance(info, OptionInfo) and info.metavar is None:
+            words = re.findall(r"\w+", getattr(kind, "__name__", "") + " " + str(kind))
+            info.metavar = next((names[word] for word in words if word in names), None)
 
 
 def _leads_on(ctx: typer.Context) -> bool:
@@ -175,6 +209,37 @@ def quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+class _Fitted(Table):
+    """A table that gives each column the longest of its words first, at least of its header."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table, within the width that there is."""
+        room = options.max_width - 3 * len(self.columns) - 1
+        cells = [[console.measure(cell) for cell in (c.header, *c.cells)] for c in self.columns]
+        wanted = [max(cell.maximum for cell in column) for column in cells]
+        words = [max(cell.minimum for cell in column) for column in cells]  # all unbroken
+        headers = [column[0].minimum for column in cells]
+        least = words if sum(words) <= room else headers
+        if sum(wanted) > room >= sum(least):
+            left, missing = room - sum(least), sum(wanted) - sum(least)
+            for column, less, more in zip(self.columns, least, wanted, strict=True):
+                column.width = less + left * (more - less) // max(1, missing)
+        yield from super().__rich_console__(console, options)
+
+
+def columns(*headers: str, **more: Any) -> Table:
+    """A table whose headers break between words only, also where the terminal is narrow.
+
+    Args:
+        headers: One a column.
+        more: Of `rich.table.Table`: its title.
+    """
+    made = _Fitted(**more)
+    for header in headers:
+        made.add_column(header, overflow="fold")
+    return made
 
 
 def short(estimate: Any, *, digits: int = 2) -> str:

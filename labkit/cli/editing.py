@@ -1,6 +1,8 @@
 """Editing: a weight change, a method's audit over many cases, an edited checkpoint."""
 
+import math
 import re
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -12,10 +14,12 @@ from labkit.cli.command import (
     ModelOptions,
     Out,
     Seed,
+    columns,
     command,
     out_console,
     progress,
     short,
+    to_resume,
 )
 from labkit.errors import InputError
 
@@ -82,56 +86,103 @@ def _with(config: Any, path: str, value: str) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise InputError(f"{name}={value}: {problem}") from None
+    if isinstance(made, float) and not math.isfinite(made):
+        raise InputError(f"{name}={value}: a finite number")
     return replace(config, **{name: made})
 
 
 @command(app)
 def edit(
     options: EditorOptions,
-    rewrites: Annotated[Path, typer.Option(help="JSONL of rewrites, or CounterFact JSON.")],
     out: Out,
+    rewrites: Annotated[
+        Path | None, typer.Option(help="Many facts: JSONL of rewrites, or CounterFact JSON.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Or one fact: its prompt, up to the answer.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Its subject, as it stands there.")] = None,
+    target: Annotated[str | None, typer.Option(help="What the model is to say.")] = None,
 ) -> None:
     """Make a weight change that rewrites one fact or many, and save it as a delta."""
-    from editing import InContext
+    from editing import InContext, applied
+    from labkit.facts.fact import Fact, Rewrite
     from labkit.facts.records import read_rewrites
+    from labkit.readout import predict
 
     editor = options.editor()
     if isinstance(editor, InContext):
         raise InputError("in-context editing changes no weight: there is no delta to save")
-    asked = read_rewrites(rewrites)
+    one = (prompt, subject, target)
+    if any(part is not None for part in one) if rewrites is not None else None in one:
+        raise InputError(
+            "an edit takes either --prompt, --subject and --target, or --rewrites FILE"
+        )
+    asked: list[Any]
+    if rewrites is None:
+        fact = Fact.from_prompt(str(prompt), str(subject))
+        asked = [Rewrite.from_fact(fact, str(target))]
+    else:
+        asked = read_rewrites(rewrites)
     editor.require(asked)
     lab = options.load()
     with progress() as told:
         delta = editor(lab, asked, prepared=editor.prepare(lab, progress=told))
+        said = {}
+        if prompt is not None:
+            said["before"] = predict(lab, prompt, k=SHOWN)
+            with applied(lab, delta):
+                said["after"] = predict(lab, prompt, k=SHOWN)
     delta.save(out)
     summary = {"delta": str(out), "base": delta.base, "provenance": delta.provenance}
-    if not options.write_json(summary):
-        out_console.print(f"{delta}", markup=False)
-        out_console.print(f"saved to {out}", soft_wrap=True)
+    if options.write_json(summary | {state: asdict(found) for state, found in said.items()}):
+        return
+    if said:
+        table = columns("", "next tokens", title=prompt)
+        for state, found in said.items():
+            table.add_row(state, next_tokens(found))
+        out_console.print(table)
+    out_console.print(f"{delta}")
+    out_console.print(f"saved to {out}", soft_wrap=True)
+
+
+SHOWN = 5
+"""How many next tokens are shown before and after an edit."""
+
+
+def next_tokens(found: Any) -> str:
+    """The most probable next tokens with their probabilities, in a line."""
+    pairs = zip(found.tokens[:SHOWN], found.probabilities[:SHOWN], strict=True)
+    return ", ".join(f"{token!r} {probability:.2f}" for token, probability in pairs)
 
 
 @command(app)
 def evaluate(
     options: EditorOptions,
     cases: Annotated[Path, typer.Option(help="JSONL of cases, or CounterFact JSON.")],
+    method: Annotated[
+        str | None, typer.Option(help="Name of the editor, fields behind it; by default rome.")
+    ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Several, compared: rome,rome:covariance=false,memit,..."),
+        typer.Option(help="Or several, compared: rome,memit:weight=1,ft."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="single, batch or sequential: see editing/evaluation/protocols.py.")
+        str, typer.Option(help="single, batch or sequential: how edits add up.")
     ] = "single",
     chunk: Annotated[int, typer.Option(help="Rewrites a call, of sequential.", min=1)] = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first N cases.", min=1)] = None,
     tokens: Annotated[int, typer.Option(help="Length of free continuations; 0: none.", min=0)] = 16,
     side_effects: Annotated[
-        bool, typer.Option(help="Also facts lost, minimal pairs, free text.")
+        bool, typer.Option("--side-effects", help="Also facts lost, minimal pairs, free text.")
     ] = False,
     portability: Annotated[
-        bool, typer.Option(help="Also what follows from a rewrite, where our facts say.")
+        bool,
+        typer.Option("--portability", help="Also what follows from a rewrite, where facts say."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Run directory; one of the same run is resumed.")
+        Path | None,
+        typer.Option(help="Run directory; one of the same run is resumed.", callback=to_resume),
     ] = None,
 ) -> None:
     """Audit one editor or several, read three ways beside the unedited model."""
@@ -142,10 +193,16 @@ def evaluate(
     from labkit.facts.worlds import chains_of
     from labkit.results.result import RunDirectory
 
+    if method is not None and methods is not None:
+        raise InputError("name either --method, one editor, or --methods, several")
     # A comma inside brackets belongs to a field's value: memit:layers=[1,2].
-    names = [options.method] if methods is None else re.split(r",(?![^\[]*\])", methods)
-    names = [name for name in names if name.strip()]
-    editors = {name.strip(): options.editor(name.strip()) for name in names}
+    names = [method or "rome"] if methods is None else re.split(r",(?![^\[]*\])", methods)
+    names = [name.strip() for name in names if name.strip()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"the method {twice[0]!r} is named twice: its rows would be one")
+    editors = {name: options.editor(name) for name in names}
+    if len({repr(editor) for editor in editors.values()}) < len(editors):
+        raise InputError(f"{', '.join(editors)}: two of these are the same method in all fields")
     asked = read_cases(cases)[:limit]
     check(editors, asked, protocol, chunk)
     lab = options.load()
@@ -167,12 +224,13 @@ def evaluate(
         if not options.write_json(compared.metrics()) or options.json != "-":
             _show(compared, out)
         return
-    run = None
+    ((name, editor),) = editors.items()
+    kept: Any = nullcontext()
     if out is not None:
         config = {
             "command": "evaluate",
-            "method": options.method,
-            "editor": asdict(editors[options.method]),
+            "method": name,
+            "editor": asdict(editor),
             "cases": [case.case_id for case in asked],
             "cases_digest": digest([to_record(case) for case in asked]),
             "tokens": tokens,
@@ -181,12 +239,13 @@ def evaluate(
             "side_effects": effects,
             "portability": portability,
         }
-        run = RunDirectory.create(out, config, lab, resume=True)
-    with progress() as told:
-        result = evaluate_(lab, editors[options.method], asked, run=run, progress=told, **common)
-    summary = result.metrics()
-    if run is not None:
-        run.write_metrics(summary)
+        kept = RunDirectory.session(out, config, lab, resume=True)
+    with kept as run:
+        with progress() as told:
+            result = evaluate_(lab, editor, asked, run=run, progress=told, **common)
+        summary = result.metrics()
+        if run is not None:
+            run.write_metrics(summary)
     if not options.write_json(summary) or options.json != "-":
         out_console.print(comparison(result, result.title))
         seconds = summary["seconds_per_edit"]
@@ -196,12 +255,12 @@ def evaluate(
             f"of the unedited perplexity over {len(result.nll_before)} pieces of text"
         )
         for case_id, error in result.failures.items():
-            out_console.print(f"case {case_id} failed: {error}", markup=False, soft_wrap=True)
+            out_console.print(f"case {case_id} failed: {error}", soft_wrap=True)
 
 
 def comparison(result: Any, title: str) -> Table:
     """An edited model's readings beside the unedited one's, for a terminal."""
-    table = Table("reading", "metric", "unedited", "edited", title=title)
+    table = columns("reading", "metric", "unedited", "edited", title=title)
     for row in result.table().to_dict(orient="records"):
         states = (short(row[state]) for state in ("unedited", "edited"))
         table.add_row(row["reading"], row["metric"], *states)
@@ -223,9 +282,7 @@ def _show(compared: Any, out: Path | None) -> None:
         "perplexity": ("text", "perplexity"),
         "s per edit": ("cost", "seconds per edit"),
     }
-    table = Table(title=compared.title)
-    for header in ("method", *shown):
-        table.add_column(header, overflow="fold")  # nothing is cut off in a narrow terminal
+    table = columns("method", *shown, title=compared.title)
     for method in ("unedited", *compared.methods):
         found = (compared.estimate(method, reading, metric) for reading, metric in shown.values())
         *shares, seconds = ("" if one is None else short(one) for one in found)
@@ -238,6 +295,6 @@ def _show(compared: Any, out: Path | None) -> None:
     for method, errors in compared.failed.items():
         for case_id, error in errors.items():
             where = "" if case_id == "*" else f", case {case_id}"
-            out_console.print(f"{method}{where} failed: {error}", markup=False, soft_wrap=True)
+            out_console.print(f"{method}{where} failed: {error}", soft_wrap=True)
     if out is not None:
         out_console.print(f"{out}/report.html, {out}/table.csv", soft_wrap=True)

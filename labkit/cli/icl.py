@@ -4,9 +4,8 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Seed, command, out_console, short
+from labkit.cli.command import MANY, ModelOptions, Seed, columns, command, out_console, short
 from labkit.cli.icl_task import (
     Draws,
     File,
@@ -89,11 +88,13 @@ def order(
     options: ModelOptions,
     task: Task = "sentiment",
     k: Annotated[int, typer.Option("--k", help="Number of demonstrations.")] = 4,
-    sets: Annotated[int, typer.Option(help="Sets of demonstrations.")] = 4,
-    orders: Annotated[int, typer.Option(help="Orders of each, at most.")] = 24,
+    sets: Annotated[int, typer.Option(help="Sets of demonstrations.", min=1, max=MANY)] = 4,
+    orders: Annotated[int, typer.Option(help="Orders of each, at most.", min=1, max=MANY)] = 24,
     file: File = None,
-    queries: Annotated[int, typer.Option(help="Items that are asked about.")] = 30,
-    probes: Annotated[int, typer.Option(help="Others that the entropy is measured on.")] = 20,
+    queries: Queries = 30,
+    probes: Annotated[
+        int, typer.Option(help="Others that the entropy is measured on.", min=1, max=MANY)
+    ] = 20,
     tokens: Tokens = None,
     out: ReportOut = None,
     seed: Seed = 0,
@@ -128,23 +129,20 @@ def order(
     }
     if asked.answer(result, summary, [result.figure()], tables):
         return
-    out_console.print(f"best order - worst: {short(found['spread'])}", markup=False)
+    out_console.print(f"best order - worst: {short(found['spread'])}")
     out_console.print(
         f"best on half of the queries - mean, on the other half: "
         f"{short(found['best_on_new_queries'])}",
-        markup=False,
     )
     for name, (gain, p) in gains.items():
         out_console.print(
             f"preferred by {name} entropy - mean: {short(gain)}, p = {p_text(p, gain.n)}",
-            markup=False,
         )
     out_console.print(
         f"a label shown last - shown first: {short(last[0])}, p = {p_text(last[1], last[0].n)}",
-        markup=False,
     )
     for name, rows in biases.items():
-        shown = Table(name, "probability" if name == "position" else "beyond its share")
+        shown = columns(name, "probability" if name == "position" else "beyond its share")
         for row in rows.itertuples():
             shown.add_row(str(row[1]), short(row))
         out_console.print(shown)
@@ -164,10 +162,10 @@ def instruct(
     draws: Draws = 4,
     queries: Queries = 40,
     development: Annotated[
-        int, typer.Option(help="Items that proposed instructions are chosen on.", min=1)
+        int, typer.Option(help="Items that proposed instructions are chosen on.", min=1, max=MANY)
     ] = 16,
     proposals: Annotated[
-        int, typer.Option(help="Instructions drawn from the model; 0 for none.", min=0)
+        int, typer.Option(help="Instructions drawn from the model; 0 for none.", min=0, max=MANY)
     ] = 24,
     tokens: Tokens = None,
     out: ReportOut = None,
@@ -204,16 +202,16 @@ def instruct(
     tables = {"Against neither": compared, "Proposed, best first": candidates.head(10)}
     if asked.answer(result, summary, figures, tables):
         return
-    shown = Table("in front", "accuracy", "probability of the right label")
+    shown = columns("in front", "accuracy", "probability of the right label")
     for arm in result.values():
         shown.add_row(arm, *(short(result.estimate(arm, what)) for what in ("accuracy", "gold")))
     out_console.print(shown)
     show_differences(compared, against="neither")
     if result.candidates:
         best = result.candidates[result.best()]
-        out_console.print(f"proposed: {best}", markup=False, highlight=False)
+        out_console.print(f"proposed: {best}")
     else:
-        out_console.print(f"{result.model} proposed no instruction", markup=False)
+        out_console.print(f"{result.model} proposed no instruction")
     asked.close()
 
 
@@ -233,7 +231,7 @@ def _demonstrations(asked: Question, result: Any, left_out: int, *, against: str
     figures = [result.figure(), result.figure("mass")]
     if asked.answer(result, summary, figures, {f"Against {against}": compared}):
         return
-    shown = Table("accuracy", *(f"k = {number}" for number in result.ks))
+    shown = columns("accuracy", *(f"k = {number}" for number in result.ks))
     for name in result.conditions:
         shown.add_row(name, *(short(result.accuracy(name, number)) for number in result.ks))
     out_console.print(shown)

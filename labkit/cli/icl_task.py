@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from labkit.cli.command import ModelOptions, out_console, progress
+from labkit.cli.command import MANY, ModelOptions, free, out_console, progress
 from labkit.errors import InputError
 from labkit.estimate import Estimate, p_text
-from labkit.files import require_free
+from labkit.files import atomic_folder
 
 Task = Annotated[
     str, typer.Option(help="One of the lab's tasks (with --file, the one of this name in it).")
@@ -18,13 +18,15 @@ File = Annotated[
     Path | None,
     typer.Option(help="Your task: JSON (input and output), CSV, analogies, zipped lines."),
 ]
-Queries = Annotated[int, typer.Option(help="Items that are asked about.", min=1)]
-Draws = Annotated[int, typer.Option(help="Sets of demonstrations.", min=1)]
+Queries = Annotated[int, typer.Option(help="Items that are asked about.", min=1, max=MANY)]
+Draws = Annotated[int, typer.Option(help="Sets of demonstrations.", min=1, max=MANY)]
 Tokens = Annotated[
     str | None,
     typer.Option(help="Of a label: all, or first (the default where there are many labels)."),
 ]
-ReportOut = Annotated[Path | None, typer.Option(help="A new folder for result and report.")]
+ReportOut = Annotated[
+    Path | None, typer.Option(help="A new folder for result and report.", callback=free)
+]
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,10 @@ class Question:
     def of(
         cls, options: ModelOptions, name: str, file: Path | None, out: Path | None
     ) -> "Question":
-        """Read the task and look at the folder."""
+        """Read the task."""
         from labkit.icl.tasks.own import require_task
         from labkit.icl.tasks.readers import read_tasks
 
-        if out is not None:
-            require_free(out)
         if file is None:
             require_task(name)
             return cls(options, name, out, None)
@@ -85,21 +85,21 @@ class Question:
         from labkit.results.report import Report
 
         if self.out is not None:
-            result.save(self.out)
             page = Report(result.title)
             for figure in figures:
                 page.figure(figure)
             for caption, table in tables.items():
                 page.table(table, caption=caption)
-            page.save(self.out / "icl.html")
+            with atomic_folder(self.out) as folder:
+                result.save(folder)
+                page.save(folder / "icl.html")
             summary["out"] = str(self.out)
         if self.options.write_json(summary):
             return True
-        out_console.print(result.title, markup=False, highlight=False)
+        out_console.print(result.title)
         if summary["left_out"]:
             out_console.print(
                 f"{summary['left_out']} items left out: the tokens of their label begin another's",
-                markup=False,
             )
         return False
 
@@ -133,5 +133,4 @@ def show_differences(rows: Any, *, against: str) -> None:
         out_console.print(
             f"{first} - {against}: {Estimate.from_dict(row):+.2f}, "
             f"p = {p_text(row['p_holm'], row['n'])} (Holm)",
-            markup=False,
         )

@@ -5,11 +5,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Out, Seed, command, out_console, progress
+from labkit.cli.command import (
+    MANY,
+    ModelOptions,
+    Out,
+    Seed,
+    columns,
+    command,
+    out_console,
+    progress,
+    to_resume,
+)
 from labkit.errors import InputError
-from labkit.files import require_free
+from labkit.files import atomic_folder, require_free
 
 app = typer.Typer()
 
@@ -26,7 +35,7 @@ class TraceOptions(ModelOptions):
     severed: Annotated[
         str | None, typer.Option(help="ffn or attn: held as corrupted at the restored token.")
     ] = None
-    samples: Annotated[int, typer.Option(help="Number of noise draws.")] = 10
+    samples: Annotated[int, typer.Option(help="Number of noise draws.", max=MANY)] = 10
     seed: Seed = 0
 
     def method(self) -> Any:
@@ -45,7 +54,10 @@ class TraceOptions(ModelOptions):
 def trace(
     options: TraceOptions,
     out: Annotated[
-        Path, typer.Option(help="A new folder; with --facts, one of the same run is resumed.")
+        Path,
+        typer.Option(
+            help="A new folder; with --facts, one of the same run is resumed.", callback=to_resume
+        ),
     ],
     prompt: Annotated[
         str | None, typer.Option(help="One fact: its prompt, up to the answer.")
@@ -58,6 +70,8 @@ def trace(
     """Locate a fact, or the average of many, by causal tracing; writes results and figures."""
     if (prompt is None or subject is None) if facts is None else (prompt or subject or answer):
         raise InputError("a trace takes either --prompt and --subject, or --facts FILE")
+    if limit is not None and facts is None:
+        raise InputError("--limit is a number of facts: it goes with --facts")
     if facts is not None:
         _trace_many(options, facts, limit, out)
         return
@@ -70,8 +84,10 @@ def trace(
     lab = options.load()
     with progress() as told:
         result = method(lab, fact, progress=told)
-    result.save(out)
-    Report(fact.prompt).paragraph(result.title).figure(result.figure()).save(out / "trace.html")
+    page = Report(fact.prompt).paragraph(result.title).figure(result.figure())
+    with atomic_folder(out) as folder:
+        result.save(folder)
+        page.save(folder / "trace.html")
     pos, layer = result.peak()
     summary = {
         "title": result.title,
@@ -108,27 +124,27 @@ def _trace_many(options: TraceOptions, path: Path, limit: int | None, out: Path)
         "trace": asdict(method),
         "facts": [[fact.prompt, fact.object] for fact in known.facts],
     }
-    run = RunDirectory.create(out, config, lab, resume=True)
-    with progress() as told:
-        result = average_traces(lab, known.facts, method, run=run, progress=told)
-    sites = result.sites()
-    summary = {
-        "title": result.title,
-        "known": known.share.to_dict(),
-        "total_effect": result.total_effect.to_dict(),
-        "sites": sites.to_dict("records"),
-        "effects": result.to_frame().to_dict("records"),
-        "out": str(out),
-    }
-    run.write_metrics(summary)
-    page = Report(result.title).paragraph(f"Known of the facts asked: {known.share}.")
-    page.figure(result.figure()).figure(result.heatmap()).table(sites, caption="Sites by role")
-    run.write_text("report.html", page.html())
+    with RunDirectory.session(out, config, lab, resume=True) as run:
+        with progress() as told:
+            result = average_traces(lab, known.facts, method, run=run, progress=told)
+        sites = result.sites()
+        summary = {
+            "title": result.title,
+            "known": known.share.to_dict(),
+            "total_effect": result.total_effect.to_dict(),
+            "sites": sites.to_dict("records"),
+            "effects": result.to_frame().to_dict("records"),
+            "out": str(out),
+        }
+        run.write_metrics(summary)
+        page = Report(result.title).paragraph(f"Known of the facts asked: {known.share}.")
+        page.figure(result.figure()).figure(result.heatmap()).table(sites, caption="Sites by role")
+        run.write_text("report.html", page.html())
     if not options.write_json(summary):
         out_console.print(f"known of the facts asked: {known.share}")
         out_console.print(result.title)
         for role in sites["role"]:
-            out_console.print(f"{result.early_site(role)}", markup=False, highlight=False)
+            out_console.print(f"{result.early_site(role)}")
         out_console.print(f"{out}/report.html", soft_wrap=True)
 
 
@@ -143,7 +159,15 @@ def neurons(
         list[str] | None,
         typer.Option(help="The fact in other words, {} for the subject; may be repeated."),
     ] = None,
-    draws: Annotated[int, typer.Option(help="Sets of random neurons to compare with.")] = 10,
+    threshold: Annotated[
+        float, typer.Option(help="Share of the largest attribution that a neuron must reach.")
+    ] = 0.2,
+    shared: Annotated[
+        float, typer.Option(help="Share of the wordings in which it must do so.")
+    ] = 0.7,
+    draws: Annotated[
+        int, typer.Option(help="Sets of random neurons to compare with.", min=1, max=MANY)
+    ] = 10,
     seed: Seed = 0,
 ) -> None:
     """Find a fact's knowledge neurons, and switch exactly these off and up."""
@@ -155,25 +179,38 @@ def neurons(
 
     fact = Fact.from_prompt(prompt, subject, answer)
     fact = replace(fact, paraphrases=tuple(paraphrase or ()))
+    method = KnowledgeNeurons(threshold=threshold, shared=shared)
     lab = options.load()
     with progress() as told:
-        found = KnowledgeNeurons()(lab, fact, progress=told)
-        test = found.test(lab, draws=draws, seed=seed)
-    found.save(out)
-    page = Report(prompt).paragraph(found.title).figure(found.figure()).figure(test.figure())
-    page.save(out / "neurons.html")
-    frame, effects = found.to_frame(), test.to_frame()
+        found = method(lab, fact, progress=told)
+        told("switching the neurons off and up", None)
+        test = found.test(lab, draws=draws, seed=seed) if found.neurons else None
+    page = Report(prompt).paragraph(found.title).figure(found.figure())
+    if test is not None:
+        page.figure(test.figure())
+    with atomic_folder(out) as folder:
+        found.save(folder)
+        page.save(folder / "neurons.html")
+    frame = found.to_frame()
+    effects = None if test is None else test.to_frame()
     summary = {
         "title": found.title,
         "neurons": frame.to_dict("records"),
-        "test": effects.to_dict("records"),
+        "test": [] if effects is None else effects.to_dict("records"),
         "out": str(out),
     }
     if not options.write_json(summary):
         out_console.print(found.title)
+        if test is None or effects is None:
+            out_console.print(
+                "no neuron passed, so there is nothing to switch; --threshold and --shared say "
+                "how much is asked of one"
+            )
+            out_console.print(f"{out}/neurons.html", soft_wrap=True)
+            return
         names = [f"L{layer}N{neuron}" for layer, neuron in found.neurons]
-        out_console.print(", ".join(names), highlight=False)
-        table = Table("neurons", "switched", "change of P(answer), relative", title=test.title)
+        out_console.print(", ".join(names))
+        table = columns("neurons", "switched", "change of P(answer), relative", title=test.title)
         for group, intervention in zip(effects["group"], effects["intervention"], strict=True):
             change = test.change(group, intervention)
             table.add_row(group, intervention, f"{change:+.1%}")

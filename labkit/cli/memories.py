@@ -3,9 +3,17 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from labkit.cli.command import ModelOptions, command, out_console, progress, short
+from labkit.cli.command import (
+    ModelOptions,
+    columns,
+    command,
+    out_console,
+    progress,
+    short,
+    writable,
+)
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True, help="FFN layers as key-value memories.")
@@ -18,7 +26,10 @@ def neuron(
     layer: Annotated[int, typer.Argument(help="The layer, from 0.")],
     neuron: Annotated[int, typer.Argument(help="The neuron, from 0.")],
     prompt: Annotated[str | None, typer.Option(help="Show where it fires on this text.")] = None,
-    html: Annotated[str | None, typer.Option(help="Write the card as a page.")] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(help="Write the card as a page.", metavar="FILE", callback=writable),
+    ] = None,
 ) -> None:
     """Show what a neuron detects and what it writes."""
     from labkit.memories import neuron_card
@@ -41,23 +52,22 @@ def neuron(
     }
     if options.write_json(summary):
         return
-    out_console.print(card.title, markup=False, highlight=False)
-    table = Table("activation", "where it fires", title=f"{card.n_tokens} tokens, {card.corpus}")
+    out_console.print(card.title)
+    table = columns("activation", "where it fires", title=f"{card.n_tokens} tokens, {card.corpus}")
     for row in card.triggers.itertuples():
         before, token = (" ".join(str(part).split()) for part in (row.before, row.token))
-        table.add_row(
-            f"{row.activation:.2f}", f"{_plain(before[-56:])} [reverse]{_plain(token)}[/]"
-        )
+        where = Text.assemble(f"{before[-56:]} ", (token, "reverse"))
+        table.add_row(f"{row.activation:.2f}", where)
     out_console.print(table)
     for what, words in (("promotes", card.words.promoted), ("suppresses", card.words.suppressed)):
-        out_console.print(f"{what}: {', '.join(map(repr, words))}", markup=False, highlight=False)
+        out_console.print(f"{what}: {', '.join(map(repr, words))}")
 
 
 @command(group)
 def writers(
     options: ModelOptions,
     token: Annotated[str, typer.Argument(help='One token, its space included: " Paris".')],
-    k: Annotated[int, typer.Option(help="How many neurons.")] = 20,
+    k: Annotated[int, typer.Option(help="How many neurons.", min=1)] = 20,
 ) -> None:
     """List the neurons whose values promote a token most."""
     from labkit.memories import writers as writers_
@@ -68,7 +78,7 @@ def writers(
     frame = found.to_frame()
     if options.write_json({"title": found.title, "neurons": frame.to_dict("records")}):
         return
-    table = Table("neuron", "logit", "rank of the token", "length", title=found.title)
+    table = columns("neuron", "logit", "rank of the token", "length", title=found.title)
     for row in frame.itertuples():
         name = f"L{row.layer}N{row.neuron}"
         table.add_row(name, f"{row.logit:.2f}", f"{row.rank}", f"{row.length:.2f}")
@@ -80,7 +90,7 @@ def contributions(
     options: ModelOptions,
     prompt: Annotated[str, typer.Argument(help="The text to continue.")],
     answer: Annotated[str | None, typer.Option(help="By default what the model says.")] = None,
-    k: Annotated[int, typer.Option(help="How many neurons.")] = 10,
+    k: Annotated[int, typer.Option(help="How many neurons.", min=1)] = 10,
 ) -> None:
     """Share out the logit of an answer, and switch the largest neurons off."""
     from labkit.memories import contributions as contributions_
@@ -106,8 +116,8 @@ def contributions(
     }
     if options.write_json(summary):
         return
-    out_console.print(found.title, markup=False, highlight=False)
-    table = Table("neuron", "activation", "logit", "share of what neurons add")
+    out_console.print(found.title)
+    table = columns("neuron", "activation", "logit", "share of what neurons add")
     for row in neurons.itertuples():
         name = f"L{row.layer}N{row.neuron}"
         table.add_row(name, f"{row.activation:.2f}", f"{row.logit:+.3f}", f"{row.share:.1%}")
@@ -116,8 +126,3 @@ def contributions(
     out_console.print(f"  directly by {off.direct:+.3f}, as predicted ({off.predicted:+.3f}),")
     out_console.print(f"  in all by {off.total:+.3f};")
     out_console.print(f"  without as many random ones by {short(direct)} and {short(total)}")
-
-
-def _plain(text: str) -> str:
-    """Text in which rich reads no markup."""
-    return text.replace("[", r"\[")

@@ -3,13 +3,13 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from labkit.cli.command import (
     ModelOptions,
     Options,
     Out,
     Seed,
+    columns,
     command,
     out_console,
     progress,
@@ -28,7 +28,7 @@ def models(options: Options) -> None:
 
     rows = [entry.to_dict() for entry in registry.entries()]
     if not options.write_json(rows):
-        table = Table("name", "what", "licence", "from", "here")
+        table = columns("name", "what", "licence", "from", "here")
         for row in rows:
             here = "yes" if row["cached"] else "no"
             table.add_row(row["name"], row["description"], row["license"], row["source"], here)
@@ -60,7 +60,7 @@ def predict(
 
     result = predict_(options.load(), prompt, k=k)
     if not options.write_json(result):
-        table = Table("token", "probability", title=prompt)
+        table = columns("token", "probability", title=prompt)
         for token, probability in zip(result.tokens, result.probabilities, strict=True):
             table.add_row(repr(token), f"{probability:.4f}")
         out_console.print(table)

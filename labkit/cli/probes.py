@@ -4,15 +4,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from labkit.cli.command import (
+    MANY,
     ModelOptions,
     Seed,
+    columns,
     command,
+    free,
     out_console,
     progress,
     short,
+    to_resume,
 )
 from labkit.errors import InputError
 from labkit.estimate import Estimate
@@ -89,23 +92,25 @@ def probe(
         )
     if options.write_json(_summary(found)):
         return
-    out_console.print(found.title, markup=False, highlight=False)
-    table = Table("depth", found.measure, "control task", "selectivity", "random", "compression")
+    out_console.print(found.title)
+    table = columns("depth", found.measure, "control task", "selectivity", "random", "compression")
     for at in found.depths:
         shown = (at.score, at.control, at.selectivity, at.twin, at.compression)
         table.add_row(str(at.depth), *("" if one is None else short(one) for one in shown))
     out_console.print(table)
     for name, baseline in found.baselines.items():
-        out_console.print(f"{name}: {baseline}", markup=False, highlight=False)
+        out_console.print(f"{name}: {baseline}")
     for reason in (found.no_selectivity, found.no_code):
         if reason is not None:
-            out_console.print(reason, markup=False, highlight=False)
+            out_console.print(reason)
 
 
 @command(group)
 def map(
     options: ModelOptions,
-    out: Annotated[Path, typer.Option(help="A new folder, or one with a map to go on with.")],
+    out: Annotated[
+        Path, typer.Option(help="A new folder, or one with a map to resume.", callback=to_resume)
+    ],
     tasks: Annotated[
         str | None, typer.Option(help="Names of tasks, with commas; by default all.")
     ] = None,
@@ -122,7 +127,6 @@ def map(
     seed: Seed = 0,
 ) -> None:
     """Probe many tasks at every depth: which kind of knowledge lies where."""
-    from labkit.results.report import Report
     from labkit.results.result import RunDirectory
     from probes.probing.estimators import make
     from probes.probing.map import map_config, probe_map
@@ -142,16 +146,33 @@ def map(
     of_data = _data_tasks(data, test, context, names)
     lab = options.load()
     chosen = _own_tasks(lab, names) if of_data is None else of_data
-    run = RunDirectory.create(out, map_config(chosen, **asked), lab, resume=True)
-    with progress() as told:
-        found = probe_map(lab, chosen, run=run, progress=told, **asked)
+    with RunDirectory.session(out, map_config(chosen, **asked), lab, resume=True) as run:
+        with progress() as told:
+            found = probe_map(lab, chosen, run=run, progress=told, **asked)
+        summary, orders = _keep(found, run)
+    if not options.write_json(summary):
+        table = columns("task", "family", "best depth", "score", "baseline", "arrival", "gravity")
+        for row in found.summary().to_dict("records"):
+            estimates = (row["score"], row["baseline"], row["arrival"], row["gravity"])
+            shown = ("" if one is None else short(one) for one in estimates)
+            table.add_row(row["task"], row["family"], str(row["best depth"]), *shown)
+        out_console.print(table)
+        for measure, order in orders.items():
+            out_console.print(f"{measure}: {_said(order)}")
+        out_console.print(f"{out}/report.html", soft_wrap=True)
+
+
+def _keep(found: Any, run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write numbers and report of a map; its summary, and its order by three measures."""
+    from labkit.results.report import Report
+
     orders = {measure: _order(found, measure) for measure in ("arrival", "gravity", "expected")}
     summary = {
         "title": found.title,
         "tasks": found.summary().to_dict("records"),
         "order": orders,
         "cells": found.to_frame().to_dict("records"),
-        "out": str(out),
+        "out": str(run.path),
     }
     run.write_metrics(summary)
     page = Report(found.title).figure(found.figure())
@@ -161,16 +182,7 @@ def map(
     for each in found.probes:
         page.heading(each.task, level=3).figure(each.figure())
     run.write_text("report.html", page.html())
-    if not options.write_json(summary):
-        table = Table("task", "family", "best depth", "score", "baseline", "arrival", "gravity")
-        for row in found.summary().to_dict("records"):
-            estimates = (row["score"], row["baseline"], row["arrival"], row["gravity"])
-            shown = ("" if one is None else short(one) for one in estimates)
-            table.add_row(row["task"], row["family"], str(row["best depth"]), *shown)
-        out_console.print(table)
-        for measure, order in orders.items():
-            out_console.print(f"{measure}: {_said(order)}", markup=False, highlight=False)
-        out_console.print(f"{out}/report.html", soft_wrap=True)
+    return summary, orders
 
 
 @command(group)
@@ -182,21 +194,21 @@ def structural(
     ] = None,
     test: Test = None,
     depths: Depths = None,
-    rank: Annotated[int, typer.Option(help="Rank of the probe.", min=1)] = 64,
+    rank: Annotated[int, typer.Option(help="Rank of the probe.", min=1, max=MANY)] = 64,
     n_train: Annotated[int, typer.Option(help="Sentences to fit to at most.", min=1)] = 3000,
     n_test: Annotated[int, typer.Option(help="Sentences to score on at most.", min=1)] = 300,
     controls: Annotated[bool, typer.Option(help="Probe random weights as well.")] = True,
-    out: Annotated[Path | None, typer.Option(help="A new folder for result and report.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for result and report.", callback=free)
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Read syntax trees off states: the structural probe at every depth."""
-    from labkit.files import require_free
+    from labkit.files import atomic_folder
     from probes.trees.by_depth import probe_trees
     from probes.trees.structural import StructuralProbe
 
     _require_data(data, test)
-    if out is not None:
-        require_free(out)
     named = _range(depths)
     sentences, held_out, source = _sentences(data, test, seed)
     lab = options.load()
@@ -220,18 +232,20 @@ def structural(
     if out is not None:
         from labkit.results.report import Report
 
-        found.save(out)
-        Report(found.title).figure(found.figure()).save(out / "structural.html")
+        page = Report(found.title).figure(found.figure())
+        with atomic_folder(out) as folder:
+            found.save(folder)
+            page.save(folder / "structural.html")
         summary["out"] = str(out)
     if options.write_json(summary):
         return
-    out_console.print(found.title, markup=False, highlight=False)
-    table = Table("depth", "arcs found", "less the chain", "random weights", "rank correlation")
+    out_console.print(found.title)
+    table = columns("depth", "arcs found", "less the chain", "random weights", "rank correlation")
     for at in found.depths:
         shown = (at.uuas, at.above_chain, at.twin, at.correlation)
         table.add_row(str(at.depth), *("" if one is None else short(one) for one in shown))
     out_console.print(table)
-    out_console.print(f"each word on the one before: {short(found.chain)}", markup=False)
+    out_console.print(f"each word on the one before: {short(found.chain)}")
     if out is not None:
         out_console.print(f"{out}/structural.html", soft_wrap=True)
 

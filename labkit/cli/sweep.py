@@ -7,9 +7,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Seed, command, out_console, progress, short
+from labkit.cli.command import (
+    ModelOptions,
+    Seed,
+    columns,
+    command,
+    out_console,
+    progress,
+    short,
+    to_resume,
+)
 from labkit.cli.editing import EditorOptions
-from labkit.errors import InputError
+from labkit.errors import InputError, LayerOutOfRange
 
 app = typer.Typer()
 
@@ -33,7 +42,10 @@ def sweep(
         typer.Option(help="Layers to edit after the screening: 4, or all of --layers.", min=1),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for finished edits; a killed sweep resumes there.")
+        Path | None,
+        typer.Option(
+            help="Folder for finished edits; a killed sweep resumes there.", callback=to_resume
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option(help="Write the model's preset.")] = True,
     seed: Seed = 0,
@@ -79,6 +91,8 @@ def layer_range(text: str, option: str = "--layers") -> list[int]:
     Raises:
         InputError: If it is neither.
     """
+    if not text.strip():
+        raise InputError(f"{option} names no layer: write it as 0-12, or as 2,4,6-9")
     layers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
@@ -88,13 +102,15 @@ def layer_range(text: str, option: str = "--layers") -> list[int]:
         last = first if match[2] is None else int(match[2])
         if last < first:
             raise InputError(f"{option} {text!r}: {part.strip()} ends before it begins")
+        if last >= DEEPEST:
+            raise LayerOutOfRange(f"{option} {text!r}: no model has {last:,} layers")
         layers += range(first, last + 1)
     return layers
 
 
 def table(found: Any) -> Table:
     """Screening and edits of every layer, for a terminal."""
-    shown = Table("layer", "hit", "leak", "margin", *EDITED, title=found.title)
+    shown = columns("layer", "hit", "leak", "margin", *EDITED, title=found.title)
     frame = found.to_frame()
     screening = frame[frame["state"] == "screening"]
     edited = frame[(frame["state"] == "edited") & (frame["reading"] == "success")]
@@ -112,6 +128,9 @@ def table(found: Any) -> Table:
     )
     return shown
 
+
+DEEPEST = 10_000
+"""Layers that no model has: so many numbers need not be written out to be refused."""
 
 EDITED = ("efficacy", "paraphrase", "neighbourhood", "score")
 

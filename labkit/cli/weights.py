@@ -1,14 +1,23 @@
 """Weight changes carried away, found and taken back: export, diff, undo."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from labkit.cli.command import ModelOptions, Options, Out, command, out_console, progress, quiet
+from labkit.cli.command import (
+    ModelOptions,
+    Options,
+    Out,
+    columns,
+    command,
+    out_console,
+    progress,
+    quiet,
+)
 from labkit.errors import InputError, MalformedRecord, MissingFile
 from labkit.estimate import Estimate
 
@@ -58,6 +67,10 @@ def export(
     if dtype is not None and format == "peft":
         raise InputError("an adapter is float32 whatever its base is: leave --dtype out")
     metrics = None if audit is None else _metrics(audit)
+    if not originals and format != "hf":
+        raise InputError(
+            f"--no-originals is for a checkpoint: nothing is kept in a {format} export"
+        )
     change, *more = map(WeightDelta.load, delta)
     for later in more:
         change = change.then(later)
@@ -91,7 +104,7 @@ def export(
     if not options.write_json(summary | {"result": record["result"]["fingerprint"]}):
         kept = min(row["kept"] for row in check["weights"])
         out_console.print(f"{kept:.2%} of the change is in the files, as {record['dtype']}")
-        table = Table("state", "P(target), a token", title=f"{check['rewrites']} rewrite(s)")
+        table = columns("state", "P(target), a token", title=f"{check['rewrites']} rewrite(s)")
         for state, found in check["probability_of_target"].items():
             table.add_row(state, f"{Estimate.from_dict(found):.3f}")
         if check["probability_of_target"]:
@@ -114,6 +127,8 @@ def diff(
     """Turn the difference of two checkpoints into a delta."""
     from editing import diff as diff_
 
+    if not 0 <= tolerance < math.inf:
+        raise InputError(f"tolerance {tolerance} is a factor: a finite number, not negative")
     lab = options.load()
     with progress() as told:
         found = diff_(lab, edited, rank=rank, tolerance=tolerance, progress=told)
@@ -121,7 +136,7 @@ def diff(
     stated = found.provenance["weights"]
     summary = {"delta": str(out), "base": found.base, "weights": stated}
     if not options.write_json(summary):
-        table = Table("weight", "rank", "norm", "relative error", title=f"{len(stated)} differ")
+        table = columns("weight", "rank", "norm", "relative error", title=f"{len(stated)} differ")
         for name, change in found.changes.items():
             error = "dense" if stated[name] is None else f"{stated[name]['relative_error']:.2g}"
             norm = f"{change.dense().norm():.3f}"
@@ -165,10 +180,10 @@ def undo(
         "made_on_top_of_it": answer.stale,
     }
     if not options.write_json(summary):
-        out_console.print(answer.title, markup=False, highlight=False, soft_wrap=True)
+        out_console.print(answer.title, soft_wrap=True)
         for stale in answer.stale:
             line = f"made on top of it, to be audited again: {stale}"
-            out_console.print(line, markup=False, highlight=False, soft_wrap=True)
+            out_console.print(line, soft_wrap=True)
         out_console.print(f"{answer.remaining} edit(s) are left; written to {out}", soft_wrap=True)
 
 

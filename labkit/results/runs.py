@@ -9,9 +9,12 @@ A run directory holds everything needed to believe a number later:
     ...                report.html, delta/, checkpoint/: whatever the run makes besides
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -120,6 +123,56 @@ class RunDirectory:
         resumed = [*earlier.get("resumed", []), here["started"]]
         atomic_write(run.path / "environment.json", dumps({**earlier, "resumed": resumed}) + "\n")
         return run
+
+    @classmethod
+    @contextlib.contextmanager
+    def session(
+        cls,
+        path: str | Path,
+        config: Mapping[str, Any],
+        model: object | None = None,
+        *,
+        resume: bool = False,
+    ) -> Iterator["RunDirectory"]:
+        """The same for the duration of a block, in which no other process works in the folder.
+
+        A folder that this made is taken away again when the block ends in an error (a refusal,
+        Ctrl-C) and there is nothing in it to resume: the next attempt may ask for something
+        else.
+
+        Args:
+            path: As in `create`.
+            config: As in `create`.
+            model: As in `create`.
+            resume: As in `create`.
+
+        Yields:
+            The run directory.
+
+        Raises:
+            OutputError: As in `create`, or if another process is at work in the folder.
+            FingerprintMismatch: As in `create`.
+        """
+        fresh = is_free(path)
+        existed = Path(path).is_dir()
+        made = [place for place in Path(path).absolute().parents if not place.exists()]
+        with contextlib.ExitStack() as locked:
+            if not fresh:
+                locked.enter_context(_locked(path))
+            run = cls.create(path, config, model, resume=resume)
+            if fresh:
+                locked.enter_context(_locked(path))
+            try:
+                yield run
+            except BaseException:
+                if fresh and not (resume and run._has_begun()):
+                    shutil.rmtree(run.path, ignore_errors=True)
+                    if existed:
+                        run.path.mkdir()
+                    for place in made:  # innermost first; stops mattering once one is in use
+                        with contextlib.suppress(OSError):
+                            place.rmdir()
+                raise
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
@@ -244,12 +297,40 @@ class RunDirectory:
                     "resume it as it was begun, or choose another folder"
                 )
 
+    def _has_begun(self) -> bool:
+        """Whether the folder holds more than what was asked for and on what."""
+        files = (place for place in self.path.rglob("*") if not place.is_dir())
+        return any(place.name not in ("config.json", "environment.json") for place in files)
+
     def _drop_torn_line(self) -> None:
         """Cut what a killed run had begun to write after the last complete line."""
         file_path = self.path / "cases.jsonl"
         if file_path.exists():
             with output_errors(file_path):
                 os.truncate(file_path, file_path.read_bytes().rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def _locked(path: str | Path) -> Iterator[None]:
+    """A folder that no other process may work in; the system lets go of it when this one ends.
+
+    Raises:
+        OutputError: If another one is at work there.
+    """
+    with output_errors(Path(path)):
+        handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process is at work in {path}: wait for it, or choose another folder"
+            ) from error
+        except OSError:  # file systems without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def _version(package: str) -> str | None:

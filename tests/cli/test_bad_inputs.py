@@ -226,7 +226,7 @@ WRONG = {
     "search without steps": (lambda m, d: ValueSearch(steps=0), InputError, "step"),
     "search without a step size": (lambda m, d: ValueSearch(lr=-0.5), InputError, "lr"),
     "search that runs away": (
-        lambda m, d: dataclasses.replace(FAST, search=ValueSearch(lr=float("inf")))(
+        lambda m, d: dataclasses.replace(FAST, search=ValueSearch(decay=1e39))(
             m, [REWRITE], prepared=FAST.prepare(m, corpus=TEXT)
         ),
         NonFiniteLoss,

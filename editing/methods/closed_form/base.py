@@ -5,6 +5,7 @@ the same second moments, and answer the one with the other by least squares. A m
 which layers, in which metric, and how what is wanted is written there.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
 from editing.presets.preset_files import preset
+from labkit.bounds import require_finite
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress
@@ -58,6 +60,7 @@ class ClosedForm:
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
+        require_finite(self)
         for name in ("bare_weight", "facts_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} {getattr(self, name)} is a share: 0 to 1")
@@ -264,5 +267,5 @@ def refuse_weight(weight: float) -> None:
     Raises:
         InputError: If it is not above 0.
     """
-    if not weight > 0:
+    if not 0 < weight < math.inf:
         raise InputError(f"weight {weight}: what is not edited needs a weight above 0")

@@ -33,6 +33,7 @@ from torch import Tensor
 from editing.edits.requests import Group, requests_of
 from editing.methods.closed_form.bystanders import ALIKE, Bystander
 from editing.methods.closed_form.value_rows import Batch, Reads, batches, rows_of
+from labkit.bounds import STEPS, require_finite
 from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
@@ -78,10 +79,18 @@ class ValueSearch:
 
     def __post_init__(self) -> None:
         """Refuse a search that could not move."""
-        if self.steps < 1 or not self.lr > 0 or not self.clamp > 0:
-            raise InputError("a search for v* needs at least one step, and lr and clamp above 0")
+        require_finite(self)
+        if not 1 <= self.steps <= STEPS or not self.lr > 0 or not self.clamp > 0:
+            raise InputError(
+                f"a search for v* needs 1 to {STEPS:,} steps, and lr and clamp above 0"
+            )
         if self.bystanders < 0:
             raise InputError(f"{self.bystanders} bystanders: choose 0 or more")
+        for name in ("kl_factor", "decay", "bystander_factor", "bystander_push"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} {getattr(self, name)}: 0, or more")
+        if not 0 < self.enough <= 1:
+            raise InputError(f"enough {self.enough} is a probability: above 0, at most 1")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from editing.edits.delta import Dense
 from editing.methods.tuning.gradient_descent import GradientDescent
 from editing.methods.tuning.training import precise
 from editing.presets.preset_files import preset
+from labkit.bounds import require_finite
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 
@@ -45,6 +46,7 @@ class Ball:
 
     def __post_init__(self) -> None:
         """Refuse a ball that is none."""
+        require_finite(self)
         if self.norm not in ("inf", "2") or not self.radius > 0:
             raise InputError(f"a ball of norm {self.norm!r} (inf or 2), radius {self.radius} (> 0)")
 

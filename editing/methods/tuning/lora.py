@@ -25,6 +25,7 @@ from editing.edits.delta import LowRank
 from editing.methods.tuning.gradient_descent import GradientDescent
 from editing.methods.tuning.training import Training, precise
 from labkit import stats
+from labkit.bounds import require_finite
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 
@@ -60,6 +61,7 @@ class LoRA(GradientDescent):
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
+        require_finite(self)
         if self.rank < 1 or not self.alpha > 0 or self.layers == ():
             raise InputError("LoRA needs a layer, a rank of at least 1, and alpha above 0")
 
@@ -72,7 +74,13 @@ class LoRA(GradientDescent):
         """The factors before training: `A` `[d_mlp, rank]` random, `B` `[rank, d_model]` zero.
 
         Entries of `A` are uniform within `+-1 / sqrt(d_mlp)`.
+
+        Raises:
+            InputError: If the rank is higher than that of any change of the matrix.
         """
+        highest = min(model.d_mlp, model.d_model)
+        if self.rank > highest:
+            raise InputError(f"rank {self.rank}: a change of {model.name} has {highest} at most")
         draw = stats.generator(self.seed, "LoRA", layer)
         uniform = torch.rand(model.d_mlp, self.rank, generator=draw, dtype=torch.float64)
         first = ((2 * uniform - 1) / model.d_mlp**0.5).to(model.device, precise(model))

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labkit import stats
+from labkit.bounds import STEPS, require_finite
 from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.facts.fact import Rewrite
 from labkit.metrics import log_prob
@@ -57,8 +58,13 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse a training that could not move."""
-        if self.steps < 1 or self.batch < 1 or not self.lr > 0:
-            raise InputError("training needs at least one step, one rewrite a step, and lr above 0")
+        require_finite(self)
+        if not 1 <= self.steps <= STEPS or self.batch < 1 or not self.lr > 0:
+            raise InputError(
+                f"training needs 1 to {STEPS:,} steps, one rewrite a step, and lr above 0"
+            )
+        if not 0 < self.enough <= 1:
+            raise InputError(f"enough {self.enough} is a probability: above 0, at most 1")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ cannot corrupt by noise, scores heads and FFN outputs but no hidden state, and r
 `ig_steps > 1`. For a pair of prompts it is what `attribution_pairs` runs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -87,7 +88,7 @@ class AttributionPatching:
         """Refuse a configuration that means nothing."""
         if self.kind not in SITES:
             raise InputError(f"kind {self.kind!r}: one of {', '.join(SITES)}")
-        if not self.noise > 0 or self.samples < 1 or self.steps < 1:
+        if not 0 < self.noise < math.inf or self.samples < 1 or self.steps < 1:
             raise InputError("attribution needs noise above 0, a noise draw and a step at least")
         if self.window is not None and (self.kind == "resid" or self.window < 1):
             raise InputError("a window is a number of layers of FFN or attention outputs")

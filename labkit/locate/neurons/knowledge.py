@@ -32,6 +32,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from labkit.bounds import STEPS
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Fact
 from labkit.intervals import over_units
@@ -219,8 +220,8 @@ class KnowledgeNeurons:
         """Refuse a configuration that means nothing."""
         if self.positions not in ("last", "subject", "all"):
             raise InputError(f"positions {self.positions!r}: one of last, subject, all")
-        if self.steps < 1:
-            raise InputError("integrated gradients need a step at least")
+        if not 1 <= self.steps <= STEPS:
+            raise InputError(f"integrated gradients need 1 to {STEPS:,} steps")
         if not (0 < self.threshold <= 1 and 0 < self.shared <= 1):
             raise InputError("threshold and shared are shares: above 0 and at most 1")
 

@@ -21,6 +21,7 @@ How the cells are computed: `labkit.locate.traces.restoring`. No cell is compute
 differ: positions before the subject are the same in both runs.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -29,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.bounds import require_memory
 from labkit.errors import InputError, NothingToTrace
 from labkit.facts.fact import Fact
 from labkit.locate.traces.alignment import ROLES, role_positions
@@ -92,7 +94,7 @@ class CausalTrace:
         """Refuse a configuration that means nothing."""
         if self.kind not in SITES:
             raise InputError(f"kind {self.kind!r}: one of {', '.join(SITES)}")
-        if not self.noise > 0 or self.samples < 1:
+        if not 0 < self.noise < math.inf or self.samples < 1:
             raise InputError("a trace needs noise above 0 and at least one noise draw")
         if self.window is not None and (self.kind == "resid" or self.window < 1):
             raise InputError("a window is a number of layers of FFN or attention outputs")
@@ -206,7 +208,13 @@ def corruption(
         noise: Standard deviation, in standard deviations of the token embeddings.
         samples: Number of draws.
         seed: Seed of the draws.
+
+    Raises:
+        TooLarge: If that many runs are more than the machine can hold.
     """
+    # The noise, and the states of the corrupted run of every block.
+    n_states = (model.n_layers + 1) * len(model.ids(fact.prompt))
+    require_memory(4.0 * samples * n_states * model.d_model, f"{samples:,} noise draws")
     draw = stats.generator(seed, "trace", fact.prompt, fact.subject)
     drawn = torch.randn((samples, len(span), model.d_model), generator=draw).to(model.device)
     return Corruption(span, drawn * noise * embedding_spread(model))
