@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from labkit.errors import InputError, OutputError
+from labkit.errors import OutputError
 
 # What the operating system says when the trouble is the place written to. Other OSErrors (a
 # refused connection, a missing input) are not about the output and pass through unchanged.
@@ -68,18 +68,6 @@ def output_errors(path: str | Path) -> Iterator[None]:
         if _DISK_FULL in str(error):
             raise OutputError(f"cannot write {path}: {_DISK_FULL}") from error
         raise
-
-
-def expanded(path: str | Path) -> Path:
-    """A path with `~` and `~user` replaced by the folders that they stand for.
-
-    Raises:
-        InputError: If there is no such user.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def is_free(path: str | Path) -> bool:
