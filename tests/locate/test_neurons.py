@@ -12,7 +12,7 @@ import torch
 from labkit import plots
 from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, NothingToTrace
 from labkit.facts.fact import Fact
-from labkit.locate.neurons.knowledge import KnowledgeNeurons, KnowledgeNeuronsResult
+from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.model import wrap
 from tests.reference import full_logits, inputs_of
@@ -94,7 +94,7 @@ class ByHand:
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_an_attribution_is_activation_times_slope_on_the_way_up_from_zero(exact, positions):
     fact = replace(FACT, paraphrases=())
-    result = KnowledgeNeurons(positions=positions, steps=2)(exact, fact)
+    result = KnowledgeNeurons(positions=positions, steps=2, max_steps=2)(exact, fact)
     hand = ByHand(exact, fact, positions)
     assert result.clean[0] == pytest.approx(hand.probability({}), rel=1e-4)
     largest = float(np.abs(result.attributions).max())
@@ -116,7 +116,7 @@ def test_the_attributions_of_a_block_add_up_to_what_it_brings(model, positions):
     )
     assert np.abs(brings).max() > 1e-5
     np.testing.assert_allclose(result.profile, brings.mean(0), atol=5e-3 * np.abs(brings).max())
-    few = KnowledgeNeurons(positions=positions, steps=1)(model, FACT)
+    few = KnowledgeNeurons(positions=positions, steps=1, max_steps=1)(model, FACT)
     assert np.abs(few.incompleteness).max() > 2 * np.abs(result.incompleteness).max()
 
 
@@ -134,6 +134,32 @@ def test_prompts_of_different_lengths_do_not_disturb_each_other(model, positions
     np.testing.assert_allclose(
         small.attributions, both.attributions, atol=1e-3 * np.abs(both.attributions).max()
     )
+
+
+def test_points_are_added_until_the_sums_are_complete(tiny):
+    """And those that are added make the same integral as if all had been there at once."""
+    model = tiny("gpt2")
+    coarse = KnowledgeNeurons(steps=1, max_steps=1, tolerance=1e-4)(model, FACT)
+    assert coarse.gap.max() > 1e-4
+    fine = KnowledgeNeurons(steps=1, max_steps=729, tolerance=1e-4)(model, FACT)
+    assert fine.gap.max() <= 1e-4 and fine.steps.max() > 1 and fine.warning is None
+    row, layer = np.unravel_index(fine.steps.argmax(), fine.steps.shape)
+    n = int(fine.steps[row, layer])
+    at_once = KnowledgeNeurons(steps=n, max_steps=n)(model, FACT)
+    found, expected = fine.attributions[row, layer], at_once.attributions[row, layer]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_what_has_not_converged_is_said(tiny, caplog):
+    model = tiny("gpt2")
+    result = KnowledgeNeurons(steps=1, max_steps=2, tolerance=1e-6)(model, FACT)
+    worst = int(result.gap.max(axis=0).argmax())
+    assert "not converged in layer" in result.warning and str(worst) in result.warning
+    assert f"{result.gap.max():.0%}" in result.warning
+    assert result.warning in caplog.text
+    assert result.warning in result.figure().layout.title.subtitle.text
+    assert np.allclose(result.gap * np.abs(result.clean[:, None] - result.removed).max(
+        axis=1, keepdims=True), np.abs(result.incompleteness))  # fmt: skip
 
 
 def test_the_answer_is_the_models_own_where_none_is_given(tiny):
@@ -158,9 +184,10 @@ def result_of(attributions, **config):
         clean=np.full(n_prompts, 0.5, dtype=np.float32),
         removed=np.full((n_prompts, n_layers), 0.1, dtype=np.float32),
         attributions=attributions,
+        steps=np.full((n_prompts, n_layers), 20),
         model="by hand",
         fingerprint="0" * 64,
-        config={"threshold": 0.2, "shared": 0.7, "positions": "last"} | config,
+        config={"threshold": 0.2, "shared": 0.7, "positions": "last", "tolerance": 1.0} | config,
     )
 
 
@@ -318,7 +345,14 @@ def test_the_bars_of_a_test_carry_change_and_interval():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"positions": "first"}, {"steps": 0}, {"threshold": 0.0}, {"shared": 1.5}],
+    [
+        {"positions": "first"},
+        {"steps": 0},
+        {"steps": 30, "max_steps": 20},
+        {"tolerance": 0.0},
+        {"threshold": 0.0},
+        {"shared": 1.5},
+    ],
 )
 def test_a_configuration_that_means_nothing_is_refused(wrong, unchecked):
     with pytest.raises(InputError):
