@@ -9,12 +9,12 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from labkit.errors import FingerprintMismatch
-from labkit.running.execute import MEMORY
 from labkit.facts.fact import Fact
 from labkit.intervals import over_units
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.model import LabModel
 from labkit.results.result import Result
+from labkit.running.execute import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
