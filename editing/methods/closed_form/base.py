@@ -50,6 +50,9 @@ class ClosedForm:
     prompt stands behind a context.
     """
 
+    EQUAL_LENGTH: ClassVar[bool] = False
+    """Whether the keys behind `C` are brought to one length first."""
+
     n_contexts: int = 10
     bare_weight: float = 0.5
     facts_share: float = 0.5
@@ -113,6 +116,7 @@ class ClosedForm:
             seed=self.seed,
             facts_share=self.facts_share,
             search=self.search,
+            equal_length=self.EQUAL_LENGTH,
             corpus=corpus,
             progress=progress,
         )
