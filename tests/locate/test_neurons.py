@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from labkit import plots
+from labkit import pocket as pocket_world
 from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, NothingToTrace
 from labkit.facts.fact import Fact
-from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
+from labkit.facts.known import known_facts
+from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult, neuron_tests
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.model import wrap
 from tests.reference import full_logits, inputs_of
@@ -338,6 +340,33 @@ def test_the_bars_of_a_test_carry_change_and_interval():
     assert list(amplified.y) == pytest.approx([0.5, 0.5])
     with pytest.raises(InputError, match="kept"):
         plots.neuron_test_bars(frame.drop(columns="kept"))
+
+
+def test_many_facts_are_each_found_and_tested_alone(pocket, pocket_facts):
+    """One row a fact, equal to the test by hand; and others are of the relation, not the object."""
+    facts = pocket_facts[:2]
+    method = KnowledgeNeurons(steps=4)
+    found = neuron_tests(pocket, facts, pocket_facts, method, n_others=3, draws=2)
+    for fact, row in zip(facts, found.table.to_dict("records"), strict=True):
+        kin = [o for o in pocket_facts if o.relation == fact.relation and o.object != fact.object]
+        alone = method(pocket, fact)
+        test = alone.test(pocket, kin[:3], draws=2)
+        assert row["n_neurons"] == len(alone.neurons) and row["n_others"] == 3
+        for group in ("this fact", "random neurons", "other facts"):
+            assert row[group] == pytest.approx(test.change(group, "suppressed").mean)
+    gap = found.table["other facts"] - found.table["this fact"]
+    assert found.own.mean == pytest.approx(gap.mean()) and found.own.n == 2
+    assert f"{found.table['other facts'].max():+.0%}" in found.title
+    assert list(found.figure().data[1].x) == pytest.approx(list(found.table["this fact"]))
+    with pytest.raises(InputError, match="no other fact"):
+        neuron_tests(pocket, facts, facts[:1], method)
+
+
+@pytest.fixture
+def pocket_facts(pocket):
+    facts = known_facts(pocket, pocket_world.facts()).facts
+    relation = facts[0].relation
+    return [fact for fact in facts if fact.relation == relation]
 
 
 # --- refusals --------------------------------------------------------------------------------

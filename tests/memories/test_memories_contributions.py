@@ -19,7 +19,7 @@ from labkit.errors import (
     NotDecomposable,
     NotOneToken,
 )
-from labkit.memories import contributions, switched, switching
+from labkit.memories import contributions, ffn_share, switched, switching
 from labkit.memories.norms import frozen
 from labkit.models.model import load, wrap
 from labkit.models.random_models import _randomise, _tokenizer
@@ -330,6 +330,20 @@ def test_bad_input_is_refused_before_any_run(tiny, monkeypatch, unchecked):
         switched(model, found, [(0, 64)])
     with pytest.raises(LayerOutOfRange):
         switched(model, found, [(3, 0)])
+
+
+def test_the_ffns_share_of_the_weights(model):
+    """By the names of the parameters, which in these families say where they belong."""
+    named = {name: p.numel() for name, p in model.hf.named_parameters()}
+    ffn = sum(n for name, n in named.items() if ".mlp." in name)
+    blocks = sum(n for name, n in named.items() if name.startswith(f"{model.anatomy.blocks}."))
+    assert ffn_share(model) == (ffn / blocks, ffn / sum(named.values()))
+    assert 0 < ffn_share(model)[1] < ffn_share(model)[0] < 1
+
+
+@pytest.mark.slow
+def test_three_quarters_of_a_block_are_its_ffn(smollm2):
+    assert ffn_share(smollm2) == pytest.approx((0.75, 0.592), abs=0.001)
 
 
 @pytest.mark.slow
