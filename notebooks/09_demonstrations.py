@@ -81,8 +81,8 @@ gains.to_frame().round(3)
 # The same demonstrations, changed in one respect at a time. **Prediction (C9).** Random labels cost
 # little; words that are no labels, foreign inputs, or no format cost a lot.
 #
-# *Little* has to be said beforehand: less than 0.05 of accuracy, about what Min et al. (2022) found.
-# An interval that merely holds 0 would be no evidence that labels do not matter.
+# *Little* has to be said beforehand: less than 0.05 of accuracy, about what Min et al. (2022)
+# found. An interval that merely holds 0 would be no evidence that labels do not matter.
 #
 # First a task of word pairs, in which nearly every input has a label of its own.
 
@@ -168,8 +168,8 @@ choices.round(3)
 # %% [markdown]
 # ## 5. C14: told or shown?
 #
-# **Prediction (C14).** An instruction is worth as much as the demonstrations: it loses at most 0.05 of
-# their accuracy.
+# **Prediction (C14).** An instruction is worth as much as the demonstrations: it loses at most
+# 0.05 of their accuracy.
 #
 # The same queries behind an instruction, behind demonstrations, behind both, and behind the
 # instruction of another task (control). Then the model reads demonstrations and proposes

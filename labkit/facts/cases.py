@@ -12,6 +12,7 @@ from importlib import resources
 
 from labkit.errors import InputError
 from labkit.facts.fact import Case, Fact, Neighbour, Rewrite, fill
+from labkit.facts.known import KnownFacts
 from labkit.facts.records import read_cases
 from labkit.stats import numpy_generator
 
@@ -27,7 +28,7 @@ N_ATTRIBUTES = 5
 
 def make_case(
     fact: Fact,
-    facts: Sequence[Fact],
+    facts: Sequence[Fact] | KnownFacts,
     new_object: str,
     *,
     seed: int,
@@ -41,7 +42,8 @@ def make_case(
 
     Args:
         fact: The fact to rewrite.
-        facts: Where neighbours are drawn from, for instance those that the model knows.
+        facts: Where neighbours are drawn from, for instance those that the model knows
+            (`known_facts`).
         new_object: What the model should say instead.
         seed: Seed of the draw, which depends on the fact and the new object as well.
         n_neighbours: How many neighbours to draw.
@@ -50,6 +52,7 @@ def make_case(
         InputError: If the fact has no object or has the new one already, or its relation
             does not have that many other subjects.
     """
+    pool = facts.facts if isinstance(facts, KnownFacts) else facts
     if fact.object is None:
         raise InputError(f"the fact about {fact.subject!r} has no object to rewrite")
     if new_object in fact.answers:
@@ -86,7 +89,7 @@ def drawn_neighbours(
     """
     others = [
         other
-        for other in facts
+        for other in pool
         if other.relation == fact.relation and other.subject != fact.subject and other.answers
     ]
     holders = [other for other in others if new_object in other.answers]

@@ -21,6 +21,7 @@ from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
 from editing.presets.preset_files import preset
+from editing.methods.documented import with_inherited_fields
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress
@@ -58,6 +59,11 @@ class ClosedForm:
     facts_share: float = 0.5
     search: ValueSearch = field(default_factory=ValueSearch)
     seed: int = 0
+
+    def __init_subclass__(cls) -> None:
+        """Let a method's help list the fields that it inherits."""
+        super().__init_subclass__()
+        cls.__doc__ = with_inherited_fields(cls)
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
