@@ -15,9 +15,9 @@ from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.knowledge import KnowledgeNeurons
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.stats import Estimate, average
-from labkit.text.corpus import Progress
 
 GROUPS = ("this fact", "random neurons", "other facts")
 
@@ -127,8 +127,7 @@ def neuron_tests(
         raise InputError("no facts to find the neurons of")
     rows, unconverged = [], 0
     for number, fact in enumerate(facts):
-        if progress is not None:
-            progress(f"knowledge neurons of {fact.subject}", number / len(facts))
+        listener(progress)(f"knowledge neurons of {fact.subject}", number / len(facts))
         found = method(model, fact)
         unconverged += found.warning is not None
         row: dict[str, Any] = {
