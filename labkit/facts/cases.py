@@ -9,10 +9,10 @@ show whether every landmark did.
 import re
 from collections.abc import Sequence
 from importlib import resources
+from typing import Protocol, runtime_checkable
 
 from labkit.errors import InputError
 from labkit.facts.fact import Case, Fact, Neighbour, Rewrite, fill
-from labkit.facts.known import KnownFacts
 from labkit.facts.records import read_cases
 from labkit.stats import numpy_generator
 
@@ -26,9 +26,19 @@ GENERATION = (
 N_ATTRIBUTES = 5
 
 
+@runtime_checkable
+class HoldsFacts(Protocol):
+    """What has facts in it, such as the result of `known_facts`."""
+
+    @property
+    def facts(self) -> list[Fact]:
+        """The facts."""
+        ...
+
+
 def make_case(
     fact: Fact,
-    facts: Sequence[Fact] | KnownFacts,
+    facts: Sequence[Fact] | HoldsFacts,
     new_object: str,
     *,
     seed: int,
@@ -52,7 +62,7 @@ def make_case(
         InputError: If the fact has no object or has the new one already, or its relation
             does not have that many other subjects.
     """
-    pool = facts.facts if isinstance(facts, KnownFacts) else facts
+    pool = facts.facts if isinstance(facts, HoldsFacts) else facts
     if fact.object is None:
         raise InputError(f"the fact about {fact.subject!r} has no object to rewrite")
     if new_object in fact.answers:
