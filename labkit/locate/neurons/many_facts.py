@@ -33,7 +33,7 @@ class NeuronTests(Result):
         unconverged: Facts some of whose attributions had not converged.
         config: The method's fields.
         model: Name of the model.
-        fingerprint: Fingerprint of the model.
+        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of random neurons and intervals.
     """
 
@@ -69,7 +69,7 @@ class NeuronTests(Result):
         """
         if group not in GROUPS:
             raise InputError(f"no group {group!r}; there are {', '.join(GROUPS)}")
-        return average(self.tested[group].to_numpy(), seed=self.seed)
+        return average(self.tested[group].to_numpy())
 
     @property
     def own(self) -> Estimate:
@@ -78,7 +78,7 @@ class NeuronTests(Result):
         0 where its neurons are as much theirs; 1 where only it loses, and loses all.
         """
         rows = self.tested
-        return average((rows["other facts"] - rows["this fact"]).to_numpy(), seed=self.seed)
+        return average((rows["other facts"] - rows["this fact"]).to_numpy())
 
     def to_frame(self) -> pd.DataFrame:
         """One row a fact."""
@@ -145,7 +145,7 @@ def neuron_tests(
         unconverged=unconverged,
         config=asdict(method),
         model=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.in_effect,
         seed=seed,
     )
 
