@@ -67,7 +67,7 @@ def make_case(
         raise InputError(f"the fact about {fact.subject!r} has no object to rewrite")
     if new_object in fact.answers:
         raise InputError(f"{new_object!r} is already an answer of {fact.prompt!r}")
-    chosen, holders = drawn_neighbours(fact, facts, new_object, n_neighbours, seed=seed)
+    chosen, holders = drawn_neighbours(fact, pool, new_object, n_neighbours, seed=seed)
     if len(chosen) < n_neighbours:
         raise InputError(
             f"relation {fact.relation!r} has {len(chosen)} other subjects among these facts, "
@@ -99,7 +99,7 @@ def drawn_neighbours(
     """
     others = [
         other
-        for other in pool
+        for other in facts
         if other.relation == fact.relation and other.subject != fact.subject and other.answers
     ]
     holders = [other for other in others if new_object in other.answers]
