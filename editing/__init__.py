@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from editing.edits.undoing import Undo, undo
     from editing.evaluation.many_cases import Evaluation, evaluate
     from editing.evaluation.method_comparison import MethodComparison
-    from editing.evaluation.one_edit import Audit, audit
+    from editing.evaluation.one_edit import Audit, audit, audit_table
     from editing.evaluation.several_methods import compare_methods
     from editing.export.adapter import export_peft
     from editing.export.checkpoint import export_hf

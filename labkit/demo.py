@@ -303,6 +303,8 @@ def _strongest(trace: TraceResult) -> dict[str, Any]:
 
 def report(demo: Demo) -> Report:
     """The demo as a page for a reader who was not there."""
+    from editing.readings.asking import EXPLAINED
+
     rewrite, audit = demo.case.rewrite, demo.audit
     where, layer = demo.located.peak()
     effect = demo.located.indirect_effect(where, layer)
@@ -313,6 +315,8 @@ def report(demo: Demo) -> Report:
         f"The fact “{rewrite.prompt} {rewrite.target_true}” was located in {demo.before.model}, "
         f"rewritten to “{rewrite.target_new}” with ROME, audited, located again, and exported."
     )
+    page.heading("In short")
+    page.paragraph("\n".join(f"{line[0].upper()}{line[1:]}." for line in audit.verdict))
     page.heading("What the model says")
     both = pd.concat(
         [
@@ -347,10 +351,11 @@ def report(demo: Demo) -> Report:
     page.heading("The audit")
     page.paragraph(
         "Success: the wanted object is likelier than its rival. Argmax accuracy: every token of "
-        "it is the most probable one. Generation: a free greedy continuation contains it. For "
-        "neighbours the wanted object is their own. Intervals are 95 % (Wilson) over the "
-        "prompts of this one case."
+        "it is the most probable one. Generation: a free greedy continuation contains it. "
+        "Intervals are 95 % over the prompts of this one case."
     )
+    measured = set(audit.to_frame()["metric"])
+    page.paragraph("\n".join(f"{m}: {w}" for m, w in EXPLAINED.items() if m in measured))
     page.figure(audit.figure())
     shares = audit.table().rename(columns={"n": "prompts"})
     page.table(shares, caption="Shares of prompts that pass, with 95 % intervals")

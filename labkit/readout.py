@@ -66,8 +66,10 @@ def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
 
     Raises:
         EmptyPrompt: If the prompt is empty.
-        InputError: If `k` is not in `1..d_vocab`.
+        InputError: If `k` is not in `1..d_vocab`, or the prompt is no text.
     """
+    if not isinstance(prompt, str):
+        raise InputError(f"one prompt, as text, not {type(prompt).__name__}: call predict for each")
     if not 1 <= k <= model.d_vocab:
         raise InputError(f"k = {k}: choose 1..{model.d_vocab} next tokens")
     top = next_token_logits(model, [prompt])[0].float().softmax(dim=-1).topk(k)

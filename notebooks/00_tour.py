@@ -34,7 +34,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from editing import ROME, LowRank, WeightDelta, applied, audit, export_hf
+from editing import ROME, LowRank, WeightDelta, applied, audit, audit_table, export_hf
 from labkit import CausalTrace, Fact, load, logit_lens, predict
 from labkit.facts.worlds import demo_case_of
 from labkit.models.in_effect import fingerprint
@@ -53,8 +53,9 @@ model
 # %% [markdown]
 # ## 1. What does the model say?
 #
-# A *case* is a rewrite with the prompts that judge it: paraphrases, which should change with
-# it, and neighbours, which should not.
+# A *case* is a rewrite with the prompts that judge it: *paraphrases*, which should change with it;
+# *neighbours*, other subjects of the same kind, which should not; and *attribute* prompts about
+# subjects that have the new object in truth.
 
 # %%
 case = demo_case_of(model)
@@ -163,9 +164,17 @@ print("restored:", predict(model, rewrite.prompt).title)
 # Three readings of each, which should never be confused: *success* (is the wanted object
 # likelier than its rival?), *argmax accuracy* (is it the top word?), *generation* (does a free
 # continuation mention it?).
+#
+# One more kind of prompt is asked: a *distractor* is a neighbour's prompt right behind the sentence
+# that states the edit ("… is in the city of Rome. The Louvre is in the city of"). Even an unedited
+# model is pulled towards the word that it has just read; an edited one often far more, which the
+# neighbours alone do not show.
 
 # %%
 report = audit(model, delta, case)
+print(*report.verdict, sep="\n")
+
+# %%
 report.figure()
 
 # %%
@@ -208,18 +217,13 @@ audits = {
     "placebo": audit(model, placebo, brief, n_tokens=0),
     "no covariance": audit(model, shortcut, brief, n_tokens=0),
 }
-table = pd.DataFrame(index=["unedited", *audits])
-for metric in ("efficacy", "paraphrase", "neighbourhood"):
-    table.loc["unedited", metric] = str(report.estimate("before", "accuracy", metric))
-    for name, found in audits.items():
-        table.loc[name, metric] = str(found.estimate("after", "accuracy", metric))
-table
-
-# %%
-for name, found in audits.items():
-    print(f"{name:13} nats per token: {found.nll_change}")
+audit_table(audits)
 
 # %% [markdown]
+# Read the rows one by one: an edit took where *efficacy* is 1; it was understood where *paraphrase*
+# follows, and by argmax often not even half of them do; and what it broke stands under
+# *neighbourhood* and *distractor*, against the unedited row.
+#
 # Look at the widths before believing a difference, and before believing that there is none:
 # where ROME and its shortcut agree, one case was not enough to tell them apart.
 # `labkit evaluate` asks the same of many facts.
@@ -276,7 +280,8 @@ right = {s: report.estimate(s, "success", "neighbourhood") for s in ("before", "
 assert right["after"].mean >= 0.8 * right["before"].mean, right
 assert new.startswith(says), says
 assert fingerprint(model.hf, model.tokenizer) == model.fingerprint
-print("all of it holds")
+print("all that is asserted holds; what broke:")
+print(*report.verdict[2:], sep="\n")
 
 # %% [markdown]
 # **What this does not show.** One fact, one model, one run: that the rewrite took says nothing

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # FFN layers as key-value memories
 #
-# **Question.** Two thirds of a block's weights are its FFN. Geva et al. (2021) read it as a memory:
+# **Question.** Most of a block's weights are its FFN. Geva et al. (2021) read it as a memory:
 # each neuron's *key* detects a pattern in the text so far, and its *value* pushes the words that
 # should follow. Low layers are said to detect surface patterns, high layers meaning (claims C4
 # and C5 of the surveys that this lab puts to the test). Is that so in this model?
@@ -33,6 +33,7 @@ from labkit.facts.worlds import demo_case_of
 from labkit.memories import (
     agreement,
     contributions,
+    ffn_share,
     find_triggers,
     neuron_card,
     patterns,
@@ -50,6 +51,8 @@ MODEL = os.environ.get("LABKIT_MODEL", "smollm2-135m")
 
 use_in_notebooks()
 model = load(MODEL)
+of_block, of_all = ffn_share(model)
+print(f"FFNs: {of_block:.0%} of the weights of the blocks, {of_all:.0%} of all weights")
 model
 
 # %% [markdown]
@@ -123,13 +126,18 @@ agreed.figure()
 # ## 5. Who makes this answer?
 #
 # The logit of an answer is a sum: what the embedding, every head and every neuron add, with the
-# final norm's scale held. How many neurons does half of what neurons add take?
+# final norm's scale held. How many neurons does half of what they add take? That depends on what
+# is halved: the *net* sum, or the sum of those that speak for the answer, most of which others may
+# take back. **Prediction.** The two sums are far apart: many neurons write this word, and as many
+# others against it.
 
 # %%
 parts = contributions(model, prompt, answer)
 half = parts.covering(0.5)
 print(f"logit {parts.logit:.3f}, sum of all parts {parts.total:.3f}")
-print(f"{len(half)} of {parts.neurons.size} neurons give half of what neurons add")
+print(f"neurons for it {parts.positive:+.1f}, in all {parts.neurons.sum():+.1f}")
+print(f"half of the net sum: {len(half)} neurons of {parts.neurons.size}")
+print(f"half of what is for it: {len(parts.covering(0.5, of='positive'))} neurons")
 parts.figure()
 
 # %%
@@ -163,13 +171,32 @@ for row in parts.neurons_frame(5).itertuples():
 # %% [markdown]
 # ## Conclusion
 #
-# On `smollm2-135m` and its own text C5 holds in part. In layer 0 the triggers of a neuron share
-# their last token in 64 % of cases, by layer 3 in 14 %: surface first, as claimed. But the
-# share rises again, to a quarter and more in the upper layers, where keys respond to the word
-# just read in order to write the next. Shared words peak in the *middle* (14 % against 5 % by
-# chance in layers 12 to 15) and not at the top. Values agree with what follows mostly in
-# the last layers. And an answer is written by many: half of what neurons add takes hundreds of
-# them, with the other sign's hundreds against them.
+# The next cell says what was found in this model, whichever it is.
+
+# %%
+last_token = table["last token", "triggers"]
+middle = table["shared words", "triggers"].idxmax()
+print(
+    f"triggers that share their last token: {last_token.iloc[0]:.0%} in layer 0, at least "
+    f"{last_token.min():.0%} (layer {last_token.idxmin()}), {last_token.iloc[-1]:.0%} in the last"
+)
+print(
+    f"shared words: most in layer {middle}, {table['shared words', 'triggers'][middle]:.0%} "
+    f"against {table['shared words', 'control'][middle]:.0%} by chance"
+)
+print(
+    f"{answer}: {len(half)} neurons give half of the {parts.neurons.sum():.1f} logits that all "
+    f"{parts.neurons.size} add, {parts.positive - parts.neurons.sum():.1f} are taken back"
+)
+
+# %% [markdown]
+# C5 expects the first line to fall with depth all the way, and the layer of the second to be among
+# the last. On `smollm2-135m` and its own text it holds in part: 64 % share their last token in
+# layer 0 and 14 % by layer 3, but a quarter and more again in the upper layers, where keys respond
+# to the word just read in order to write the next; and shared words peak in the *middle*, layers
+# 12 to 15. Of one answer there, neurons write 135 logits and take 127.5 back: three give half of
+# the 7.5 that remain, and 944 half of the 135. Who "makes" an answer is a question about a small
+# difference of large sums, and a number of neurons alone does not answer it.
 #
 # Asserted below: the parts sum to the logit; switching off does directly what was predicted, and
 # more in all than as many random neurons do; triggers share last tokens far beyond chance in

@@ -138,9 +138,13 @@ found.centres("arrival").round(2)
 # %% [markdown]
 # ## 5. Does the model use what the probe reads?
 #
-# A state may hold what nobody reads. Amnesic probing takes all directions that a linear probe could
-# use out of the state at one depth and watches the next token; the placebo takes out as many random
-# directions, scaled to change each state by as much.
+# A state may hold what nobody reads. Amnesic probing takes the directions that a linear probe
+# could use out of the state at one depth, and watches the next token; the placebo takes out as
+# many random directions, scaled to change each state by as much.
+#
+# Directions are found round by round, in ten rounds at most, and the search ends where a probe is
+# no better than the majority on the *test* side: if the last of the scores below is above the
+# majority's, something was left in, and if it is not, it is a little too good.
 
 # %%
 depth = found[fact].best.depth

@@ -166,7 +166,10 @@ for control in ("another relation's operator", "the other's state"):
 #   model says for 74 % [64, 82] of the subjects that it has not seen (verbs 95 %, landmarks
 #   39 %); the mean answer manages 7 %, a regression on the same facts 11 %. The depths chosen for
 #   the subject's state lie between 4 and 23: those of three relations at 18 to 20, where the
-#   last token knows nothing yet. It is at the subject that the middle holds the fact.
+#   last token knows nothing yet. So the answer depends on the
+#   subject's state, in the middle, by a map that is nearly affine and that a relation's subjects
+#   share. That is how the model gets from there to the answer; it does not say that the fact is
+#   *stored* at the subject, or in that map.
 # - Its inverse moves 71 % [61, 79] of the subjects to another's answer, a random move of the same
 #   length 1 %, and *another relation's* inverse 44 %. So causality says less than it seems to:
 #   much of the way is shared by relations. Faithfulness is not (another relation's map: 9 %; all

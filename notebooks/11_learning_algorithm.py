@@ -54,9 +54,11 @@ print(f"noise {recipe['noise']}, {model.record['cpu_seconds'] / 60:.0f} minutes 
 # **Prediction (C10).** With every example the error falls as that of ridge regression does. A
 # look-up of similar inputs (nearest neighbours) would be far above it.
 #
-# All learners predict the same queries behind the same examples. The error is taken against
-# $w \cdot x$, without the noise that no one can predict, as a share of its variance: 1 is what
-# always saying 0 costs. The ridge with λ = 0.25, the variance of the noise, is Bayes-optimal.
+# All learners predict the same queries behind the same examples. The error is taken against $w
+# \cdot x$, without the noise that no one can predict, as a share of its variance: 1 is what always
+# saying 0 costs. The ridge with λ = 0.25, the variance of the noise, is Bayes-optimal for these
+# prompts: weights drawn from N(0, I), and just this noise. In the settings of section 3 that
+# differ in noise, or in how inputs or weights are drawn, another learner is.
 
 # %%
 found = CompareLearners()(model)
@@ -107,11 +109,12 @@ longer.figure()
 # %% [markdown]
 # ## 4. What is inside?
 #
-# A learner that solves least squares has, somewhere, the moment $\sum y\,x$ or a weight vector. A
-# linear map from a state to that vector, fitted on some prompts and scored on others, says whether
-# it can be read there. Two controls: the states of *random weights*, and the target of *another
-# prompt*. And one target that nobody who has seen the examples can know: by how much the true
-# weights differ from ridge's.
+# A learner that solves least squares may hold the moment $\sum y\,x$ or a weight vector. It need
+# not: a prediction can be computed, by weighing the labels, with neither ever written down.
+# Finding one says how it can be done here; finding none refutes nothing. A linear map from a state
+# to that vector, fitted on some prompts and scored on others, says whether it can be read there.
+# Two controls: the states of *random weights*, and the target of *another prompt*. And one target
+# that nobody who has seen the examples can know: by how much the true weights differ from ridge's.
 #
 # A sum over examples need not stand on one token. So first the mean of the states of all labels,
 # to which each may contribute its own product $y\,x$; then the state of the query alone, where the

@@ -17,6 +17,15 @@ DATA = Path(os.environ.get("LABKIT_DATA", Path(__file__).resolve().parents[2] / 
 """Published files to measure on, where they are; tests that need one skip with a reason."""
 
 
+def is_interval(found) -> bool:
+    """Whether an estimate's interval holds its mean; a single unit has none (NaN in JSON)."""
+    record = found if isinstance(found, dict) else found._asdict()
+    if record["n"] == 1:
+        return str(record["low"]).lower() == str(record["high"]).lower() == "nan"
+    none = str(record["low"]).lower() == "nan"  # equal values of no known range
+    return none or record["low"] <= record["mean"] <= record["high"]
+
+
 def full_run(model: LabModel, batch: TokenBatch, **more):
     """Every block at every position of a left-padded batch, by the model's own forward."""
     inputs = {"input_ids": batch.ids, "attention_mask": batch.mask.long(), "use_cache": False}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labkit.errors import ContradictoryRewrites, DuplicateSubject, InputError, SubjectOnSink
-from labkit.facts.fact import Deletion, Rewrite
+from labkit.facts.fact import Case, Deletion, Rewrite
 from labkit.models.model import LabModel
 from labkit.tokens import target_ids
 
@@ -39,6 +39,7 @@ def grouped(requests: Sequence[Request]) -> list[Group]:
         InputError: If there is no request, or one is made twice.
         ContradictoryRewrites: If one prompt is asked to have two answers.
     """
+    _refuse_other_types(requests)
     if not requests:
         raise InputError("there is nothing to edit: no rewrite was given")
     asked: dict[str, Request] = {}
@@ -57,6 +58,31 @@ def grouped(requests: Sequence[Request]) -> list[Group]:
     return [Group(subject, tuple(members)) for subject, members in groups.items()]
 
 
+def _refuse_other_types(requests: object) -> None:
+    """Refuse what is no list of rewrites.
+
+    Raises:
+        InputError: With what to write instead.
+    """
+    if isinstance(requests, Rewrite | Deletion):
+        raise InputError(
+            "rewrites come as a list, one of one rewrite too: method(model, [rewrite])"
+        )
+    if isinstance(requests, Case):
+        raise InputError("a case is more than its rewrite: method(model, [case.rewrite])")
+    if isinstance(requests, str) or not isinstance(requests, Sequence):
+        raise InputError(
+            f"rewrites are a list of Rewrite or Deletion, not {type(requests).__name__}: "
+            "Rewrite(subject=..., template=..., target_new=...)"
+        )
+    for request in requests:
+        if not isinstance(request, Rewrite | Deletion):
+            more = ": a case's rewrite is case.rewrite" if isinstance(request, Case) else ""
+            raise InputError(
+                f"a list of Rewrite or Deletion has a {type(request).__name__} in it{more}"
+            )
+
+
 def requests_of(groups: Sequence[Group]) -> list[Request]:
     """The requests of some groups, a group's own in a row."""
     return [request for group in groups for request in group.requests]
@@ -69,6 +95,7 @@ def one_rewrite(requests: Sequence[Request]) -> Request:
         InputError: If there is none, or several.
         DuplicateSubject: If there are several about one subject.
     """
+    _refuse_other_types(requests)
     if len(requests) == 1:
         return requests[0]
     subjects = [request.subject for request in requests]

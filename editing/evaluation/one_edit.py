@@ -6,9 +6,10 @@ stand for others like them, not how well the method works on other facts.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,12 @@ from torch import Tensor
 
 from editing.edits.effect import Edit, Wording, as_it_is, in_effect
 from editing.readings.asking import (
+    EXPLAINED,
     GENERATED_TOKENS,
+    METRICS,
+    MORE_METRICS,
     PIECE,
+    READINGS,
     Answer,
     ask,
     essence,
@@ -27,7 +32,8 @@ from editing.readings.asking import (
 )
 from editing.readings.comparison import Comparison
 from labkit import stats
-from labkit.facts.fact import Case
+from labkit.errors import InputError
+from labkit.facts.fact import Case, Rewrite
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.stats import Estimate
@@ -92,6 +98,82 @@ class Audit(Comparison):
         counted = [p for p in passed if p is not None]
         return stats.proportion(sum(counted), len(counted)) if counted else None
 
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Did it take, did it carry over, what broke: one line each, in counts of prompts."""
+        said = self.case.rewrite.target_new.strip()
+        took = self._counts("accuracy", "efficacy")[1:] == (1, 1)
+        lines = [f"it took: the edited prompt says {said}"]
+        if not took:
+            rival = "is not even likelier"
+            if self._counts("success", "efficacy")[1] == 1:
+                rival = "is only likelier than the old object"
+            lines = [f"it did not take: the edited prompt does not say {said}, which {rival}"]
+        _, follow, n = self._counts("accuracy", "paraphrase")
+        likelier = self._counts("success", "paraphrase")[1]
+        if n:
+            lines.append(
+                f"of {n} paraphrases {follow} say it, in {likelier} it is the likelier one"
+            )
+        lines += [
+            line
+            for metric, what in (
+                ("neighbourhood", "neighbours"),
+                ("attribute", "subjects that have the new object in truth"),
+                ("distractor", "neighbours asked right behind the edited sentence"),
+            )
+            if (line := self._broken(metric, what)) is not None
+        ]
+        before, after = (self.perplexity(state).mean for state in ("before", "after"))
+        lines.append(
+            f"perplexity of other text {before:.4g} to {after:.4g}; what follows "
+            f"“{self.case.rewrite.subject} is a” moved by {self.essence_drift:.2g} nats"
+        )
+        return tuple(lines)
+
+    def _counts(self, reading: str, metric: str) -> tuple[int, int, int]:
+        """How many prompts pass before and after, of how many."""
+        passed = [
+            (one.passes(reading), two.passes(reading))
+            for one, two in zip(self.before, self.after, strict=True)
+            if one.question.metric == metric and one.passes(reading) is not None
+        ]
+        return sum(bool(b) for b, _ in passed), sum(bool(a) for _, a in passed), len(passed)
+
+    def _broken(self, metric: str, what: str) -> str | None:
+        """What of a metric was right before the edit, and is not after it."""
+        pairs = [
+            (one.passes("success"), two.passes("success"))
+            for one, two in zip(self.before, self.after, strict=True)
+            if one.question.metric == metric
+        ]
+        right = [after for before, after in pairs if before]
+        if not pairs or not right:
+            return None
+        lost = sum(not after for after in right)
+        said = f"{lost} of {len(right)} {what} that were right are wrong now"
+        return said if lost else f"none of {len(right)} {what} that were right broke"
+
+    def _repr_html_(self) -> str:
+        """The verdict first, then the readings, each explained."""
+        verdict = "".join(f"<li>{escape(line)}</li>" for line in self.verdict)
+        shown = {name for row in self.to_frame()[["reading", "metric"]].to_numpy() for name in row}
+        notes = "; ".join(
+            f"<em>{escape(name)}</em>: {escape(words)}"
+            for name, words in EXPLAINED.items()
+            if name in shown
+        )
+        return f"<ul>{verdict}</ul>{super()._repr_html_()}<p><small>{notes}</small></p>"
+
+    def figure(self) -> Any:
+        """Bars with intervals, unedited beside edited, a panel a reading; the verdict above."""
+        from labkit.plots import metrics_bars
+
+        first, *rest = self.verdict
+        return metrics_bars(
+            self.to_frame(), title=self.title, subtitle="; ".join([first, *rest[:1]])
+        )
+
     def nll(self, state: str) -> Estimate:
         """Nats per token of held-out text, with an interval over its pieces."""
         return self._nll[state]
@@ -128,7 +210,39 @@ class Audit(Comparison):
 
     def metrics(self) -> dict[str, Any]:
         """The summary, in the shape of `Evaluation.metrics`."""
-        return {"n": 1, **super().metrics()}
+        return {"n": 1, "verdict": list(self.verdict), **super().metrics()}
+
+
+def audit_table(audits: Mapping[str, Audit], *, reading: str = "accuracy") -> pd.DataFrame:
+    """Several edits of one case side by side, the unedited model first.
+
+    Args:
+        audits: Audits by a name of your choice; all of one case and model.
+        reading: One of `editing.readings.asking.READINGS`.
+
+    Returns:
+        One row an edit: an estimate with its interval over prompts in each column that was
+        measured (efficacy, paraphrase, neighbourhood, attribute, distractor), `nats per token`
+        (change on held-out text) and `essence` (drift, in nats).
+
+    Raises:
+        InputError: If there is no audit, they are of several cases, or there is no such reading.
+    """
+    if not audits:
+        raise InputError("no audits to set side by side")
+    if reading not in READINGS:
+        raise InputError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
+    if len({(found.case.case_id, found.fingerprint) for found in audits.values()}) > 1:
+        raise InputError("audits of several cases or models do not share an unedited row")
+    metrics = (*METRICS, *MORE_METRICS)
+    first = next(iter(audits.values()))
+    rows: dict[str, dict[str, Any]] = {
+        "unedited": {metric: first.estimate("before", reading, metric) for metric in metrics}
+    }
+    for name, found in audits.items():
+        rows[name] = {metric: found.estimate("after", reading, metric) for metric in metrics}
+        rows[name] |= {"nats per token": found.nll_change, "essence": found.essence_drift}
+    return pd.DataFrame(rows).T.dropna(axis="columns", how="all")
 
 
 def audit(
@@ -149,8 +263,18 @@ def audit(
         held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
 
     Raises:
+        InputError: If it is no case.
         FingerprintMismatch: If the edit belongs to another model.
     """
+    if not isinstance(case, Case):
+        more = (
+            "; labkit.facts.cases.make_case makes one of facts" if isinstance(case, Rewrite) else ""
+        )
+        raise InputError(
+            f"an audit reads a Case (a rewrite and the prompts that judge it), not "
+            f"{type(case).__name__}: Case(case_id='mine', rewrite=..., paraphrases=(...), "
+            f"neighbours=(...)){more}"
+        )
     texts = held_out(model) if held_out_texts is None else held_out_texts
     openings = tuple(dict.fromkeys(case.generation))
 

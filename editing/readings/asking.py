@@ -39,6 +39,7 @@ from labkit.metrics import fluency
 from labkit.models.model import LabModel
 
 __all__ = [
+    "EXPLAINED",
     "GENERATED_TOKENS",
     "METRICS",
     "PIECE",
@@ -62,6 +63,19 @@ METRICS = ("efficacy", "paraphrase", "neighbourhood")
 """What the score is the harmonic mean of, and what free continuations are written for."""
 MORE_METRICS = ("attribute", "distractor")
 READINGS = ("success", "accuracy", "generation")
+EXPLAINED = {
+    "efficacy": "the edited prompt itself: does it say the new object?",
+    "paraphrase": "the same in other words: does it follow?",
+    "neighbourhood": "other subjects, with objects of their own: do they keep them?",
+    "attribute": "subjects that have the new object in truth: do they still say it?",
+    "distractor": "a neighbour asked right behind the sentence that states the edit: does it "
+    "keep its own object, or is the new one repeated?",
+    "score": "harmonic mean of efficacy, paraphrase and neighbourhood",
+    "success": "the wanted object is likelier than its rival",
+    "argmax accuracy": "the wanted object is what the model says next, token by token",
+    "generation": "a free, greedy continuation contains the wanted object",
+}
+"""What each metric and reading asks, for whoever sees its number."""
 GENERATED_TOKENS = 16
 
 

@@ -100,10 +100,13 @@ def contributions(
     with progress() as told:
         told("sharing out the logit", None)
         found = contributions_(lab, prompt, answer)
-        half = found.covering(0.5)
+        # Where all neurons together lower the logit, none gives half of what they add.
+        half = found.covering(0.5) or found.covering(0.5, of="positive")
         told(f"switching {len(half)} neurons off", None)
         off = switched(lab, found, half)
     direct, total = off.control
+    whole = float(found.neurons.sum())
+    whole = whole if whole > 0 else found.positive
     neurons = found.neurons_frame(k)
     summary = {
         "title": found.title,
@@ -117,12 +120,14 @@ def contributions(
     if options.write_json(summary):
         return
     out_console.print(found.title)
-    table = columns("neuron", "activation", "logit", "share of what neurons add")
+    table = columns("neuron", "activation", "logit", "share of all that is positive")
     for row in neurons.itertuples():
         name = f"L{row.layer}N{row.neuron}"
         table.add_row(name, f"{row.activation:.2f}", f"{row.logit:+.3f}", f"{row.share:.1%}")
     out_console.print(table)
-    out_console.print(f"half of it comes from {len(half)} neurons; without them the logit changes")
+    kind = "" if whole != found.positive else " that are positive"
+    said = f"half of the {whole:.2f} logits of all neurons{kind} comes from {len(half)}"
+    out_console.print(f"{said}; without them the logit changes")
     out_console.print(f"  directly by {off.direct:+.3f}, as predicted ({off.predicted:+.3f}),")
     out_console.print(f"  in all by {off.total:+.3f};")
     out_console.print(f"  without as many random ones by {short(direct)} and {short(total)}")

@@ -9,6 +9,7 @@ show whether every landmark did.
 import re
 from collections.abc import Sequence
 from importlib import resources
+from typing import Protocol, runtime_checkable
 
 from labkit.errors import InputError
 from labkit.facts.fact import Case, Fact, Neighbour, Rewrite, fill
@@ -25,9 +26,19 @@ GENERATION = (
 N_ATTRIBUTES = 5
 
 
+@runtime_checkable
+class HoldsFacts(Protocol):
+    """What has facts in it, such as the result of `known_facts`."""
+
+    @property
+    def facts(self) -> list[Fact]:
+        """The facts."""
+        ...
+
+
 def make_case(
     fact: Fact,
-    facts: Sequence[Fact],
+    facts: Sequence[Fact] | HoldsFacts,
     new_object: str,
     *,
     seed: int,
@@ -41,7 +52,8 @@ def make_case(
 
     Args:
         fact: The fact to rewrite.
-        facts: Where neighbours are drawn from, for instance those that the model knows.
+        facts: Where neighbours are drawn from, for instance those that the model knows
+            (`known_facts`).
         new_object: What the model should say instead.
         seed: Seed of the draw, which depends on the fact and the new object as well.
         n_neighbours: How many neighbours to draw.
@@ -50,11 +62,12 @@ def make_case(
         InputError: If the fact has no object or has the new one already, or its relation
             does not have that many other subjects.
     """
+    pool = facts.facts if isinstance(facts, HoldsFacts) else facts
     if fact.object is None:
         raise InputError(f"the fact about {fact.subject!r} has no object to rewrite")
     if new_object in fact.answers:
         raise InputError(f"{new_object!r} is already an answer of {fact.prompt!r}")
-    chosen, holders = drawn_neighbours(fact, facts, new_object, n_neighbours, seed=seed)
+    chosen, holders = drawn_neighbours(fact, pool, new_object, n_neighbours, seed=seed)
     if len(chosen) < n_neighbours:
         raise InputError(
             f"relation {fact.relation!r} has {len(chosen)} other subjects among these facts, "

@@ -51,7 +51,7 @@ class KnownFact:
     prediction: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class KnownFacts(Sequence[KnownFact]):
     """The facts that a model knows, as a sequence; every fact asked stays in `asked`.
 
@@ -62,6 +62,13 @@ class KnownFacts(Sequence[KnownFact]):
 
     asked: tuple[KnownFact, ...]
     fingerprint: str
+
+    def __repr__(self) -> str:
+        """How many are known, and how to see them."""
+        return (
+            f"KnownFacts({len(self)} of {len(self.asked)} facts asked are known; .facts, "
+            ".by_relation(), .to_frame())"
+        )
 
     @property
     def known(self) -> tuple[KnownFact, ...]:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from labkit.locate.attributions.attribution import AttributionPatching
     from labkit.locate.attributions.attribution_result import AttributionResult, TraceAgreement
     from labkit.locate.attributions.pairs import PairAttribution, attribution_pairs
-    from labkit.locate.neurons.knowledge import KnowledgeNeurons, KnowledgeNeuronsResult
+    from labkit.locate.neurons.knowledge import KnowledgeNeurons
+    from labkit.locate.neurons.knowledge_result import KnowledgeNeuronsResult
+    from labkit.locate.neurons.many_facts import NeuronTests, neuron_tests
     from labkit.locate.neurons.switching import NeuronTest
     from labkit.locate.traces.alignment import ROLES, align
     from labkit.locate.traces.averaged_trace import AveragedTrace, EarlySite

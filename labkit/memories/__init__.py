@@ -4,7 +4,7 @@
 - `words_of`, `writers`, `agreement`: the words of a value; who writes a word; does the value
   promote what followed the key's triggers
 - `contributions`, `switched`: what each neuron adds to one answer, and what it loses without
-- `neuron_card`: all of it for one neuron
+- `neuron_card`: all of it for one neuron; `ffn_share`: how much of a model is FFN
 
 References:
     Geva et al. 2021, Transformer Feed-Forward Layers Are Key-Value Memories.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from labkit.memories.trigger_search import find_triggers
     from labkit.memories.triggers import Triggers
     from labkit.memories.values import Words, words_of
+    from labkit.memories.weights import ffn_share
     from labkit.memories.writing import Writers, writers
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -19,7 +19,7 @@ References:
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -80,11 +80,20 @@ class Contributions(Result):
 
     @property
     def title(self) -> str:
-        """How many neurons cover half."""
+        """What the neurons add in all, and how few give half of that."""
+        asked, net = f"{self.prompt} … {self.answer.strip()!r}", float(self.neurons.sum())
+        both = f"{self.positive:+.1f} and {net - self.positive:+.1f}"
+        if net <= 0:
+            return f"{asked}: the neurons together take {-net:.1f} from its logit ({both})"
         return (
-            f"{self.prompt} … {self.answer.strip()!r}: {len(self.covering())} of "
-            f"{self.neurons.size} neurons give half of what neurons add to its logit"
+            f"{asked}: {len(self.covering())} of {self.neurons.size} neurons give half of the "
+            f"{net:.1f} logits that all together add ({both})"
         )
+
+    @property
+    def positive(self) -> float:
+        """The sum of the positive neuron shares, in logits; the negative ones set against it."""
+        return float(self.neurons.clip(min=0).sum())
 
     @property
     def ffn(self) -> Float[np.ndarray, " layer"]:
@@ -101,22 +110,34 @@ class Contributions(Result):
         """The sum of all shares: `logit`, up to rounding."""
         return float(self.ffn.sum() + self.attn.sum()) + self.embedding + self.bias
 
-    def covering(self, share: float = 0.5) -> tuple[Neuron, ...]:
-        """The fewest neurons that give a share of the sum of all positive neuron shares.
+    def covering(
+        self, share: float = 0.5, *, of: Literal["net", "positive"] = "net"
+    ) -> tuple[Neuron, ...]:
+        """The fewest neurons that give a share of what neurons add to the logit.
 
-        Largest first. Negative shares are left out of the sum: they are covered by none.
+        Largest first. With neurons on both sides the two sums can be far apart: behind one
+        prompt of SmolLM2, +135 and -127.5 logits make 7.5, of which the three largest give half,
+        while half of the 135 takes 944.
+
+        Args:
+            share: Above 0, at most 1.
+            of: "net": of the sum of all neuron shares, negative ones included; no neuron
+                covers a sum that is not positive. "positive": of the sum of the positive ones.
 
         Raises:
-            InputError: If `share` does not lie in 0..1, the 0 excluded.
+            InputError: If `share` or `of` is something else.
         """
-        if not 0 < share <= 1:
-            raise InputError(f"a share of {share}: choose one above 0, at most 1")
+        if not 0 < share <= 1 or of not in ("net", "positive"):
+            raise InputError(
+                f"a share of {share} of {of!r}: choose one above 0, at most 1, of net or positive"
+            )
+        whole = self.positive if of == "positive" else float(self.neurons.sum())
+        if whole <= 0:
+            return ()
         order = np.argsort(-self.neurons, axis=None, kind="stable")
         running = np.cumsum(self.neurons.ravel()[order].clip(min=0))
-        if running[-1] == 0:
-            return ()
         # Rounding must not ask for neurons that give nothing.
-        n = int(np.searchsorted(running, share * running[-1] * (1 - 1e-12))) + 1
+        n = int(np.searchsorted(running, share * whole * (1 - 1e-12))) + 1
         layers, numbers = np.unravel_index(order[:n], self.neurons.shape)
         return tuple(zip(layers.tolist(), numbers.tolist(), strict=True))
 
@@ -131,7 +152,7 @@ class Contributions(Result):
     def neurons_frame(self, k: int = 20) -> pd.DataFrame:
         """The k neurons that add most: layer, neuron, activation, logit, share.
 
-        `share` is of the sum of positive neuron shares.
+        `share` is of the sum of the positive neuron shares, `positive`.
         """
         order = np.argsort(-self.neurons, axis=None, kind="stable")[:k]
         layers, numbers = np.unravel_index(order, self.neurons.shape)
@@ -142,7 +163,7 @@ class Contributions(Result):
                 "neuron": numbers,
                 "activation": self.activations[layers, numbers],
                 "logit": logit,
-                "share": logit / max(self.neurons.clip(min=0).sum(), 1e-300),
+                "share": logit / max(self.positive, 1e-300),
             }
         )
 

@@ -130,7 +130,8 @@ def switched(
     Args:
         model: The model; it is not changed.
         found: Shares of a prompt and its answer, from `contributions`.
-        neurons: Which neurons; by default those that cover half (`found.covering()`).
+        neurons: Which neurons; by default those that give half of what all neurons
+            together add (`found.covering()`).
         factor: What their activations are multiplied by.
         draws: Number of random sets, of as many neurons of each layer, none of them named.
             Where a layer has too few others, all of those.
@@ -138,14 +139,18 @@ def switched(
 
     Raises:
         FingerprintMismatch: If the shares are those of another model.
-        InputError: If there are no neurons, or no draws.
+        InputError: If there are no neurons (none by default where all neurons together lower
+            the logit), or no draws.
         LayerOutOfRange, NeuronOutOfRange: For a neuron that the model does not have.
     """
     if not model.is_own(found.fingerprint):
         raise FingerprintMismatch(f"these contributions are of {found.model}, not {model.name}")
     named = tuple(dict.fromkeys(found.covering() if neurons is None else neurons))
     if not named or draws < 1:
-        raise InputError("nothing to switch: name at least one neuron, and draw at least once")
+        raise InputError(
+            "nothing to switch: draw at least once, and name at least one neuron (where all "
+            "neurons together lower the logit, none gives half of what they add)"
+        )
     for layer, neuron in named:
         require_neuron(model, model.layer(layer), neuron)
 

@@ -1,7 +1,7 @@
 """Results: shown, kept, read back, written up.
 
 `Result` is what every measurement returns; `RunDirectory` keeps one with its provenance;
-`Report` writes it up as one HTML file. Files are there whole or not at all.
+`Report` writes it up as one HTML file; `verdicts` tests claims together.
 """
 
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from labkit.doors import door
 
 if TYPE_CHECKING:
     from labkit.files import atomic_folder, atomic_write
+    from labkit.results.claims import Claim, Verdicts, verdicts
     from labkit.results.encoding import dumps, from_json, to_json
     from labkit.results.report import Report
     from labkit.results.result import Result

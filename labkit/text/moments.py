@@ -47,6 +47,7 @@ class SecondMoment:
         source: The corpus it was measured on.
         fingerprint: Fingerprint of the weights in effect when it was measured.
         base: Fingerprint of the model as loaded; None stands for the same.
+        equal_length: Whether the keys were brought to one length first.
     """
 
     matrix: Float[Tensor, "d_mlp d_mlp"]
@@ -55,6 +56,7 @@ class SecondMoment:
     source: str
     fingerprint: str
     base: str | None = None
+    equal_length: bool = False
 
     @cached_property
     def _cholesky(self) -> Tensor:
@@ -87,8 +89,12 @@ class SecondMoment:
         """
         if not 0 <= share <= 1:
             raise InputError(f"a share of {share}: choose 0 to 1")
-        if (self.layer, self.fingerprint) != (other.layer, other.fingerprint):
-            raise InputError("second moments of different layers or models cannot be blended")
+        mine = (self.layer, self.fingerprint, self.equal_length)
+        if mine != (other.layer, other.fingerprint, other.equal_length):
+            raise InputError(
+                "second moments of different layers or models, or of keys as they are and keys of "
+                "equal length, cannot be blended"
+            )
         return SecondMoment(
             (1 - share) * self.matrix + share * other.matrix,
             self.layer,
@@ -96,6 +102,7 @@ class SecondMoment:
             f"{1 - share:.0%} {self.source}, {share:.0%} {other.source}",
             self.fingerprint,
             self.base,
+            self.equal_length,
         )
 
     def solve(self, keys: Float[Tensor, "key d_mlp"]) -> Float[Tensor, "key d_mlp"]:
@@ -122,6 +129,7 @@ def second_moments(
     *,
     min_keys: int | None = None,
     window: int = 256,
+    equal_length: bool = False,
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> dict[int, SecondMoment]:
@@ -134,6 +142,10 @@ def second_moments(
         min_keys: Number of tokens to use, at least; 10 x d_mlp by default. All of a
             smaller corpus is used, and `SecondMoment.n_keys` says how much that was.
         window: Documents are cut into pieces of at most so many tokens.
+        equal_length: Whether to bring every key to the median length first. Then each token
+            counts as much as any other: a *massive activation* (one direction that a few tokens
+            have, many times as long as all others) holds most of the trace otherwise, 94 % of it
+            in layer 2 of SmolLM2-135M.
         memory: Bound on the activations held at once, in bytes.
         progress: Called as the pass goes on.
 
@@ -147,7 +159,8 @@ def second_moments(
     if min_keys < 1 or window < 1:
         raise InputError("second moments need at least one key and a window of at least one token")
     corpus = corpus_of(model, progress=progress) if corpus is None else corpus
-    places = cache_files(model, layers, corpus, min_keys, window)
+    asked = (corpus, min_keys, window, equal_length)
+    places = cache_files(model, layers, *asked)
     found = {layer: cache.read(place) for layer, place in places.items()}
     sums = {
         layer: (kept.tensors["second_moment"], int(kept.header["n_keys"]))
@@ -156,23 +169,35 @@ def second_moments(
     }
     missing = [layer for layer in layers if layer not in sums]
     if missing:
-        computed = _compute(model, missing, corpus, min_keys, window, memory, progress)
+        computed = _compute(model, missing, *asked, memory, progress)
         for layer, (matrix, n_keys) in computed.items():
             cache.write(places[layer], {"second_moment": matrix}, {"n_keys": n_keys})
         sums |= computed
     measured_on = model.in_effect
     return {
-        layer: SecondMoment(matrix, layer, n_keys, corpus.source, measured_on, model.fingerprint)
+        layer: SecondMoment(
+            matrix, layer, n_keys, corpus.source, measured_on, model.fingerprint, equal_length
+        )
         for layer, (matrix, n_keys) in sorted(sums.items())
     }
 
 
 def cache_files(
-    model: LabModel, layers: Iterable[int], corpus: Corpus, min_keys: int, window: int
+    model: LabModel,
+    layers: Iterable[int],
+    corpus: Corpus,
+    min_keys: int,
+    window: int,
+    equal_length: bool = False,
 ) -> dict[int, Path | None]:
     """Where second moments are cached: named by everything that they depend on."""
     layers = list(layers)
-    shared = {"corpus": corpus.digest, "min_keys": min_keys, "window": window}
+    shared = {
+        "corpus": corpus.digest,
+        "min_keys": min_keys,
+        "window": window,
+        "equal_length": equal_length,
+    }
     asked = [{"layer": layer, **shared} for layer in layers]
     return dict(zip(layers, cache.places(model, "moments", FORMAT, asked), strict=True))
 
@@ -183,11 +208,13 @@ def _compute(
     corpus: Corpus,
     min_keys: int,
     window: int,
+    equal_length: bool,
     memory: int,
     progress: Progress | None,
 ) -> dict[int, tuple[Tensor, int]]:
     """`C` and number of keys by layer: one pass that stops at the key of the last layer."""
     sums = {layer: torch.zeros(model.d_mlp, model.d_mlp, dtype=torch.float64) for layer in layers}
+    squared: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     n_keys = 0
     for batch in packed(model, corpus, min_tokens=min_keys, window=window, memory=memory):
         # What follows a position cannot change it, so padding on the right needs no mask.
@@ -195,7 +222,12 @@ def _compute(
         with capture(model, ["ffn_key"], layers) as seen, _ends_at_key(model, layers[-1]):
             Execution(model, unmasked).forward(stop=layers[-1] + 1)
         for layer in layers:
-            sums[layer] += _gram(seen, layer, batch)
+            keys = _keys(seen, layer, batch)
+            if equal_length:
+                squared[layer].append(keys.square().sum(dim=1))
+                # A key of no length has no direction, and stays what it is.
+                keys = keys / squared[layer][-1].clamp(min=1e-30).sqrt()[:, None]
+            sums[layer] += (keys.T @ keys).cpu().double()
         n_keys += int(batch.mask.sum())
         listener(progress)("measuring which FFN keys occur", min(1.0, n_keys / min_keys))
     logger.info("second moments of layers %s from %d keys (%s)", layers, n_keys, corpus.source)
@@ -205,14 +237,16 @@ def _compute(
                 f"the keys of layer {layer} of {model.name} are not finite on {corpus.source}: "
                 "load the model in a wider dtype"
             )
+    if equal_length:
+        for layer, lengths in squared.items():
+            sums[layer] *= float(torch.cat(lengths).median())
     return {layer: (total / n_keys, n_keys) for layer, total in sums.items()}
 
 
-def _gram(seen: Activations, layer: int, batch: TokenBatch) -> Float[Tensor, "d_mlp d_mlp"]:
-    """`k k^T` summed over a batch's tokens, in float32 at least, then float64 on the CPU."""
+def _keys(seen: Activations, layer: int, batch: TokenBatch) -> Float[Tensor, "key d_mlp"]:
+    """The keys of a batch's tokens, in float32 at least."""
     keys = seen["ffn_key", layer][batch.mask]
-    keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
-    return (keys.T @ keys).cpu().double()
+    return keys.to(torch.promote_types(keys.dtype, torch.float32))
 
 
 class _KeyReached(Exception):

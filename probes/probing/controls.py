@@ -25,7 +25,9 @@ Differs from the paper:
     Score and control score are both over the test examples whose word type occurs in training:
     on others a control task has no answer that could be learned. Where fewer than
     `RECURRING` do, as always when a split by subject is a split by item, there is no
-    selectivity, and the reason is given in its place.
+    selectivity, and the reason is given in its place. The paper scores both over all test
+    examples: there the control cannot be right on new types, and the same probe is called more
+    selective (.284 by that rule, .043 by this one, on a task of SmolLM2-135M).
 """
 
 from collections import Counter

@@ -27,7 +27,7 @@ class Encoded:
 
     Attributes:
         text: The text.
-        ids: Its tokens, a BOS in front if that is the model's setting.
+        ids: Its tokens, a BOS (or an end of text) in front.
         begins: The character at which each token begins, white space passed over; -1 for a
             token that stands for none (what stands in front, mere space).
     """

@@ -19,7 +19,9 @@ References:
 Differs from the paper:
     States are standardised, column by column, before the fit: a few columns of a residual stream
     are far larger than all others. Correlations are averaged over words, not first within
-    sentences of one length.
+    sentences of one length. UUAS is the mean over sentences of each one's share of arcs, so that
+    sentences can be the unit of its interval; the paper counts arcs over all sentences together,
+    in which long ones weigh more.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,9 @@ References:
 
 Differs from the paper:
     The projection is affine: it moves a state to the training side's mean along the directions,
-    not to zero, since a residual stream far from the origin would lose what all states share.
+    not to zero, since a residual stream far from the origin would lose what all states share. It
+    ends after ten rounds by default, or where a probe is no better than the majority on the *test*
+    side: there is no third side to decide on, and the last of the scores is optimistic.
 """
 
 from dataclasses import dataclass
@@ -63,7 +65,7 @@ def nullspace(
     margin: float = 0.01,
     seed: int = 0,
 ) -> Removal:
-    """All directions along which a linear probe reads a task, round by round.
+    """Directions along which a linear probe reads a task, round by round.
 
     Args:
         task: A task of classes.

@@ -247,6 +247,7 @@ def test_help_does_not_wait_for_the_library():
     code = """
 import sys, typer
 from labkit import cli
+from tests.reference import is_interval
 assert typer.main.get_command(cli.app).commands
 print(*{"torch", "transformers", "pandas", "scipy"} & set(sys.modules))
 """
@@ -354,10 +355,7 @@ def test_evaluate_writes_the_promised_summary(labkit, files):
     for readings in (summary, summary["unedited"]):
         for reading in ("success", "accuracy"):
             assert metrics <= set(readings[reading]) <= metrics | {"attribute", "distractor"}
-            assert all(
-                estimate["low"] <= estimate["mean"] <= estimate["high"]
-                for estimate in readings[reading].values()
-            )
+            assert all(is_interval(estimate) for estimate in readings[reading].values())
     assert summary["seconds_per_edit"]["median"] > 0
     assert len(summary["fingerprint"]) == 64
     assert (files / "run" / "metrics.json").is_file()
@@ -385,7 +383,7 @@ def test_several_methods_leave_a_table_and_a_report(labkit, files):
     rows = {(r["method"], r["reading"], r["metric"]): r["mean"] for r in summary["table"]}
     for row in table.itertuples():
         assert rows[row.method, row.reading, row.metric] == pytest.approx(row.mean)
-        assert row.low <= row.mean <= row.high
+        assert is_interval(row)
     assert (files / "run" / "report.html").stat().st_size > 1_000_000
     status, again, _ = labkit(*asked, "--protocol", "sequential", "--json")
     assert status == 0 and json.loads(again) == summary, "nothing was run again"

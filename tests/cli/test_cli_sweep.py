@@ -10,6 +10,7 @@ from labkit.errors import InputError
 from labkit.facts.records import write_jsonl
 from labkit.models.loading import load
 from labkit.pocket import demo_case
+from tests.reference import is_interval
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -35,7 +36,7 @@ def test_the_preset_is_written_shown_and_resumed(labkit, tmp_path, monkeypatch):
     )
     assert found.source.startswith("sweep of pocket")
     assert {row["layer"] for row in found.evidence} == {0, 1}
-    assert all(row["low"] <= row["mean"] <= row["high"] for row in found.evidence)
+    assert all(is_interval(row) for row in found.evidence)
     layers = [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()]
     assert sorted(layers) == ["layer-000", "layer-001"]
     status, out, _ = labkit(*command, "--out", "run")

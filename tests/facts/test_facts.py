@@ -1,5 +1,6 @@
 """Facts, what ships with the package, which of them a model knows, and cases made of them."""
 
+import dataclasses
 import math
 import unicodedata
 from collections import Counter
@@ -264,6 +265,18 @@ def test_a_case_has_neighbours_of_both_kinds():
     assert case.attributes
     assert {objects[prompt] for prompt in case.attributes} == {"Rome"}
     assert all("Eiffel Tower" in prompt for prompt in case.generation)
+
+
+def test_a_case_takes_what_known_facts_returns(tiny):
+    """As its docstring says; and the result is short to look at."""
+    asked = bundled_facts("landmark_city")
+    known = known_facts(tiny("gpt2"), asked)
+    everything = dataclasses.replace(
+        known, asked=tuple(dataclasses.replace(row, rank=1) for row in known.asked)
+    )
+    fact = find("landmark_city", "Eiffel Tower")
+    assert make_case(fact, everything, "Rome", seed=0) == make_case(fact, asked, "Rome", seed=0)
+    assert len(repr(everything)) < 200 and f"{len(asked)} of {len(asked)}" in repr(everything)
 
 
 def test_a_case_takes_what_there_is_of_one_kind():

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from labkit import plots
+from labkit import pocket as pocket_world
 from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, NothingToTrace
 from labkit.facts.fact import Fact
-from labkit.locate.neurons.knowledge import KnowledgeNeurons, KnowledgeNeuronsResult
+from labkit.facts.known import known_facts
+from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult, neuron_tests
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.loading import wrap
 from tests.reference import full_logits, inputs_of
@@ -94,7 +96,7 @@ class ByHand:
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_an_attribution_is_activation_times_slope_on_the_way_up_from_zero(exact, positions):
     fact = replace(FACT, paraphrases=())
-    result = KnowledgeNeurons(positions=positions, steps=2)(exact, fact)
+    result = KnowledgeNeurons(positions=positions, steps=2, max_steps=2)(exact, fact)
     hand = ByHand(exact, fact, positions)
     assert result.clean[0] == pytest.approx(hand.probability({}), rel=1e-4)
     largest = float(np.abs(result.attributions).max())
@@ -116,7 +118,7 @@ def test_the_attributions_of_a_block_add_up_to_what_it_brings(model, positions):
     )
     assert np.abs(brings).max() > 1e-5
     np.testing.assert_allclose(result.profile, brings.mean(0), atol=5e-3 * np.abs(brings).max())
-    few = KnowledgeNeurons(positions=positions, steps=1)(model, FACT)
+    few = KnowledgeNeurons(positions=positions, steps=1, max_steps=1)(model, FACT)
     assert np.abs(few.incompleteness).max() > 2 * np.abs(result.incompleteness).max()
 
 
@@ -134,6 +136,32 @@ def test_prompts_of_different_lengths_do_not_disturb_each_other(model, positions
     np.testing.assert_allclose(
         small.attributions, both.attributions, atol=1e-3 * np.abs(both.attributions).max()
     )
+
+
+def test_points_are_added_until_the_sums_are_complete(tiny):
+    """And those that are added make the same integral as if all had been there at once."""
+    model = tiny("gpt2")
+    coarse = KnowledgeNeurons(steps=1, max_steps=1, tolerance=1e-4)(model, FACT)
+    assert coarse.gap.max() > 1e-4
+    fine = KnowledgeNeurons(steps=1, max_steps=729, tolerance=1e-4)(model, FACT)
+    assert fine.gap.max() <= 1e-4 and fine.steps.max() > 1 and fine.warning is None
+    row, layer = np.unravel_index(fine.steps.argmax(), fine.steps.shape)
+    n = int(fine.steps[row, layer])
+    at_once = KnowledgeNeurons(steps=n, max_steps=n)(model, FACT)
+    found, expected = fine.attributions[row, layer], at_once.attributions[row, layer]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_what_has_not_converged_is_said(tiny, caplog):
+    model = tiny("gpt2")
+    result = KnowledgeNeurons(steps=1, max_steps=2, tolerance=1e-6)(model, FACT)
+    worst = int(result.gap.max(axis=0).argmax())
+    assert "not converged in layer" in result.warning and str(worst) in result.warning
+    assert f"{result.gap.max():.0%}" in result.warning
+    assert result.warning in caplog.text
+    assert result.warning in result.figure().layout.title.subtitle.text
+    assert np.allclose(result.gap * np.abs(result.clean[:, None] - result.removed).max(
+        axis=1, keepdims=True), np.abs(result.incompleteness))  # fmt: skip
 
 
 def test_the_answer_is_the_models_own_where_none_is_given(tiny):
@@ -158,9 +186,10 @@ def result_of(attributions, **config):
         clean=np.full(n_prompts, 0.5, dtype=np.float32),
         removed=np.full((n_prompts, n_layers), 0.1, dtype=np.float32),
         attributions=attributions,
+        steps=np.full((n_prompts, n_layers), 20),
         model="by hand",
         fingerprint="0" * 64,
-        config={"threshold": 0.2, "shared": 0.7, "positions": "last"} | config,
+        config={"threshold": 0.2, "shared": 0.7, "positions": "last", "tolerance": 1.0} | config,
     )
 
 
@@ -313,12 +342,46 @@ def test_the_bars_of_a_test_carry_change_and_interval():
         plots.neuron_test_bars(frame.drop(columns="kept"))
 
 
+def test_many_facts_are_each_found_and_tested_alone(pocket, pocket_facts):
+    """One row a fact, equal to the test by hand; and others are of the relation, not the object."""
+    facts = pocket_facts[:2]
+    method = KnowledgeNeurons(steps=4)
+    found = neuron_tests(pocket, facts, pocket_facts, method, n_others=3, draws=2)
+    for fact, row in zip(facts, found.table.to_dict("records"), strict=True):
+        kin = [o for o in pocket_facts if o.relation == fact.relation and o.object != fact.object]
+        alone = method(pocket, fact)
+        test = alone.test(pocket, kin[:3], draws=2)
+        assert row["n_neurons"] == len(alone.neurons) and row["n_others"] == 3
+        for group in ("this fact", "random neurons", "other facts"):
+            assert row[group] == pytest.approx(test.change(group, "suppressed").mean)
+    gap = found.table["other facts"] - found.table["this fact"]
+    assert found.own.mean == pytest.approx(gap.mean()) and found.own.n == 2
+    assert f"{found.table['other facts'].max():+.0%}" in found.title
+    assert list(found.figure().data[1].x) == pytest.approx(list(found.table["this fact"]))
+    with pytest.raises(InputError, match="no other fact"):
+        neuron_tests(pocket, facts, facts[:1], method)
+
+
+@pytest.fixture
+def pocket_facts(pocket):
+    facts = known_facts(pocket, pocket_world.facts()).facts
+    relation = facts[0].relation
+    return [fact for fact in facts if fact.relation == relation]
+
+
 # --- refusals --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"positions": "first"}, {"steps": 0}, {"threshold": 0.0}, {"shared": 1.5}],
+    [
+        {"positions": "first"},
+        {"steps": 0},
+        {"steps": 30, "max_steps": 20},
+        {"tolerance": 0.0},
+        {"threshold": 0.0},
+        {"shared": 1.5},
+    ],
 )
 def test_a_configuration_that_means_nothing_is_refused(wrong, unchecked):
     with pytest.raises(InputError):

@@ -1,5 +1,7 @@
 """Shares of a logit sum to it, and switching a neuron off takes exactly its share away."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ from labkit.errors import (
     NotDecomposable,
     NotOneToken,
 )
-from labkit.memories import contributions, switched, switching
+from labkit.memories import contributions, ffn_share, switched, switching
 from labkit.memories.norms import frozen
 from labkit.models.loading import load, wrap
 from labkit.models.random_models import _randomise, _tokenizer
@@ -88,7 +90,7 @@ def test_shares_sum_to_the_logit_in_float32(model):
 def test_one_token_is_enough_of_a_prompt(model):
     found = contributions(model, "a")
     assert found.total == pytest.approx(found.logit, rel=1e-4)
-    assert switched(model, found).direct < 0
+    assert switched(model, found, found.covering(of="positive")).direct < 0
 
 
 def test_parts_are_those_of_direct_logit_attribution(tiny):
@@ -114,7 +116,7 @@ def test_norms_behind_the_ffn_are_read_through_and_a_cap_is_left_out(kind, more)
     cap = more.get("final_logit_softcapping")
     said = cap * np.tanh(found.logit / cap) if cap else found.logit
     assert found.model_logit == pytest.approx(said, rel=1e-4)
-    off = switched(model, found)
+    off = switched(model, found, found.covering(of="positive"))
     assert off.direct == pytest.approx(off.predicted, rel=1e-4)
 
 
@@ -160,22 +162,42 @@ def test_shares_that_do_not_sum_are_refused(tiny):
 # --- covering -----------------------------------------------------------------------------
 
 
-def test_the_neurons_that_cover_half_are_the_fewest_that_do(model):
-    found = contributions(model, PROMPT)
-    positive = found.neurons.clip(min=0).sum()
+@pytest.mark.parametrize("of", ["net", "positive"])
+def test_the_neurons_that_cover_half_are_the_fewest_that_do(pocket, of):
+    found = contributions(pocket, PROMPT)
+    whole = found.neurons.sum() if of == "net" else found.neurons.clip(min=0).sum()
+    assert whole > 0
     for share in (0.1, 0.5, 1.0):
-        chosen = found.covering(share)
+        chosen = found.covering(share, of=of)
         values = [found.neurons[neuron] for neuron in chosen]
         assert values == sorted(values, reverse=True) and min(values) > 0
-        assert sum(values) >= share * positive * (1 - 1e-9)
-        assert sum(values[:-1]) < share * positive
-    assert len(found.covering(1.0)) == (found.neurons > 0).sum()
+        assert sum(values) >= share * whole * (1 - 1e-9)
+        assert sum(values[:-1]) < share * whole
+    assert len(found.covering(1.0, of="positive")) == (found.neurons > 0).sum()
     table = found.neurons_frame(5)
-    assert list(zip(table["layer"], table["neuron"], strict=True)) == list(found.covering(1.0)[:5])
+    assert list(zip(table["layer"], table["neuron"], strict=True)) == list(
+        found.covering(1.0, of="positive")[:5]
+    )
     assert len(found.heads_frame()) == found.heads.size
-    for share in (0.0, 1.5):
+    for wrong in ({"share": 0.0}, {"share": 1.5}):
         with pytest.raises(InputError):
-            found.covering(share)
+            found.covering(**wrong)
+
+
+def test_half_is_of_the_net_sum_and_the_title_says_so(pocket):
+    """Ten logits for the answer and nine against it make one: the first neuron gives it all."""
+    found = contributions(pocket, PROMPT)
+    shares = np.zeros_like(found.neurons)
+    shares[0, :10], shares[1, :9] = 1.0, -1.0
+    found = dataclasses.replace(found, neurons=shares)
+    assert found.covering() == ((0, 0),) and len(found.covering(of="positive")) == 5
+    assert f"1 of {shares.size} neurons give half of the 1.0 logits" in found.title
+    assert "(+10.0 and -9.0)" in found.title
+    against = dataclasses.replace(found, neurons=-shares)
+    assert against.covering() == () and len(against.covering(of="positive")) == 5
+    assert "together take 1.0 from its logit (+9.0 and -10.0)" in against.title
+    with pytest.raises(InputError, match="nothing to switch"):
+        switched(pocket, against)
 
 
 # --- switching ----------------------------------------------------------------------------
@@ -184,7 +206,7 @@ def test_the_neurons_that_cover_half_are_the_fewest_that_do(model):
 @pytest.mark.parametrize("factor", [0.0, 2.0, -1.0])
 def test_switching_a_neuron_changes_the_logit_directly_by_its_share(precise, factor):
     found = contributions(precise, PROMPT)
-    chosen = [*found.covering(0.3), (0, 3), (2, 5)]
+    chosen = [*found.covering(0.3, of="positive"), (0, 3), (2, 5)]
     result = switched(precise, found, chosen, factor=factor, draws=2)
     shares = sum(found.neurons[neuron] for neuron in dict.fromkeys(chosen))
     assert result.predicted == pytest.approx((factor - 1) * shares, rel=1e-9)
@@ -198,7 +220,7 @@ def test_switching_a_neuron_changes_the_logit_directly_by_its_share(precise, fac
 def test_the_total_effect_is_that_of_a_hand_written_hook(model, prompt):
     """Value rows of the neurons silenced at the last position of a full run."""
     found = contributions(model, prompt)
-    chosen = [n for n in found.covering() if n[0] != 1] + [(0, 3), (0, 9), (2, 5)]
+    chosen = [n for n in found.covering(of="positive") if n[0] != 1] + [(0, 3), (0, 9), (2, 5)]
     result = switched(model, found, chosen, draws=1)
     batch = model.tokens([prompt])
     before = full_logits(model, batch)[0, -1, found.answer_id]
@@ -260,8 +282,8 @@ def test_controls_are_as_many_other_neurons_of_the_same_layers(tiny, monkeypatch
     monkeypatch.setattr(
         switching, "_random_sets", lambda *args: drawn.append(draw(*args)) or drawn[-1]
     )
-    named = found.covering()
-    result = switched(model, found, draws=7, seed=3)
+    named = found.covering(of="positive")
+    result = switched(model, found, named, draws=7, seed=3)
     (sets,) = drawn
     assert len(sets) == len(result.control_direct) == len(result.control_total) == 7
     for some in sets:
@@ -271,7 +293,7 @@ def test_controls_are_as_many_other_neurons_of_the_same_layers(tiny, monkeypatch
     assert direct.n == total.n == 7 and direct.low <= direct.mean <= direct.high
     expected = [-sum(found.neurons[neuron] for neuron in some) for some in sets]
     np.testing.assert_allclose(result.control_direct, expected, rtol=1e-3, atol=1e-5)
-    again = switched(model, found, draws=7, seed=3)
+    again = switched(model, found, named, draws=7, seed=3)
     np.testing.assert_array_equal(again.control_total, result.control_total)
     everyone = [(1, neuron) for neuron in range(model.d_mlp)]
     nobody = switched(model, found, everyone, draws=2).control[0]  # no others are left
@@ -281,11 +303,11 @@ def test_controls_are_as_many_other_neurons_of_the_same_layers(tiny, monkeypatch
 def test_results_come_back_as_they_were(tiny, tmp_path):
     model = tiny("gemma")
     found = contributions(model, PROMPT)
-    for result in (found, switched(model, found)):
+    for result in (found, switched(model, found, found.covering(of="positive"))):
         again = type(result).load(result.save(tmp_path / type(result).__name__))
         pd.testing.assert_frame_equal(again.to_frame(), result.to_frame())
         assert again.title == result.title and result.figure().layout.title.text
-    assert again.neurons == found.covering()
+    assert again.neurons == found.covering(of="positive")
 
 
 def test_bad_input_is_refused_before_any_run(tiny, monkeypatch, unchecked):
@@ -310,10 +332,24 @@ def test_bad_input_is_refused_before_any_run(tiny, monkeypatch, unchecked):
         switched(model, found, [(3, 0)])
 
 
+def test_the_ffns_share_of_the_weights(model):
+    """By the names of the parameters, which in these families say where they belong."""
+    named = {name: p.numel() for name, p in model.hf.named_parameters()}
+    ffn = sum(n for name, n in named.items() if ".mlp." in name)
+    blocks = sum(n for name, n in named.items() if name.startswith(f"{model.anatomy.blocks}."))
+    assert ffn_share(model) == (ffn / blocks, ffn / sum(named.values()))
+    assert 0 < ffn_share(model)[1] < ffn_share(model)[0] < 1
+
+
+@pytest.mark.slow
+def test_three_quarters_of_a_block_are_its_ffn(smollm2):
+    assert ffn_share(smollm2) == pytest.approx((0.75, 0.592), abs=0.001)
+
+
 @pytest.mark.slow
 def test_switching_off_what_gives_half_lowers_paris_by_what_was_predicted(smollm2):
     found = contributions(smollm2, "The capital of France is", "Paris")
     assert found.total == pytest.approx(found.logit, rel=1e-4)
-    result = switched(smollm2, found)
+    result = switched(smollm2, found, found.covering(of="positive"))
     assert result.direct == pytest.approx(result.predicted, rel=1e-4)
     assert result.total < -1 < result.control[1].low

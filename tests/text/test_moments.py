@@ -37,8 +37,8 @@ def few(corpus):
 
 
 @torch.no_grad()
-def by_hand(model, layer, corpus, window=WINDOW):
-    """E[k k^T] over every token, each piece of text run alone by the plain model."""
+def keys_by_hand(model, layer, corpus, window=WINDOW):
+    """The key of every token, each piece of text run alone by the plain model."""
     keys = []
     for document in corpus.documents:
         ids = model.ids(document)
@@ -46,7 +46,12 @@ def by_hand(model, layer, corpus, window=WINDOW):
             with inputs_of(model.ffn_proj(layer)) as seen:
                 model.hf(torch.tensor([ids[first : first + window]]))
             keys.append(seen[0][0].double())
-    keys = torch.cat(keys)
+    return torch.cat(keys)
+
+
+def by_hand(model, layer, corpus, window=WINDOW):
+    """E[k k^T] over every token."""
+    keys = keys_by_hand(model, layer, corpus, window)
     return keys.T @ keys / len(keys), len(keys)
 
 
@@ -67,6 +72,22 @@ def test_streaming_gives_what_one_shot_by_hand_gives(model, few):
     close(found.matrix, expected)
     assert (found.n_keys, found.layer, found.fingerprint) == (n_keys, 1, model.fingerprint)
     assert found.matrix.dtype == torch.float64 and found.source == "two documents"
+
+
+def test_keys_of_equal_length_count_alike(tiny, few):
+    """`C` of keys by hand, each of the median length; and the cache tells the two apart."""
+    model = tiny("gpt2")
+    plain = measured(model, [1], few)[1]
+    found = measured(model, [1], few, equal_length=True)[1]
+    keys = keys_by_hand(model, 1, few)
+    lengths = keys.norm(dim=1, keepdim=True)
+    expected = keys / lengths * lengths.square().median().sqrt()
+    close(found.matrix, expected.T @ expected / len(keys))
+    assert found.equal_length and not plain.equal_length and found.n_keys == plain.n_keys
+    again = measured(model, [1], few, equal_length=True)[1]
+    assert again.equal_length and torch.equal(again.matrix, found.matrix)
+    with pytest.raises(InputError, match="equal length"):
+        found.blended(plain, 0.5)
 
 
 def test_what_fills_a_batch_up_is_not_counted(model, corpus):

@@ -10,12 +10,24 @@ with values as rows (the FFN writes `k V + b`), `B` an orthonormal basis of the 
 are in effect (kept in the delta's memory). `v*` is found at the last of the layers, and from the
 first on each is given a share of what is still missing there, as by MEMIT.
 
-What it does not promise: a subject whose key lies among the usual ones can hardly be rewritten.
+`C` is of keys brought to one length. A few tokens with a massive activation otherwise hold nearly
+all of its trace (94 % in layer 2 of SmolLM2-135M), and all other directions, with every ordinary
+key in them, pass for directions that no key has.
+
+What it does not promise:
+
+- that ordinary tokens move less than under MEMIT, which weighs every direction where this forbids
+  some. The less of a subject's key lies inside, the larger is the change that answers it. Median
+  movement of the FFN's output at ordinary tokens, batches of three rewrites, SmolLM2-135M, layers
+  1 to 3: 4.0 to 5.8 % here, 3.0 to 4.1 % under MEMIT. What it keeps better is what the usual
+  directions answer;
+- that every subject can be rewritten: one whose key lies among the usual ones hardly can.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from editing.methods.closed_form.memit import MEMIT
 from editing.methods.closed_form.solve import Metric, null_space
@@ -31,8 +43,9 @@ class AlphaEdit(MEMIT):
 
     Attributes:
         threshold: Share of the trace of `C` that the directions of change may hold together,
-            0..1 (the paper: every eigenvector with an eigenvalue below 0.02, whatever the
-            scale of the model's keys).
+            0..1: of the squared length of a usual key, so much may lie inside, on average (the
+            paper: every eigenvector with an eigenvalue below 0.02, whatever the scale of the
+            model's keys).
         weight: `lambda`, in units of what those directions hold of the trace: of a residual,
             a key as usual as those behind `C` would alone be given `1 / (1 + weight)` (the
             paper: 10, whatever the scale of the model's keys).
@@ -41,12 +54,14 @@ class AlphaEdit(MEMIT):
         Fang et al. 2025, AlphaEdit: Null-Space Constrained Knowledge Editing for Language
         Models, section 3.
 
-    Differs from the paper: threshold and weight are relative to the spectrum; the basis is
-    kept in place of the projector; what is missing is the mean over the contexts, as the keys
-    are; an earlier key that a new edit is about is dropped; see also `ClosedForm`.
+    Differs from the paper: the keys behind `C` are brought to one length, so that no massive
+    activation decides; threshold and weight are relative to the spectrum; the basis is kept in
+    place of the projector; what is missing is the mean over the contexts, as the keys are; an
+    earlier key that a new edit is about is dropped; see also `ClosedForm`.
     """
 
     PRESET = "alphaedit"
+    EQUAL_LENGTH: ClassVar[bool] = True
 
     threshold: float = 0.1
 

@@ -21,6 +21,7 @@ from editing.methods.closed_form.prepared import Prepared, prepare
 from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
+from editing.methods.documented import with_inherited_fields
 from editing.presets.preset_files import preset
 from labkit.bounds import require_finite
 from labkit.errors import InputError
@@ -52,11 +53,19 @@ class ClosedForm:
     prompt stands behind a context.
     """
 
+    EQUAL_LENGTH: ClassVar[bool] = False
+    """Whether the keys behind `C` are brought to one length first."""
+
     n_contexts: int = 10
     bare_weight: float = 0.5
     facts_share: float = 0.5
     search: ValueSearch = field(default_factory=ValueSearch)
     seed: int = 0
+
+    def __init_subclass__(cls) -> None:
+        """Let a method's help list the fields that it inherits."""
+        super().__init_subclass__()
+        cls.__doc__ = with_inherited_fields(cls)
 
     def __post_init__(self) -> None:
         """Refuse a configuration that means nothing."""
@@ -116,6 +125,7 @@ class ClosedForm:
             seed=self.seed,
             facts_share=self.facts_share,
             search=self.search,
+            equal_length=self.EQUAL_LENGTH,
             corpus=corpus,
             progress=progress,
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from editing.edits.requests import Group
 from editing.methods.closed_form.bystanders import Bystander, Pool, pool_of
 from editing.methods.closed_form.keys import contexts
-from editing.methods.closed_form.solve import Euclidean, Metric
+from editing.methods.closed_form.solve import Euclidean, Metric, Subspace
 from editing.methods.closed_form.values import ValueSearch
 from labkit.errors import FingerprintMismatch, InputError, SingularSystem
 from labkit.models.model import LabModel
@@ -80,11 +80,17 @@ class Prepared:
             )
 
     def provenance(self) -> dict[str, Any]:
-        """What a delta says about its second moments."""
+        """What a delta says about its second moments, and where changes were confined."""
+        free = {
+            str(layer): metric.dimension
+            for layer, metric in self.metrics.items()
+            if isinstance(metric, Subspace)
+        }
         return {
             "keys_behind_C": {str(layer): m.n_keys for layer, m in self.moments.items()},
             "corpus": next((m.source for m in self.moments.values()), None),
             "weights_behind_C": next((m.fingerprint for m in self.moments.values()), None),
+            **({"directions_of_change": free} if free else {}),
         }
 
 
@@ -97,6 +103,7 @@ def prepare(
     seed: int,
     facts_share: float,
     search: ValueSearch,
+    equal_length: bool = False,
     corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
@@ -110,6 +117,7 @@ def prepare(
         seed: Seed of the draw of contexts.
         facts_share: See `moments`.
         search: How `v*` will be searched for.
+        equal_length: Whether the keys behind `C` are brought to one length first.
         corpus: The text behind both; by default the model's own, and prompts of facts for a
             share of `C`.
         progress: Called as measuring goes on.
@@ -123,7 +131,9 @@ def prepare(
     pool = pool_of(model, layers) if search.bystanders else None
     if metric is None:
         return Prepared(before, {layer: Euclidean() for layer in layers}, {}, pool)
-    found = moments(model, layers, facts_share, corpus=corpus, progress=progress)
+    found = moments(
+        model, layers, facts_share, equal_length=equal_length, corpus=corpus, progress=progress
+    )
     for moment in found.values():
         refuse_too_few(moment)
     metrics = {layer: metric(moment) for layer, moment in found.items()}
@@ -135,6 +145,7 @@ def moments(
     layers: Sequence[int],
     facts_share: float,
     *,
+    equal_length: bool = False,
     corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> dict[int, SecondMoment]:
@@ -145,15 +156,16 @@ def moments(
         layers: Which layers.
         facts_share: Share of `C` that comes from prompts asking for bundled facts, 0..1. It
             applies to the default corpus only.
+        equal_length: Whether keys are brought to one length first.
         corpus: The text; by default the model's own, and prompts of facts for a share.
         progress: Called as measuring goes on.
     """
     text = corpus_of(model, progress=progress) if corpus is None else corpus
-    found = second_moments(model, layers, text, progress=progress)
+    found = second_moments(model, layers, text, equal_length=equal_length, progress=progress)
     prompts = fact_prompts(model) if corpus is None and facts_share else None
     if prompts is None:
         return found
-    asked = second_moments(model, layers, prompts, progress=progress)
+    asked = second_moments(model, layers, prompts, equal_length=equal_length, progress=progress)
     return {layer: found[layer].blended(asked[layer], facts_share) for layer in found}
 
 

@@ -22,6 +22,7 @@ References:
     Fang et al. 2025, AlphaEdit, equations 7 to 14.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,11 @@ from torch import Tensor
 
 from labkit.errors import InputError, SingularSystem
 from labkit.text.moments import SecondMoment
+
+logger = logging.getLogger(__name__)
+
+NEARLY_ALL = 0.9
+"""Share of all directions from which on a null space is remarked upon."""
 
 COLLISION = 1e-6
 """Share of a key, in squared length, that the keys before it must leave unexplained."""
@@ -146,7 +152,9 @@ def null_space(moment: SecondMoment, threshold: float, *, weight: float = 1.0) -
 
     The eigenvectors of `C` with the smallest eigenvalues, as many as together hold at most
     `threshold` of its trace: of the squared length of the keys behind `C`, all but that share
-    lies outside and is answered as before.
+    lies outside and is answered as before. If those keys differ much in length, that is a
+    statement about the longest: bring them to one length first
+    (`labkit.text.moments.second_moments`).
 
     Args:
         moment: `C`.
@@ -175,6 +183,16 @@ def null_space(moment: SecondMoment, threshold: float, *, weight: float = 1.0) -
             f"one holds {share[0]:.2g} of the trace"
         )
     # Directions that no key has (dead neurons) cost something all the same.
+    if n_kept > NEARLY_ALL * len(held):
+        logger.warning(
+            "of layer %d, %d of %d directions are open to change: a null space this large may hold "
+            "ordinary keys, and protects little. Choose a smaller threshold (now %g), or another "
+            "layer",
+            moment.layer,
+            n_kept,
+            len(held),
+            threshold,
+        )
     usual = held[:n_kept].sum() + torch.finfo(held.dtype).eps * held.sum()
     outside = 2 * n_kept > len(held)
     basis = directions[:, n_kept:] if outside else directions[:, :n_kept]

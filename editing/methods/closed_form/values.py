@@ -2,7 +2,7 @@
 
 The vector `z` that, put in the place of the FFN's output at the subject's last token, makes
 the target the continuation, in several contexts, without changing what the model says the
-subject is (Meng et al. 2022, section 3.1, equation 4):
+subject is (after Meng et al. 2022, section 3.1, equation 4):
 
     v* = argmin_z  mean_contexts -log P_z(target | context + prompt)
                    + kl_factor * KL(P(. | "{subject} is a") || P_z(. | "{subject} is a"))
@@ -21,6 +21,18 @@ Many groups of requests are searched for at once, each with its own `z`, loss an
 what lies behind the change is run: blocks from the edited layer on, positions from the
 subject's last token on; everything before is frozen, with its keys and values. A group that
 is done leaves the batch.
+
+Differs from the paper:
+
+- The divergence is taken from the unedited model's predictions to the edited one's, which asks
+  that nothing the model said be lost; equation 4 and the published code take it the other way
+  round, KL(P_z || P), which asks that nothing new be said.
+- The norm term is a share without a unit: squared length over squared length. Equation 4 has
+  none; the published code adds `0.5 ||z - v|| / ||v||^2` for GPT-2 XL, the length itself over its
+  square, whose weight depends on the scale of the model's values. So `decay` and that 0.5 are
+  different quantities, and neither can be put in the place of the other.
+- The published code stops where the loss falls below 0.05; here, where the target is likely
+  enough in every context (`enough`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,8 +66,10 @@ class ValueSearch:
     Attributes:
         steps: Optimisation steps at most (the paper: 20 for GPT-2 XL).
         lr: Learning rate of Adam, in units of the FFN's output (the paper: 0.5).
-        kl_factor: Weight of the essence term (the paper: 0.0625).
-        decay: Weight of the norm term (the paper: 0.5 for GPT-2 XL).
+        kl_factor: Weight of the essence term (the published code: 0.0625, of the divergence in
+            the other direction).
+        decay: Weight of the norm term, which is a share: 1 at `||z - v|| = ||v||` (the published
+            code's 0.5 weighs another quantity, see this module).
         clamp: Largest `||z - v||`, in units of `||v||` (the paper: 4).
         bystanders: Number of other subjects that are held to what was said about them (the
             paper: 0). Eight halve what neighbours of bundled facts lose, at 1.7 times the cost

@@ -17,7 +17,9 @@ References:
 
 Differs from the paper:
     The direct model only (no channel model), on small tasks of the lab's own; labels are scored
-    by all their tokens unless told otherwise.
+    by all their tokens unless told otherwise. What is said of content-free inputs is normalised
+    over the labels before it is averaged, so that each such input counts alike; Zhao et al. average
+    first.
 """
 
 from collections.abc import Callable

@@ -143,6 +143,18 @@ class DemonstrationsResult(Result):
         one, other = (values[self._place(name, k)].mean(axis=0) for name in (condition, against))
         return paired_difference(one, other, seed=self.seed)
 
+    def differences(
+        self, condition: str, against: str, k: int, *, measure: Measure = "accuracy"
+    ) -> Float[np.ndarray, " query"]:
+        """One condition less another at `k`, by query, draws averaged.
+
+        Raises:
+            InputError: If one of the two was not measured.
+        """
+        values = self.values(measure)
+        one, other = (values[self._place(name, k)].mean(axis=0) for name in (condition, against))
+        return one - other
+
     def gains(self, *, measure: Measure = "accuracy") -> pd.DataFrame:
         """Every condition and number against no demonstration; columns as in `comparisons`.
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from labkit.errors import EmptySplit, InputError
 from labkit.icl.asking.measures import MEASURES, tested
@@ -184,13 +185,23 @@ class GainsResult(Result):
         Raises:
             InputError: If there is no such arm or task.
         """
+        return average(self.differences(one, other, tasks=tasks), within=(-1.0, 1.0))
+
+    def differences(
+        self, one: str, other: str, *, tasks: Sequence[str] | None = None
+    ) -> Float[np.ndarray, " task"]:
+        """The difference in accuracy of two arms, by task; arguments as in `over_tasks`.
+
+        Raises:
+            InputError: If there is no such arm or task.
+        """
         means = self._means("accuracy")
         wanted = list(means.index) if tasks is None else list(tasks)
         unknown = [name for name in wanted if name not in means.index]
         unknown += [arm for arm in (one, other) if arm not in means.columns]
         if unknown:
             raise InputError(f"not measured: {unknown}; there are {list(means.columns)}")
-        return average((means[one] - means[other]).loc[wanted].to_numpy(), within=(-1.0, 1.0))
+        return (means[one] - means[other]).loc[wanted].to_numpy()
 
     def figure(self, measure: Answered = "accuracy") -> Any:
         """Every task (down) without demonstrations, with random labels and with its own."""

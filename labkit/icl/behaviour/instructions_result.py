@@ -144,6 +144,16 @@ class InstructionsResult(Result):
         one, other = self._value(arm, measure), self._value(against, measure)
         return paired_difference(one, other, seed=self.seed)
 
+    def differences(
+        self, arm: str, against: str, measure: Measure = "accuracy"
+    ) -> Float[np.ndarray, " query"]:
+        """One arm less another, by query.
+
+        Raises:
+            InputError: If one of the two was not measured.
+        """
+        return self._value(arm, measure) - self._value(against, measure)
+
     def candidate_frame(self) -> pd.DataFrame:
         """One row a candidate, the best on the development items first.
 

@@ -111,6 +111,10 @@ class OrdersResult(Result):
         Over the mean of all orders there; each half in its turn, averaged over drawn halves. 0
         where the spread is luck. Its unit is the set.
         """
+        return average(self.best_by_set(draws), within=(-1.0, 1.0))
+
+    def best_by_set(self, draws: int = 20) -> Float[np.ndarray, " set"]:
+        """What `best_on_new_queries` averages, by set of demonstrations."""
         draw = numpy_generator(self.seed, "halves", self.task)
         n_queries = len(self.gold)
         gains = []
@@ -121,16 +125,21 @@ class OrdersResult(Result):
                 best = self.right[..., one].mean(axis=-1).argmax(axis=-1)
                 means = self.right[..., other].mean(axis=-1)
                 gains.append(means[np.arange(len(best)), best] - means.mean(axis=-1))
-        return average(np.mean(gains, axis=0), within=(-1.0, 1.0))
+        return np.mean(gains, axis=0)
 
     def gain_of_entropy(self, criterion: Criterion = "global") -> tuple[Estimate, float]:
         """Accuracy of the orders that an entropy prefers, less that of all orders; and its p.
 
         Paired query by query; the p-value is that of a sign-flip test.
         """
+        gains = self.entropy_by_query(criterion)
+        return paired_difference(gains, np.zeros_like(gains), seed=self.seed)
+
+    def entropy_by_query(self, criterion: Criterion = "global") -> Float[np.ndarray, " query"]:
+        """What `gain_of_entropy` averages, by query."""
         weights = self.preferred(criterion)[..., None].astype(np.float64)
         kept = (self.right * weights).sum(axis=1) / weights.sum(axis=1)
-        return paired_difference(kept.mean(axis=0), self.right.mean(axis=(0, 1)), seed=self.seed)
+        return kept.mean(axis=0) - self.right.mean(axis=(0, 1))
 
     def by_position(self) -> pd.DataFrame:
         """Recency: how probable the label of a demonstration is, by where it stands.
@@ -150,8 +159,13 @@ class OrdersResult(Result):
 
         As in `by_position`, query by query; and the p-value of a sign-flip test.
         """
+        gains = self.recency_by_query()
+        return paired_difference(gains, np.zeros_like(gains), seed=self.seed)
+
+    def recency_by_query(self) -> Float[np.ndarray, " query"]:
+        """What `recency` averages, by query."""
         means = self._by_position()
-        return paired_difference(means[:, -1], means[:, 0], seed=self.seed)
+        return means[:, -1] - means[:, 0]
 
     def _by_position(self) -> Float[np.ndarray, "query position"]:
         """Share of the probability that the label shown at a position gets."""

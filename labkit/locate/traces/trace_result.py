@@ -169,16 +169,27 @@ class TraceResult(Result):
             "n_draws": len(self.corrupted),
         }
         if not beside:
-            return trace_heatmap(self.to_frame(), kind=self.kind, severed=self.severed, **shown)
+            return trace_heatmap(
+                self.to_frame(),
+                kind=self.kind,
+                window=self._window,
+                severed=self.severed,
+                **shown,
+            )
         for other in beside:
             if other.asked != self.asked or not np.allclose(other.corrupted, self.corrupted):
                 raise InputError("only traces of one prompt, answer and noise share a figure")
         return trace_panels({each._panel: each.to_frame() for each in (self, *beside)}, **shown)
 
     @property
+    def _window(self) -> int:
+        """Layers restored together."""
+        return self.config.get("window") or usual_window(self.cells.shape[-1])
+
+    @property
     def _panel(self) -> str:
         """What the trace is called beside others."""
-        window = self.config.get("window") or usual_window(self.cells.shape[-1])
+        window = self._window
         layers = f", {window} layers" if self.kind != "resid" and window > 1 else ""
         held = f", {self.severed} severed" if self.severed else ""
         return NAMES[self.kind] + layers + held

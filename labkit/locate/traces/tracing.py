@@ -235,9 +235,15 @@ def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
     """The subject's tokens, if the prompt asks something about the subject.
 
     Raises:
+        InputError: If it is no fact.
         SubjectNotFound: If the subject is not in the prompt.
         NothingToTrace: If the prompt is one token, or nothing but the subject.
     """
+    if not isinstance(fact, Fact):
+        raise InputError(
+            f"a Fact is traced, not {type(fact).__name__}: Fact.from_prompt(prompt, subject) makes "
+            "one of a text and what it is about"
+        )
     span = model.span(fact.prompt, fact.subject, at=fact.subject_start)
     n_tokens = len(model.ids(fact.prompt)) - int(model.prepend_bos)
     if n_tokens == 1:

@@ -77,6 +77,7 @@ def metrics_bars(
     frame: pd.DataFrame,
     *,
     title: str = "Audit of the edit",
+    subtitle: str | None = None,
     chance: Mapping[str, float] | None = None,
 ) -> go.Figure:
     """Metrics of the unedited and the edited model with their intervals, a panel a reading.
@@ -86,6 +87,7 @@ def metrics_bars(
             `metric` (`"efficacy"`, `"paraphrase"`...), `state` (`"unedited"`, `"edited"`),
             `mean, low, high`, all in 0..1; optional `n`, the number of cases.
         title: Title of the figure.
+        subtitle: Replaces the second line, which says what the intervals are over.
         chance: Reading -> the level of a model that knows nothing, drawn as a dotted line.
 
     Raises:
@@ -139,10 +141,11 @@ def metrics_bars(
             col=column,
         )
     # The legend has a row of its own between the title and the panels' titles.
-    figure.update_layout(barmode="group", bargap=0.3, bargroupgap=0.06, margin_t=108, legend_y=1.12)
+    top = 108 if subtitle is None else 132
+    figure.update_layout(barmode="group", bargap=0.3, bargroupgap=0.06, margin_t=top, legend_y=1.12)
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(range=[0, 1.04], tickvals=[0, 0.25, 0.5, 0.75, 1])
-    return themed(figure, title, height=HEIGHT, legend=True)
+    return themed(figure, title, subtitle, height=HEIGHT, legend=True)
 
 
 def _place(reading: str, readings: list[str]) -> int:

@@ -68,9 +68,15 @@ def reach_and_spare(
             annotation_text=text(unedited),
             annotation_position="top right",
         )
-    ticks = [0, 0.25, 0.5, 0.75, 1]
-    figure.update_xaxes(title_text="paraphrase success", range=[-0.03, 1.03], tickvals=ticks)
-    figure.update_yaxes(title_text="neighbourhood success", range=[-0.03, 1.09], tickvals=ticks)
+    # Points in a corner of 0..1 could not be told apart: the axes fit what is shown.
+    for update, metric in (
+        (figure.update_xaxes, "paraphrase"),
+        (figure.update_yaxes, "neighbourhood"),
+    ):
+        shown = rows.xs(metric, level="metric")
+        low, high = max(0.0, float(shown["low"].min())), min(1.0, float(shown["high"].max()))
+        room = 0.05 * max(high - low, 0.05)
+        update(title_text=f"{metric} success", range=[low - room, high + 2 * room])
     return themed(figure, title, height=460, legend=True)
 
 

@@ -81,7 +81,8 @@ def measure_by_k(
         showgrid=False,
         zeroline=False,
     )
-    figure.update_yaxes(title_text=text(measure), rangemode="tozero")
+    highest = max(float(frame["high"].max()), *(levels or {}).values(), 1e-9)
+    figure.update_yaxes(title_text=text(measure), range=[-0.03 * highest, 1.05 * highest])
     lines = -(-(len(conditions) + len(levels or {})) // 3)  # of the legend
     figure = themed(figure, title, subtitle, height=HEIGHT + 40 + 20 * lines, legend=True)
     return figure.update_layout(margin={"t": figure.layout.margin.t + 20 * (lines - 1)})

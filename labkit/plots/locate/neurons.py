@@ -122,3 +122,54 @@ def neuron_test_bars(frame: pd.DataFrame, *, title: str = "Switching neurons") -
         "95 % intervals over prompts, draws of random neurons, and facts",
         height=HEIGHT,
     )
+
+
+def neuron_tests_scatter(frame: pd.DataFrame, *, title: str = "Many facts") -> go.Figure:
+    """One point a fact: what it loses without its neurons, and what others of its relation lose.
+
+    Args:
+        frame: Columns `subject, relation, n_neurons`, and relative changes of P(answer) in
+            `this fact`, `random neurons`, `other facts`.
+        title: Title of the figure.
+
+    Raises:
+        InputError: If a column is missing or there are no rows.
+    """
+    columns = ("subject", "relation", "n_neurons", "this fact", "random neurons", "other facts")
+    rows = require_columns(frame, columns)
+    figure = go.Figure()
+    low = min(-1.0, float(rows[["this fact", "other facts"]].min().min()))
+    high = max(0.0, float(rows[["this fact", "other facts"]].max().max()))
+    figure.add_scatter(
+        x=[low, high],
+        y=[low, high],
+        mode="lines",
+        name="others lose as much",
+        line={"color": INK, "width": 1, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=rows["this fact"],
+        y=rows["other facts"],
+        mode="markers",
+        name="facts",
+        marker={"color": COLOURS[1], "size": 10},
+        customdata=[
+            [text(subject), text(relation), n, random]
+            for subject, relation, n, random in zip(
+                rows["subject"],
+                rows["relation"].fillna(""),
+                rows["n_neurons"],
+                rows["random neurons"],
+                strict=True,
+            )
+        ],
+        hovertemplate=(
+            "%{customdata[0]} (%{customdata[1]}), %{customdata[2]} neurons: own %{x:+.0%}, others "
+            "%{y:+.0%}, random neurons %{customdata[3]:+.0%}<extra></extra>"
+        ),
+    )
+    figure.update_xaxes(title_text="change of its own P(answer)", tickformat="+.0%")
+    figure.update_yaxes(title_text="of other facts of its relation", tickformat="+.0%")
+    return themed(figure, title, "on the line: neurons of the relation; below 0 on the left alone: "
+                  "of the fact", height=HEIGHT, legend=True)  # fmt: skip

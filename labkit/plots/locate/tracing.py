@@ -33,6 +33,7 @@ def trace_heatmap(
     corrupted: float,
     subject_positions: Collection[int],
     kind: str = "resid",
+    window: int = 1,
     severed: str | None = None,
     n_draws: int | None = None,
     title: str | None = None,
@@ -50,6 +51,7 @@ def trace_heatmap(
         corrupted: Mean P(answer) with the subject corrupted and nothing restored.
         subject_positions: Values of `pos` that belong to the subject.
         kind: What is restored: a key of `STATES`, or words of your own.
+        window: Number of layers restored together, where outputs are restored.
         severed: Whose outputs were held at their corrupted values, likewise.
         n_draws: Number of noise draws, for the hover text.
         title: Replaces the default title.
@@ -68,7 +70,12 @@ def trace_heatmap(
         colorbar={"title": {"text": f"P({token_label(answer)})"}},
     )
     figure = go.Figure(heatmap)
-    figure.update_xaxes(title_text="layer whose state is restored", **layers_across(frame))
+    across = "layer whose state is restored"
+    if kind != "resid":
+        across = f"middle of the {window} layers whose {STATES.get(kind, kind)}s are restored"
+    if kind != "resid" and window == 1:
+        across = f"layer whose {STATES.get(kind, kind)} is restored"
+    figure.update_xaxes(title_text=across, **layers_across(frame))
     figure.update_yaxes(**token_axis(grid["y"], labels))
     return themed(
         figure,

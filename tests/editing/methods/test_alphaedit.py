@@ -1,5 +1,6 @@
 """AlphaEdit changes no answer to the keys that occur, nor to those of earlier edits."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -11,8 +12,11 @@ from editing.edits.requests import grouped
 from editing.methods.closed_form.alphaedit import AlphaEdit
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.rome import ROME
+from editing.methods.closed_form.solve import null_space
 from editing.methods.closed_form.values import ValueSearch, value_stars
 from labkit.errors import InputError
+from labkit.models.model import wrap
+from labkit.text.moments import second_moments
 from tests.reference import full_run, inputs_of
 
 SEARCH = ValueSearch(steps=4)
@@ -112,3 +116,66 @@ def test_a_threshold_that_means_nothing_is_refused(tiny, corpus):
             AlphaEdit(threshold=threshold)
     with pytest.raises(InputError, match="leaves no direction"):
         dataclasses.replace(METHOD, threshold=1e-9).prepare(tiny("gpt2"), corpus=corpus)
+
+
+@pytest.fixture
+def massive(tiny, corpus):
+    """A model in which one neuron of layer 1 answers one word, a thousand times as loud as any."""
+    base = tiny("gpt2")
+    hf = copy.deepcopy(base.hf)
+    model = wrap(hf, base.tokenizer, name="massive", check=False)
+    batch = model.tokens(corpus.sentences(max_words=10)[:50])
+    word = int(batch.ids[batch.mask].mode().values)
+    reads = hf.transformer.h[1].mlp.c_fc
+    with inputs_of(reads) as seen, torch.no_grad():
+        full_run(model, batch)
+    here = (batch.ids == word) & batch.mask
+    own, others = seen[0][here], seen[0][batch.mask & ~here]
+    direction = own.mean(dim=0) - others.mean(dim=0)
+    low, high = (others @ direction).max(), (own @ direction).quantile(0.9)
+    with torch.no_grad():
+        # What a GELU lets through: nothing below `low`, 1000 for the loudest of the word's.
+        reads.weight[:, 7] = 1000 * direction / (high - low)
+        reads.bias[7] = -1000 * low / (high - low)
+    return wrap(hf, base.tokenizer, name="massive", check=False)
+
+
+def test_a_massive_activation_does_not_decide_what_is_ordinary(massive, corpus):
+    """It holds the trace of C as the keys are; ordinary keys lie outside all the same."""
+    method = dataclasses.replace(METHOD, threshold=0.1)
+    prepared = method.prepare(massive, corpus=corpus)
+    naive = second_moments(massive, [1], corpus)[1]
+    assert naive.matrix[7, 7] > 0.9 * naive.matrix.trace()
+    batch = massive.tokens(corpus.sentences(max_words=10)[50:100])
+    with inputs_of(massive.ffn_proj(1)) as seen, torch.no_grad():
+        full_run(massive, batch)
+    keys = seen[0][batch.mask].double()
+    ordinary = keys[keys[:, 7].abs() < 10 * keys.norm(dim=1).median()]
+    assert len(ordinary) > 50
+
+    def inside(metric):
+        part = metric.solve(ordinary) * metric.scale
+        return float((part.square().sum(1) / ordinary.square().sum(1)).median())
+
+    d_mlp = massive.d_mlp
+    assert inside(null_space(naive, 0.1)) > 0.9  # as the keys are, everything is called null
+    metric = prepared.metrics[1]
+    assert inside(metric) < 0.2 and metric.dimension < 0.9 * d_mlp
+
+
+def test_a_null_space_of_nearly_everything_is_remarked_upon(massive, corpus, rewrites, caplog):
+    naive = second_moments(massive, [1], corpus)[1]
+    assert null_space(naive, 0.1).dimension > 0.9 * massive.d_mlp
+    assert "of layer 1" in caplog.text and "protects little" in caplog.text
+    caplog.clear()
+    prepared = METHOD.prepare(massive, corpus=corpus)
+    assert "protects little" not in caplog.text
+    said = METHOD(massive, rewrites[:1], prepared=prepared).provenance["directions_of_change"]
+    assert said == {"1": prepared.metrics[1].dimension}
+
+
+@pytest.mark.slow
+def test_no_layer_of_the_default_model_is_nearly_all_null(smollm2):
+    """Layer 2 was, with 1535 of 1536 directions: first tokens there have a massive activation."""
+    sizes = [m.dimension for m in AlphaEdit().prepare(smollm2).metrics.values()]
+    assert all(0.2 * smollm2.d_mlp < size < 0.6 * smollm2.d_mlp for size in sizes), sizes
