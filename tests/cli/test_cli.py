@@ -17,6 +17,7 @@ from labkit.facts.fact import Rewrite
 from labkit.facts.records import to_record, write_jsonl
 from labkit.pocket import demo_case, facts
 from labkit.results.result import RunDirectory
+from tests.reference import is_interval
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -247,7 +248,6 @@ def test_help_does_not_wait_for_the_library():
     code = """
 import sys, typer
 from labkit import cli
-from tests.reference import is_interval
 assert typer.main.get_command(cli.app).commands
 print(*{"torch", "transformers", "pandas", "scipy"} & set(sys.modules))
 """

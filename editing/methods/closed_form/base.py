@@ -21,9 +21,9 @@ from editing.methods.closed_form.prepared import Prepared, prepare
 from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
-from editing.methods.documented import with_inherited_fields
 from editing.presets.preset_files import preset
 from labkit.bounds import require_finite
+from labkit.documented import with_inherited_fields
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress
