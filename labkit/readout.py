@@ -20,11 +20,13 @@ from transformer_lens.tools.analysis import direct_logit_attribution as _attribu
 from transformer_lens.tools.analysis import logit_lens as _lens
 
 from labkit.errors import InputError
+from labkit.facts.answers import follow, shown
 from labkit.models.bridging import bridge
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
 from labkit.tokens import target_ids
+from labkit.vocabulary import Token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Predictions(Result):
         probabilities: Their probabilities, exact for this model.
         model: Name of the model.
         fingerprint: Fingerprint of the weights in effect when it was measured.
+        answers: The same tokens as texts to be typed: each leads back to its token as an
+            answer to the prompt (see `labkit.facts.answers.shown`).
     """
 
     prompt: str
@@ -44,6 +48,7 @@ class Predictions(Result):
     probabilities: tuple[float, ...]
     model: str
     fingerprint: str
+    answers: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -73,7 +78,8 @@ def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
     top = next_token_logits(model, [prompt])[0].float().softmax(dim=-1).topk(k)
     return Predictions(
         prompt=prompt,
-        tokens=tuple(model.tokenizer.decode([token]) for token in top.indices.tolist()),
+        tokens=tuple(Token.of(model.tokenizer, token) for token in top.indices.tolist()),
+        answers=tuple(shown(model.tokenizer, prompt, token) for token in top.indices.tolist()),
         probabilities=tuple(top.values.tolist()),
         model=model.name,
         fingerprint=model.in_effect,
@@ -165,19 +171,22 @@ def logit_lens(
         model: The model.
         prompt: The prompt.
         answer: The continuation whose first token is followed; by default the model's own.
+            A first token that says nothing moves to the prompt (`labkit.facts.answers.follow`).
         k: Number of top tokens to keep.
 
     Raises:
         EmptyPrompt, EmptyTarget: If prompt or answer is empty.
+        NotOneToken: If the answer is a number that is cut into digits.
 
     References:
         nostalgebraist 2020, interpreting GPT: the logit lens.
     """
-    ids = model.tokens([prompt]).ids
     if answer is None:
         followed = int(next_token_logits(model, [prompt])[0].argmax())
     else:
+        prompt, answer = follow(model.tokenizer, prompt, answer)
         followed = target_ids(model.tokenizer, prompt, answer)[0]
+    ids = model.tokens([prompt]).ids
     every = dict(positions=None, return_type="probs")
     top = _lens(model.bridge, ids, top_k=k, **every).readout
     own = _lens(model.bridge, ids, targets=[followed], **every).readout
@@ -225,6 +234,7 @@ def direct_logit_attribution(
     """
     if unit not in ("component", "head"):
         raise InputError(f"unit {unit!r}: one of component, head")
+    prompt, answer = follow(model.tokenizer, prompt, answer)
     token = target_ids(model.tokenizer, prompt, answer)[0]
     ids = model.tokens([prompt]).ids
     folded = bridge(copy.deepcopy(model.hf), model.tokenizer)

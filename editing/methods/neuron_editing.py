@@ -31,6 +31,7 @@ from editing.methods.tuning.gradient_descent import as_stored
 from editing.readings.asking import score
 from labkit import stats
 from labkit.errors import InputError
+from labkit.facts.answers import follow
 from labkit.facts.fact import Fact, Rewrite
 from labkit.facts.worlds import facts_of
 from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
@@ -216,7 +217,8 @@ class KnowledgeNeuronEditing:
         self, model: LabModel, rewrite: Rewrite, located: KnowledgeNeuronsResult
     ) -> Float[Tensor, " d_model"]:
         """From the old object to the new one, in the residual stream, as weighed."""
-        new = target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)[0]
+        prompt, answer = follow(model.tokenizer, rewrite.prompt, rewrite.target_new)
+        new = target_ids(model.tokenizer, prompt, answer)[0]
         rows = model.unembed.weight.detach()[[new, located.answer_ids[0]]].float().cpu()
         return self.add * rows[0] - self.remove * rows[1]
 
