@@ -34,7 +34,7 @@ from labkit.facts.records import to_record
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.results.result import RunDirectory, dumps
-from labkit.text.corpus import held_out
+from labkit.text.corpus import Corpus, held_out
 
 ENDS = (*FAILURES, SingularSystem)
 """What ends one method and not the comparison."""
@@ -52,6 +52,7 @@ def compare_methods(
     held_out_texts: Sequence[str] | None = None,
     side_effects: SideEffects | None = None,
     chains: Chains | None = None,
+    corpus: Corpus | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> MethodComparison:
@@ -69,6 +70,7 @@ def compare_methods(
         side_effects: What else to measure; None leaves it out.
         chains: Facts from which to ask for what follows from each rewrite
             (`labkit.facts.chains.chains_of`); None leaves portability out.
+        corpus: The text behind what the methods prepare; by default the model's own.
         out: A folder for all that is found; one of the same comparison is gone on with.
         progress: Called before each edit and each reading.
 
@@ -82,7 +84,7 @@ def compare_methods(
     for case in cases:
         validate(model, case)
     texts = tuple(held_out(model) if held_out_texts is None else held_out_texts)
-    common = {
+    common: dict[str, Any] = {
         "command": "evaluate",
         "protocol": protocol,
         "chunk": chunk,
@@ -94,6 +96,8 @@ def compare_methods(
         "side_effects": None if side_effects is None else asdict(side_effects),
         "portability": chains is not None,
     }
+    if corpus is not None:
+        common["corpus"] = corpus.digest
     described = {name: describe(method) for name, method in methods.items()}
     whole = _run(out, "", {**common, "methods": described}, model)
     unedited = Unedited(
@@ -119,6 +123,7 @@ def compare_methods(
                 chunk=chunk,
                 seed=seed,
                 unedited=unedited,
+                corpus=corpus,
                 run=run,
                 progress=told,
             )

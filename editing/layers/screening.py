@@ -28,6 +28,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
+from labkit.text.corpus import Corpus
 
 MATRICES = 1 << 30
 """Bound, in bytes, on the second moments that are held at once."""
@@ -56,6 +57,7 @@ def screen(
     bare_weight: float = 0.5,
     facts_share: float = 0.5,
     seed: int = 0,
+    corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Hit, leak and margin of every layer, means over cases with their intervals.
@@ -68,6 +70,7 @@ def screen(
         bare_weight: Share of the bare prompt's key in `k*`.
         facts_share: Share of `C` from prompts that ask for facts.
         seed: Seed of the intervals.
+        corpus: The text behind `C`; by default the model's own.
         progress: Called as measuring goes on.
 
     Returns:
@@ -98,6 +101,7 @@ def _shares(
     layers: Sequence[int],
     bare_weight: float,
     facts_share: float,
+    corpus: Corpus | None,
     told: Progress,
 ) -> dict[str, np.ndarray]:
     """By part, `[case layer]`; NaN where a case has no such prompt."""

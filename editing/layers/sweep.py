@@ -29,7 +29,7 @@ from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
 from labkit.results.result import Result, RunDirectory
-from labkit.text.corpus import corpus_of, held_out
+from labkit.text.corpus import Corpus, corpus_of, held_out
 
 CASES = 20
 """Facts that the model knows, rewritten at every candidate: enough to tell layers apart."""
@@ -166,6 +166,7 @@ def sweep_layers(
     keep: bool = False,
     run: str | Path | None = None,
     seed: int = 0,
+    corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> LayerSweep:
     """Edit every case at every one of some layers.
@@ -182,6 +183,7 @@ def sweep_layers(
         run: A folder for a run directory a layer: a killed sweep of the same cases resumes
             there.
         seed: Seed of the drawn cases and of the intervals.
+        corpus: The text behind contexts and second moments; by default the model's own.
         progress: Called as layers are screened, and before each edit.
 
     Raises:
@@ -221,9 +223,16 @@ def sweep_layers(
         size = 0.65 / len(candidates)
         told = part_of(progress, 0.35 + number * size, size, f"layer {layer}, ")
         editor = at_layer(method, layer)
-        place = None if run is None else _run(run, model, editor, layer, cases)
+        place = None if run is None else _run(run, model, editor, layer, cases, corpus)
         read = evaluate(
-            model, editor, cases, unedited=unedited, seed=seed, run=place, progress=told
+            model,
+            editor,
+            cases,
+            unedited=unedited,
+            seed=seed,
+            corpus=corpus,
+            run=place,
+            progress=told,
         )
         frames.append(read.to_frame().assign(layer=layer))
     sweep = LayerSweep(
@@ -261,7 +270,12 @@ def _widest(found: pd.DataFrame, layers: Sequence[int], n: int) -> list[int]:
 
 
 def _run(
-    folder: str | Path, model: LabModel, editor: Any, layer: int, cases: Sequence[Case]
+    folder: str | Path,
+    model: LabModel,
+    editor: Any,
+    layer: int,
+    cases: Sequence[Case],
+    corpus: Corpus | None,
 ) -> RunDirectory:
     """The run directory of one layer, new or to be resumed."""
     config = {
@@ -270,4 +284,6 @@ def _run(
         "editor": asdict(editor),
         "cases": [asdict(case) for case in cases],
     }
+    if corpus is not None:
+        config["corpus"] = corpus.digest
     return RunDirectory.create(Path(folder) / f"layer-{layer:03d}", config, model, resume=True)

@@ -26,7 +26,8 @@ from torch import Tensor
 import labkit
 from editing.edits.delta import Change, LowRank, WeightDelta
 from editing.edits.requests import Request, rewrites_only
-from editing.methods.closed_form.keys import contexts
+from editing.methods.closed_form.keys import contexts, fitting
+from editing.methods.closed_form.states import in_front
 from editing.methods.tuning.gradient_descent import as_stored
 from editing.readings.asking import score
 from labkit import stats
@@ -148,6 +149,7 @@ class KnowledgeNeuronEditing:
         Raises:
             InputError, ContradictoryRewrites: See `require`; or if no neuron is found.
             EmptyTarget, SubjectNotFound, NothingToTrace: Before any work.
+            ContextTooShort: If a prompt with its target is longer than the model reads.
         """
         asked = rewrites_only(rewrites, "knowledge-neuron editing")
         nll, _ = score(model, [(rewrite.prompt, rewrite.target_new) for rewrite in asked])
@@ -161,7 +163,8 @@ class KnowledgeNeuronEditing:
                     layer = round((share or 0.0) * model.n_layers)
                     step_done(number * model.n_layers + layer, float(nll[number]))
 
-            located = self._locate(model, rewrite, prepared.contexts, told)
+            before = fitting(model, [rewrite], prepared.contexts)
+            located = self._locate(model, rewrite, before, told)
             (active,) = activations(model, [rewrite.prompt])
             neurons = self._chosen(located, active, prepared.usual)
             if not neurons:
@@ -191,7 +194,7 @@ class KnowledgeNeuronEditing:
         self, model: LabModel, rewrite: Rewrite, before: Sequence[str], progress: Progress
     ) -> KnowledgeNeuronsResult:
         """The neurons that the old object depends on, over contexts."""
-        worded = tuple(f"{context} {rewrite.template}" for context in before if context)
+        worded = tuple(in_front(context) + rewrite.template for context in before if context)
         fact = Fact(
             subject=rewrite.subject,
             template=rewrite.template,

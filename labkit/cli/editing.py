@@ -32,7 +32,17 @@ class EditorOptions(ModelOptions):
     layer: Annotated[
         int | None, typer.Option(help="By default the model's preset; for methods of one layer.")
     ] = None
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Text behind contexts and second moments; by default the model's own."),
+    ] = None
     seed: Seed = 0
+
+    def text(self) -> Any:
+        """The corpus that was named, read; None for the model's own."""
+        from labkit.text.corpus import Corpus
+
+        return None if self.corpus is None else Corpus.from_file(self.corpus)
 
     def editor(self, name: str | None = None) -> Any:
         """The editor of that name, with the fields that stand behind it: `rome:layer=5`."""
@@ -100,9 +110,11 @@ def edit(
         raise InputError("in-context editing changes no weight: there is no delta to save")
     asked = read_rewrites(rewrites)
     editor.require(asked)
+    text = options.text()
     lab = options.load()
     with progress() as told:
-        delta = editor(lab, asked, prepared=editor.prepare(lab, progress=told))
+        prepared = editor.prepare(lab, corpus=text, progress=told)
+        delta = editor(lab, asked, prepared=prepared)
     delta.save(out)
     summary = {"delta": str(out), "base": delta.base, "provenance": delta.provenance}
     if not options.write_json(summary):
@@ -148,6 +160,7 @@ def evaluate(
     editors = {name.strip(): options.editor(name.strip()) for name in names}
     asked = read_cases(cases)[:limit]
     check(editors, asked, protocol, chunk)
+    text = options.text()
     lab = options.load()
     effects = None
     if side_effects:
@@ -160,6 +173,7 @@ def evaluate(
         "n_tokens": tokens,
         "side_effects": effects,
         "chains": chains_of(lab) if portability else None,
+        "corpus": text,
     }
     if methods is not None:
         with progress() as told:
@@ -181,6 +195,8 @@ def evaluate(
             "side_effects": effects,
             "portability": portability,
         }
+        if text is not None:
+            config["corpus"] = text.digest
         run = RunDirectory.create(out, config, lab, resume=True)
     with progress() as told:
         result = evaluate_(lab, editors[options.method], asked, run=run, progress=told, **common)

@@ -24,14 +24,8 @@ from labkit.errors import EmptyPrompt, MissingFile
 from labkit.facts.fact import fill
 from labkit.facts.worlds import world_of
 from labkit.models.model import LabModel
-<<<<<<< HEAD
 from labkit.progress import Progress, part_of
-=======
 from labkit.words import mostly_latin, n_words, sentences_of
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done, 0..1."""
->>>>>>> d86acfd (Targets are joined to their prompts as running text is; what says nothing moves to the prompt)
 
 SEPARATOR = "\x1e\n"
 """Between documents of a corpus file: ASCII's record separator, alone on its line."""

@@ -83,6 +83,7 @@ class Prepared:
         """What a delta says about its second moments."""
         return {
             "keys_behind_C": {str(layer): m.n_keys for layer, m in self.moments.items()},
+            "contexts": len(self.contexts),
             "corpus": next((m.source for m in self.moments.values()), None),
             "weights_behind_C": next((m.fingerprint for m in self.moments.values()), None),
         }
