@@ -165,12 +165,13 @@ class KnowledgeNeuronEditing:
 
             before = fitting(model, [rewrite], prepared.contexts)
             located = self._locate(model, rewrite, before, told)
-            (active,) = activations(model, [rewrite.prompt])
+            asked_at, new = self._new_token(model, rewrite, located)
+            (active,) = activations(model, [asked_at])
             neurons = self._chosen(located, active, prepared.usual)
             if not neurons:
                 raise InputError(f"no neuron of {model.name} speaks for {rewrite.prompt!r}")
             found.append([list(neuron) for neuron in neurons])
-            towards = self._towards(model, rewrite, located)
+            towards = self._towards(model, new, located)
             for at in neurons:
                 values[at] = values.get(at, 0) + active[at].sign() * towards
         return WeightDelta(
@@ -216,12 +217,21 @@ class KnowledgeNeuronEditing:
         order = np.lexsort((-mean[kept], -share[kept]))[: self.n_neurons]
         return [(int(layer), int(neuron)) for layer, neuron in np.argwhere(kept)[order]]
 
-    def _towards(
+    def _new_token(
         self, model: LabModel, rewrite: Rewrite, located: KnowledgeNeuronsResult
+    ) -> tuple[str, int]:
+        """Where the objects part: the prompt up to there, and the new one's token behind it."""
+        prompt, answer = rewrite.prompt, rewrite.target_new
+        if located.prompts[0] != prompt:  # what the old object begins with says nothing
+            longer, rest = follow(model.tokenizer, prompt, answer)
+            if longer == located.prompts[0]:
+                prompt, answer = longer, rest
+        return prompt, target_ids(model.tokenizer, prompt, answer)[0]
+
+    def _towards(
+        self, model: LabModel, new: int, located: KnowledgeNeuronsResult
     ) -> Float[Tensor, " d_model"]:
         """From the old object to the new one, in the residual stream, as weighed."""
-        prompt, answer = follow(model.tokenizer, rewrite.prompt, rewrite.target_new)
-        new = target_ids(model.tokenizer, prompt, answer)[0]
         rows = model.unembed.weight.detach()[[new, located.answer_ids[0]]].float().cpu()
         return self.add * rows[0] - self.remove * rows[1]
 
