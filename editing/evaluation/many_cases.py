@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from editing.edits.requests import refuse_no_change
 from editing.evaluation.evaluation_result import Evaluation
 from editing.evaluation.final_state import (
     all_made,
@@ -167,6 +168,7 @@ def validate(model: LabModel, case: Case) -> None:
         SubjectNotFound, EmptyTarget, EmptyPrompt: See `labkit.tokens`.
     """
     rewrite = case.rewrite
+    refuse_no_change(rewrite)
     model.span(rewrite.prompt, rewrite.subject, at=rewrite.subject_start)
     for question in questions(case):
         model.ids(question.prompt)
