@@ -72,6 +72,8 @@ def _counterfact(record: Record, case_id: str) -> Case:
 def _mquake(record: Record, case_id: str) -> list[Case]:
     """The cases of a record of MQuAKE, one for each of its rewrites."""
     parts = record.parts("requested_rewrite")
+    if not parts:
+        raise record.malformed("field 'requested_rewrite' holds no rewrite")
     return [
         Case(
             case_id=case_id if len(parts) == 1 else f"{case_id}.{number}",
