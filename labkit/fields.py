@@ -104,7 +104,7 @@ _KINDS = {str: "a text", list: "a list", dict: "an object", int: "a whole number
 
 
 def records_of(path: str | os.PathLike[str]) -> list[Record]:
-    """The records of a JSONL file or of a JSON array, told apart by the first character.
+    """The records of a JSONL file, of a JSON array, or of objects written over several lines.
 
     Raises:
         MissingFile: If the file cannot be read.
@@ -113,6 +113,8 @@ def records_of(path: str | os.PathLike[str]) -> list[Record]:
     text = text_of(path)
     if text.lstrip().startswith("["):
         rows = [(f"record {i}", row) for i, row in enumerate(parse(text, str(path)))]
+    elif (whole := _objects(text)) is not None:
+        rows = [(f"record {i}", row) for i, row in enumerate(whole)]
     else:
         lines = enumerate(text.split("\n"), start=1)
         rows = [
@@ -121,6 +123,25 @@ def records_of(path: str | os.PathLike[str]) -> list[Record]:
     if not rows:
         raise MalformedRecord(f"{path}: the file holds no record")
     return [Record.of(f"{path}, {name}", row) for name, row in rows]
+
+
+def _objects(text: str) -> list[Any] | None:
+    """The values of a text that spreads them over several lines; None if it does not."""
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    try:
+        json.loads(first)
+        return None
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    decoder, found, rest = json.JSONDecoder(), [], text.strip()
+    while rest:
+        try:
+            value, stop = decoder.raw_decode(rest)
+        except (json.JSONDecodeError, RecursionError):
+            return None
+        found.append(value)
+        rest = rest[stop:].lstrip()
+    return found
 
 
 def text_of(path: str | os.PathLike[str]) -> str:

@@ -5,6 +5,7 @@ and tokenises again: that moves token boundaries, and with them the position tha
 or a trace is about.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
+from labkit.vocabulary import Token, bytes_in, spelt, token_of
+from labkit.words import has_ending, in_word, inside_word, separator
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def require_text(text: str) -> None:
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, prepend_bos: bool) -> list[int]:
-    """Ids of one text, with the BOS in front if and only if it is asked for.
+    """Ids of one text, with one BOS in front if it is asked for.
+
+    A text that begins with the BOS itself, as a rendered chat template does, gets no second.
 
     Raises:
         EmptyPrompt: If the text is empty or tokenises to nothing.
@@ -100,11 +105,17 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, prepend_bos: bool
     ids = tokenizer(text, add_special_tokens=False).input_ids
     if not text.strip() or not ids:
         raise EmptyPrompt(f"the prompt {text!r} is empty: give it at least one word")
-    if not prepend_bos:
+    if not prepend_bos or ids[0] == tokenizer.bos_token_id:
         return ids
     if tokenizer.bos_token_id is None:
         raise InputError("this tokenizer has no BOS token to prepend: load with prepend_bos=False")
     return [tokenizer.bos_token_id, *ids]
+
+
+def n_prepended(tokenizer: PreTrainedTokenizerBase, text: str, *, prepend_bos: bool) -> int:
+    """How many tokens `text_ids` puts in front of a text's own: 1 or 0."""
+    bos = tokenizer.bos_token
+    return int(prepend_bos and not (bos and text.lstrip().startswith(bos)))
 
 
 def pad_left(
@@ -187,7 +198,7 @@ def subject_span(
     ]
     if not covering:
         raise SubjectNotFound(f"no token of {prompt!r} stands for the subject {subject!r}")
-    shift = int(prepend_bos)
+    shift = n_prepended(tokenizer, prompt, prepend_bos=prepend_bos)
     return TokenSpan(covering[0] + shift, covering[-1] + 1 + shift)
 
 
@@ -195,7 +206,8 @@ def find_subject(prompt: str, subject: str, *, at: int | None = None) -> tuple[i
     """The characters of a subject inside a prompt, as `(start, stop)`.
 
     The first occurrence that is not the inside of a longer word; the one at character `at`
-    where that is given. Composed and decomposed accents are taken for the same.
+    where that is given. Where there is none, one with a Korean particle or a genitive's s
+    behind it. Composed and decomposed accents are taken for the same.
 
     Raises:
         SubjectNotFound: If the subject is empty or does not occur in the prompt.
@@ -204,61 +216,97 @@ def find_subject(prompt: str, subject: str, *, at: int | None = None) -> tuple[i
     if not subject:
         raise SubjectNotFound(f"the subject is empty; name a part of {prompt!r}")
     forms = dict.fromkeys((subject, *(unicodedata.normalize(f, subject) for f in ("NFC", "NFD"))))
-    for form in forms:
-        if at is not None:
-            if prompt.startswith(form, at):
-                return at, at + len(form)
-            continue
-        start = prompt.find(form)
-        while start >= 0:
-            stop = start + len(form)
-            if not (_joined(prompt, start) or _joined(prompt, stop)):
-                return start, stop
-            start = prompt.find(form, start + 1)
+    places = [
+        (match.start(), match.start() + len(form))
+        for form in forms
+        for match in re.finditer(f"(?={re.escape(form)})", prompt)
+    ]
+    if at is not None:
+        places = [place for place in places if place[0] == at]
+    whole = [p for p in places if not (inside_word(prompt, p[0]) or inside_word(prompt, p[1]))]
+    if at is None:
+        inner = [p for p in places if not inside_word(prompt, p[0]) and has_ending(prompt, p[1])]
+        places = whole or (inner if len(inner) == 1 else [])
+    if places:
+        return places[0]
     where = "" if at is None else f" at character {at}"
-    raise SubjectNotFound(
-        f"the subject {subject!r} is not a word or phrase of the prompt {prompt!r}{where}; "
+    found = prompt.find(subject)
+    hint = (
         "it must be written exactly as in the prompt"
+        if at is not None or found < 0
+        else "it stands inside a longer word: if that is what you mean, give a template, "
+        f"{prompt[:found] + '{}' + prompt[found + len(subject) :]!r}"
     )
-
-
-def _joined(text: str, border: int) -> bool:
-    """Whether the characters on both sides of a border belong to one word."""
-    if border in (0, len(text)):
-        return False
-    before, after = text[border - 1], text[border]
-    return before.isalnum() and after.isalnum() and not (_spaceless(before) or _spaceless(after))
-
-
-def _spaceless(character: str) -> bool:
-    """Whether a character belongs to a script that puts no spaces between words."""
-    name = unicodedata.name(character, "")
-    return name.startswith(("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"))
+    raise SubjectNotFound(
+        f"the subject {subject!r} is not a word or phrase of the prompt {prompt!r}{where}; {hint}"
+    )
 
 
 def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> list[int]:
     """Ids of a target as the continuation of a prompt.
 
-    A space separates the two unless the prompt ends in one, the target brings its own, or
-    the target is written in a script without spaces.
+    What stands between the two is what stands there in running text (`words.separator`): a
+    space, or nothing behind a quotation mark, within a number, before `'s`. Three spellings
+    are taken as they are: a target that begins with white space; one that is a single sign or
+    token to the tokenizer; and what `labkit.facts.answers.shown` writes for tokens that no plain
+    text leads to, `##ce` (the rest of a word) and `<0xE4>` (bytes of a character).
 
     Raises:
         EmptyTarget: If the target is empty, or holds nothing that the tokenizer knows.
-        InputError: If the tokenizer merges the target's first piece into the prompt.
+        InputError: If the tokenizer cannot write the target behind the prompt.
     """
+    if isinstance(target, Token) and target.belongs_to(tokenizer):
+        return [target.id]
     if not target.strip():
         raise EmptyTarget(f"the target of the prompt {prompt!r} is empty: name what it should say")
     require_text(prompt + target)
-    separated = prompt[-1:].isspace() or target[0].isspace() or _spaceless(target[0])
-    joined = prompt + ("" if separated or not prompt else " ") + target
-    base = tokenizer(prompt, add_special_tokens=False).input_ids if prompt else []
-    full = tokenizer(joined, add_special_tokens=False).input_ids
-    if full[: len(base)] != base:
+    if (token := spelt(tokenizer, target)) is not None:
+        return [token]
+    if (written := bytes_in(target)) and (token := token_of(tokenizer, written)) is not None:
+        return [token]
+    if re.match(r"##\w", target):
+        return continuation_ids(tokenizer, prompt, target[2:])
+    between = separator(prompt, target)
+    if between and not in_word(target[0]):  # a piece such as `-based` or `(the`
+        ids = continuation_ids(tokenizer, prompt, target)
+        if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+            return ids
+    return continuation_ids(tokenizer, prompt, between + target)
+
+
+def continuation_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str) -> list[int]:
+    """Ids of what follows a prompt, letter by letter: no space is added.
+
+    Where the tokenizer would merge the border away (`It is ` and `the`), the text's own pieces
+    are taken: what is asked is what follows the prompt's tokens as they are.
+
+    Raises:
+        EmptyTarget: If the tokenizer knows nothing of the text.
+        InputError: If it cannot write the text behind any other.
+    """
+
+    def cut(whole: str) -> list[int]:
+        return tokenizer(whole, add_special_tokens=False).input_ids if whole else []
+
+    ids: list[int] | None = None
+    for front in (prompt, *_ANCHORS):
+        base, full = cut(front), cut(front + text)
+        if full[: len(base)] == base:
+            ids = full[len(base) :]
+            break
+        single = token_of(tokenizer, text.encode())
+        if single is not None:
+            ids = [single]
+            break
+    if ids is None:
         raise InputError(
-            f"the tokenizer merges the target {target!r} into the end of {prompt!r}; "
+            f"the tokenizer merges the target {text!r} into the end of {prompt!r}; "
             "end the prompt at a word, without a trailing space"
         )
-    ids = full[len(base) :]
     if not ids or all(token == tokenizer.unk_token_id for token in ids):
-        raise EmptyTarget(f"the target {target!r} is nothing that this tokenizer knows")
+        raise EmptyTarget(f"the target {text.strip()!r} is nothing that this tokenizer knows")
     return ids
+
+
+_ANCHORS = ("\n", "a", "1", ".")
+"""Texts behind which a piece is cut where the prompt's own end would melt into it."""

@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from labkit import pocket as pocket_world
-from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
+from labkit.errors import EmptyPrompt, EmptyTarget, SubjectNotFound
 from labkit.models.random_models import random_model
-from labkit.tokens import adds_bos, find_subject, pad_id, pad_left, subject_span, target_ids
+from labkit.tokens import (
+    adds_bos,
+    find_subject,
+    pad_id,
+    pad_left,
+    subject_span,
+    target_ids,
+    text_ids,
+)
 
 COMPOSED, DECOMPOSED = "Café", unicodedata.normalize("NFD", "Café")
 
@@ -147,7 +155,7 @@ BYTE_LEVEL = tokenizer_of("gpt2")
 def test_prompt_and_target_together_are_the_text(prompt, target):
     """No piece of the target is lost, none is glued on: the ids are those of the whole text."""
     ids = BYTE_LEVEL(prompt, add_special_tokens=False).input_ids
-    spaced = "" if target[0] in "北京" else " "
+    spaced = "" if target[0] in "北京" or prompt[-1] in "北京" else " "
     whole = BYTE_LEVEL(prompt + spaced + target, add_special_tokens=False).input_ids
     assert ids + target_ids(BYTE_LEVEL, prompt, target) == whole
 
@@ -167,10 +175,42 @@ def test_targets_that_are_nothing_are_refused(tokenizer):
         target_ids(tokenizer_of("pocket"), "the", "zyzzyva")
 
 
-def test_a_target_that_merges_into_the_prompt_is_refused(tokenizer):
-    """`t` + `he`: the tokenizer would read another text than the model was given."""
-    with pytest.raises(InputError, match="merges"):
-        target_ids(tokenizer, "It is ", "the")
+def test_a_target_that_would_merge_into_the_prompt_is_taken_piece_by_piece(tokenizer):
+    """`It is ` + `the`: the model was given the space, and is asked what follows it."""
+    ids = target_ids(tokenizer, "It is ", "the")
+    assert tokenizer.decode(ids) == "the"
+    assert ids == tokenizer("the", add_special_tokens=False).input_ids
+
+
+def test_a_text_that_begins_with_a_bos_gets_no_second():
+    tokenizer = tokenizer_of("gemma")
+    bos, rendered = tokenizer.bos_token_id, f"{tokenizer.bos_token}The capital of France is"
+    plain = tokenizer("The capital of France is", add_special_tokens=False).input_ids
+    assert text_ids(tokenizer, rendered, prepend_bos=True) == [bos, *plain]
+    assert text_ids(tokenizer, rendered, prepend_bos=False) == [bos, *plain]
+    span = subject_span(tokenizer, rendered, "France", prepend_bos=True)
+    assert span == subject_span(tokenizer, "The capital of France is", "France", prepend_bos=True)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "text"),
+    [
+        ("대한민국은 수도가", "대한민국", "대한민국"),
+        ("서울의 인구는", "서울", "서울"),
+        ("Danmarks hovedstad er", "Danmark", "Danmark"),
+        ("Die Hauptstadt Deutschlands ist", "Deutschland", "Deutschland"),
+        ("Niger and Nigeria, Nigers neighbour", "Niger", "Niger"),
+    ],
+)
+def test_a_subject_with_an_ending_is_found(prompt, subject, text):
+    start, stop = find_subject(prompt, subject)
+    assert prompt[start:stop] == text
+    assert start == prompt.find(subject)
+
+
+def test_a_subject_inside_a_word_is_answered_with_a_template():
+    with pytest.raises(SubjectNotFound, match=r"template, '\{\}ian food is'"):
+        find_subject("Parisian food is", "Paris")
 
 
 # --- prompts ------------------------------------------------------------------------------

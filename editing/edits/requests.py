@@ -7,7 +7,13 @@ one `k*` and one `v*`, and are solved jointly.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from labkit.errors import ContradictoryRewrites, DuplicateSubject, InputError, SubjectOnSink
+from labkit.errors import (
+    AlreadyTrue,
+    ContradictoryRewrites,
+    DuplicateSubject,
+    InputError,
+    SubjectOnSink,
+)
 from labkit.facts.fact import Case, Deletion, Rewrite
 from labkit.models.model import LabModel
 from labkit.tokens import target_ids
@@ -47,7 +53,7 @@ def grouped(requests: Sequence[Request]) -> list[Group]:
     for request in requests:
         if request.prompt in asked:
             earlier = asked[request.prompt]
-            if earlier == request:
+            if _object(earlier) == _object(request):
                 raise InputError(f"{request.prompt!r} is asked for twice: give each rewrite once")
             raise ContradictoryRewrites(
                 f"{request.prompt!r} is asked to become {_wanted(earlier)} and "
@@ -128,12 +134,14 @@ def check(model: LabModel, requests: Sequence[Request]) -> None:
     """Refuse requests that this model cannot be asked for, before any work.
 
     Raises:
+        AlreadyTrue: If a new object is the old one.
         EmptyTarget: If a target is nothing that the tokenizer knows.
         SubjectNotFound: If a subject's tokens cannot be told apart in its prompt.
         SubjectOnSink: If a subject is the prompt's first token and no more.
     """
     on_sink: list[Request] = []
     for request in requests:
+        refuse_no_change(request)
         target = request.target_true if isinstance(request, Deletion) else request.target_new
         target_ids(model.tokenizer, request.prompt, target)
         if model.span(request.prompt, request.subject, at=request.subject_start).last == 0:
@@ -145,6 +153,29 @@ def check(model: LabModel, requests: Sequence[Request]) -> None:
             "the first token of every text shares one state there (an attention sink), and "
             "an edit would hit them all; put words in front of the subject",
             [request.prompt for request in on_sink],
+        )
+
+
+def _object(request: Request) -> tuple[bool, str]:
+    """What a request asks for, however it is spelt at its ends."""
+    if isinstance(request, Deletion):
+        return False, request.target_true.strip()
+    return True, request.target_new.strip()
+
+
+def refuse_no_change(request: Request) -> None:
+    """Raise if a rewrite's new object is its old one.
+
+    Raises:
+        AlreadyTrue: If it is: there is nothing to edit.
+    """
+    if isinstance(request, Deletion) or request.target_true is None:
+        return
+    if request.target_new.strip() == request.target_true.strip():
+        raise AlreadyTrue(
+            f"the new object of {request.prompt!r} is its old one, {request.target_true!r}: there "
+            "is nothing to edit",
+            [request.prompt],
         )
 
 

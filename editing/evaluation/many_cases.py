@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from editing.edits.requests import refuse_no_change
 from editing.evaluation.evaluation_result import Evaluation
 from editing.evaluation.final_state import (
     all_made,
@@ -41,7 +42,7 @@ from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import RunDirectory
-from labkit.text.corpus import held_out
+from labkit.text.corpus import Corpus, held_out
 from labkit.tokens import target_ids
 
 __all__ = ["Editor", "Evaluation", "evaluate", "validate"]
@@ -60,6 +61,7 @@ def evaluate(
     side_effects: SideEffects | None = None,
     chains: Chains | None = None,
     unedited: Unedited | None = None,
+    corpus: Corpus | None = None,
     run: RunDirectory | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -82,6 +84,7 @@ def evaluate(
             (`labkit.facts.chains.chains_of`); None leaves portability out.
         unedited: The unedited model's readings, where several methods share them; they then
             say `n_tokens`, the text, the side effects and the chains.
+        corpus: The text behind what the method prepares; by default the model's own.
         run: A run directory, new or of the same evaluation. Its config is the caller's.
         progress: Called before each edit and each reading.
 
@@ -108,7 +111,8 @@ def evaluate(
         require_askable(model, unedited.asked(case))
     done = {} if run is None else {record["case_id"]: record for record in run.cases()}
     prepare = getattr(method, "prepare", None)
-    shared = {} if prepare is None else {"prepared": prepare(model, progress=progress)}
+    given = {} if corpus is None else {"corpus": corpus}
+    shared = {} if prepare is None else {"prepared": prepare(model, progress=progress, **given)}
     steps = edits(
         model,
         method,
@@ -164,6 +168,7 @@ def validate(model: LabModel, case: Case) -> None:
         SubjectNotFound, EmptyTarget, EmptyPrompt: See `labkit.tokens`.
     """
     rewrite = case.rewrite
+    refuse_no_change(rewrite)
     model.span(rewrite.prompt, rewrite.subject, at=rewrite.subject_start)
     for question in questions(case):
         model.ids(question.prompt)

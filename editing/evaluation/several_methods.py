@@ -35,7 +35,7 @@ from labkit.facts.records import to_record
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.results.result import RunDirectory, dumps
-from labkit.text.corpus import held_out
+from labkit.text.corpus import Corpus, held_out
 
 ENDS = (*FAILURES, SingularSystem)
 """What ends one method and not the comparison."""
@@ -53,6 +53,7 @@ def compare_methods(
     held_out_texts: Sequence[str] | None = None,
     side_effects: SideEffects | None = None,
     chains: Chains | None = None,
+    corpus: Corpus | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> MethodComparison:
@@ -70,6 +71,7 @@ def compare_methods(
         side_effects: What else to measure; None leaves it out.
         chains: Facts from which to ask for what follows from each rewrite
             (`labkit.facts.chains.chains_of`); None leaves portability out.
+        corpus: The text behind what the methods prepare; by default the model's own.
         out: A folder for all that is found; one of the same comparison is gone on with.
         progress: Called before each edit and each reading.
 
@@ -83,7 +85,7 @@ def compare_methods(
     for case in cases:
         validate(model, case)
     texts = tuple(held_out(model) if held_out_texts is None else held_out_texts)
-    common = {
+    common: dict[str, Any] = {
         "command": "evaluate",
         "protocol": protocol,
         "chunk": chunk,
@@ -95,13 +97,15 @@ def compare_methods(
         "side_effects": None if side_effects is None else asdict(side_effects),
         "portability": chains is not None,
     }
+    if corpus is not None:
+        common["corpus"] = corpus.digest
     described = {name: describe(method) for name, method in methods.items()}
     kept: Any = nullcontext()
     if out is not None:
         kept = RunDirectory.session(out, {**common, "methods": described}, model, resume=True)
     with kept as whole:
         result = _compared(
-            model, methods, cases, common, texts, side_effects, chains, out, progress
+            model, methods, cases, common, texts, side_effects, chains, corpus, out, progress
         )
         if whole is not None:
             whole.write_metrics(result.metrics())
@@ -119,6 +123,7 @@ def _compared(
     texts: Sequence[str],
     side_effects: SideEffects | None,
     chains: Chains | None,
+    corpus: Corpus | None,
     out: str | Path | None,
     progress: Progress | None,
 ) -> MethodComparison:
@@ -146,6 +151,7 @@ def _compared(
                 chunk=common["chunk"],
                 seed=common["seed"],
                 unedited=unedited,
+                corpus=corpus,
                 run=run,
                 progress=told,
             )

@@ -28,6 +28,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
+from labkit.text.corpus import Corpus
 
 MATRICES = 1 << 30
 """Bound, in bytes, on the second moments that are held at once."""
@@ -56,6 +57,7 @@ def screen(
     bare_weight: float = 0.5,
     facts_share: float = 0.5,
     seed: int = 0,
+    corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Hit, leak and margin of every layer, means over cases with their intervals.
@@ -68,6 +70,7 @@ def screen(
         bare_weight: Share of the bare prompt's key in `k*`.
         facts_share: Share of `C` from prompts that ask for facts.
         seed: Seed of the intervals.
+        corpus: The text behind `C`; by default the model's own.
         progress: Called as measuring goes on.
 
     Returns:
@@ -81,7 +84,7 @@ def screen(
     for first in range(0, len(layers), at_once):
         some = layers[first : first + at_once]
         told = part_of(progress, first / len(layers), len(some) / len(layers), "screening: ")
-        found = _shares(model, prompts, some, bare_weight, facts_share, told)
+        found = _shares(model, prompts, some, bare_weight, facts_share, corpus, told)
         for place_of, layer in enumerate(some):
             for part in PARTS:
                 values = found[part][:, place_of]
@@ -98,10 +101,11 @@ def _shares(
     layers: Sequence[int],
     bare_weight: float,
     facts_share: float,
+    corpus: Corpus | None,
     told: Progress,
 ) -> dict[str, np.ndarray]:
     """By part, `[case layer]`; NaN where a case has no such prompt."""
-    found = moments(model, layers, facts_share, progress=part_of(told, 0.0, 0.5))
+    found = moments(model, layers, facts_share, corpus=corpus, progress=part_of(told, 0.0, 0.5))
     parts = {part: np.full((len(prompts), len(layers)), np.nan) for part in PARTS}
     for number, case in enumerate(prompts):
         told("reading keys", 0.5 + 0.5 * number / len(prompts))

@@ -30,7 +30,7 @@ from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
 from labkit.results.result import Result, RunDirectory
-from labkit.text.corpus import corpus_of, held_out
+from labkit.text.corpus import Corpus, corpus_of, held_out
 
 CASES = 20
 """Facts that the model knows, rewritten at every candidate: enough to tell layers apart."""
@@ -167,6 +167,7 @@ def sweep_layers(
     keep: bool = False,
     run: str | Path | None = None,
     seed: int = 0,
+    corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> LayerSweep:
     """Edit every case at every one of some layers.
@@ -183,6 +184,7 @@ def sweep_layers(
         run: A folder for a run directory a layer: a killed sweep of the same cases resumes
             there.
         seed: Seed of the drawn cases and of the intervals.
+        corpus: The text behind contexts and second moments; by default the model's own.
         progress: Called as layers are screened, and before each edit.
 
     Raises:
@@ -225,15 +227,22 @@ def sweep_layers(
     frames = [found.assign(state=SCREENING, reading=SCREENING)]
     kept: Any = nullcontext()
     if run is not None:
-        kept = RunDirectory.session(run, _config(method, cases), model, resume=True)
+        kept = RunDirectory.session(run, _config(method, cases, corpus), model, resume=True)
     with kept:
         for number, layer in enumerate(candidates):
             size = 0.65 / len(candidates)
             told = part_of(progress, 0.35 + number * size, size, f"layer {layer}, ")
             editor = at_layer(method, layer)
-            place = None if run is None else _run(run, model, editor, layer, cases)
+            place = None if run is None else _run(run, model, editor, layer, cases, corpus)
             read = evaluate(
-                model, editor, cases, unedited=unedited, seed=seed, run=place, progress=told
+                model,
+                editor,
+                cases,
+                unedited=unedited,
+                seed=seed,
+                corpus=corpus,
+                run=place,
+                progress=told,
             )
             frames.append(read.to_frame().assign(layer=layer))
     sweep = LayerSweep(
@@ -271,18 +280,26 @@ def _widest(found: pd.DataFrame, layers: Sequence[int], n: int) -> list[int]:
 
 
 def _run(
-    folder: str | Path, model: LabModel, editor: Any, layer: int, cases: Sequence[Case]
+    folder: str | Path,
+    model: LabModel,
+    editor: Any,
+    layer: int,
+    cases: Sequence[Case],
+    corpus: Corpus | None,
 ) -> RunDirectory:
     """The run directory of one layer, new or to be resumed."""
     place = Path(folder) / f"layer-{layer:03d}"
-    return RunDirectory.create(place, _config(editor, cases), model, resume=True)
+    return RunDirectory.create(place, _config(editor, cases, corpus), model, resume=True)
 
 
-def _config(editor: Any, cases: Sequence[Case]) -> dict[str, Any]:
+def _config(editor: Any, cases: Sequence[Case], corpus: Corpus | None) -> dict[str, Any]:
     """What determines what is found at a layer."""
-    return {
+    config: dict[str, Any] = {
         "command": "sweep",
         "method": type(editor).__name__,
         "editor": asdict(editor),
         "cases": [asdict(case) for case in cases],
     }
+    if corpus is not None:
+        config["corpus"] = corpus.digest
+    return config

@@ -26,12 +26,14 @@ from torch import Tensor
 from editing.edits.delta import Change, LowRank, WeightDelta
 from editing.edits.provenance import of_edit
 from editing.edits.requests import Request, rewrites_only
-from editing.methods.closed_form.keys import contexts
+from editing.methods.closed_form.keys import contexts, fitting
+from editing.methods.closed_form.states import in_front
 from editing.methods.tuning.gradient_descent import as_stored
 from editing.readings.asking import score
 from labkit import stats
 from labkit.bounds import require_finite
 from labkit.errors import InputError
+from labkit.facts.answers import follow
 from labkit.facts.fact import Fact, Rewrite
 from labkit.facts.worlds import facts_of
 from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
@@ -149,6 +151,7 @@ class KnowledgeNeuronEditing:
         Raises:
             InputError, ContradictoryRewrites: See `require`; or if no neuron is found.
             EmptyTarget, SubjectNotFound, NothingToTrace: Before any work.
+            ContextTooShort: If a prompt with its target is longer than the model reads.
         """
         asked = rewrites_only(rewrites, "knowledge-neuron editing")
         nll, _ = score(model, [(rewrite.prompt, rewrite.target_new) for rewrite in asked])
@@ -162,13 +165,15 @@ class KnowledgeNeuronEditing:
                     layer = round((share or 0.0) * model.n_layers)
                     step_done(number * model.n_layers + layer, float(nll[number]))
 
-            located = self._locate(model, rewrite, prepared.contexts, told)
-            (active,) = activations(model, [rewrite.prompt])
+            before = fitting(model, [rewrite], prepared.contexts)
+            located = self._locate(model, rewrite, before, told)
+            asked_at, new = self._new_token(model, rewrite, located)
+            (active,) = activations(model, [asked_at])
             neurons = self._chosen(located, active, prepared.usual)
             if not neurons:
                 raise InputError(f"no neuron of {model.name} speaks for {rewrite.prompt!r}")
             found.append([list(neuron) for neuron in neurons])
-            towards = self._towards(model, rewrite, located)
+            towards = self._towards(model, new, located)
             for at in neurons:
                 values[at] = values.get(at, 0) + active[at].sign() * towards
         return WeightDelta(
@@ -185,7 +190,7 @@ class KnowledgeNeuronEditing:
         self, model: LabModel, rewrite: Rewrite, before: Sequence[str], progress: Progress
     ) -> KnowledgeNeuronsResult:
         """The neurons that the old object depends on, over contexts."""
-        worded = tuple(f"{context} {rewrite.template}" for context in before if context)
+        worded = tuple(in_front(context) + rewrite.template for context in before if context)
         fact = Fact(
             subject=rewrite.subject,
             template=rewrite.template,
@@ -207,11 +212,21 @@ class KnowledgeNeuronEditing:
         order = np.lexsort((-mean[kept], -share[kept]))[: self.n_neurons]
         return [(int(layer), int(neuron)) for layer, neuron in np.argwhere(kept)[order]]
 
-    def _towards(
+    def _new_token(
         self, model: LabModel, rewrite: Rewrite, located: KnowledgeNeuronsResult
+    ) -> tuple[str, int]:
+        """Where the objects part: the prompt up to there, and the new one's token behind it."""
+        prompt, answer = rewrite.prompt, rewrite.target_new
+        if located.prompts[0] != prompt:  # what the old object begins with says nothing
+            longer, rest = follow(model.tokenizer, prompt, answer)
+            if longer == located.prompts[0]:
+                prompt, answer = longer, rest
+        return prompt, target_ids(model.tokenizer, prompt, answer)[0]
+
+    def _towards(
+        self, model: LabModel, new: int, located: KnowledgeNeuronsResult
     ) -> Float[Tensor, " d_model"]:
         """From the old object to the new one, in the residual stream, as weighed."""
-        new = target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)[0]
         rows = model.unembed.weight.detach()[[new, located.answer_ids[0]]].float().cpu()
         return self.add * rows[0] - self.remove * rows[1]
 

@@ -37,6 +37,7 @@ from editing.readings.scoring import PIECE, PIECE_TOKENS, generate, next_logprob
 from labkit.facts.fact import Case, fill
 from labkit.metrics import fluency
 from labkit.models.model import LabModel
+from labkit.words import holds_phrase, joined
 
 __all__ = [
     "EXPLAINED",
@@ -115,7 +116,7 @@ class Answer:
             return self.argmax
         if self.text is None:
             return None
-        return self.question.wanted.strip().lower() in self.text.lower()
+        return holds_phrase(self.text, self.question.wanted)
 
 
 Reading = dict[str, dict[str, float]]
@@ -126,7 +127,7 @@ def questions(case: Case) -> list[Question]:
     """All questions of a case; attributes need a true object as the new one's rival."""
     rewrite = case.rewrite
     new, true = rewrite.target_new, rewrite.target_true
-    statement = f"{rewrite.prompt} {new.strip()}. "
+    statement = f"{joined(rewrite.prompt, new.strip())}. "
     ours = [("efficacy", rewrite.prompt)]
     ours += [("paraphrase", prompt) for prompt in case.paraphrases]
     theirs = [("neighbourhood", near.prompt, near.object) for near in case.neighbours]

@@ -22,6 +22,7 @@ from labkit.facts.worlds import chains_of
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.stats import Estimate
+from labkit.words import joined
 
 STATES = {
     "before": "unedited, asked for the new",
@@ -189,7 +190,7 @@ def portability(
         after = iter(measure(model, together, n_tokens=n_tokens, wording=wording))
     cases = [
         Carried.of(
-            f"{rewrite.prompt} {rewrite.target_new}",
+            joined(rewrite.prompt, rewrite.target_new),
             before=[next(before) for _ in own],
             after=[next(after) for _ in own],
             control=[next(control) for _ in truth],

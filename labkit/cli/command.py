@@ -98,6 +98,13 @@ class ModelOptions(Options):
     model: Annotated[str, typer.Option(help="Short name, local folder or hub id.")] = DEFAULT_MODEL
     device: Annotated[str, typer.Option(help="A torch device, or auto.")] = "cpu"
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32"
+    prepend_bos: Annotated[
+        bool | None,
+        typer.Option(
+            "--prepend-bos/--no-prepend-bos",
+            help="Whether prompts get a BOS; by default what the tokenizer does.",
+        ),
+    ] = None
 
     def load(self) -> Any:
         """Open the model, with a line about what takes so long."""
@@ -106,7 +113,9 @@ class ModelOptions(Options):
         quiet()
         with progress() as told:
             told(f"opening {self.model}", None)
-            return load(self.model, device=self.device, dtype=self.dtype)
+            return load(
+                self.model, device=self.device, dtype=self.dtype, prepend_bos=self.prepend_bos
+            )
 
 
 def command(

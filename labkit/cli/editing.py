@@ -36,7 +36,17 @@ class EditorOptions(ModelOptions):
     layer: Annotated[
         int | None, typer.Option(help="By default the model's preset; for methods of one layer.")
     ] = None
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Text behind contexts and second moments; by default the model's own."),
+    ] = None
     seed: Seed = 0
+
+    def text(self) -> Any:
+        """The corpus that was named, read; None for the model's own."""
+        from labkit.text.corpus import Corpus
+
+        return None if self.corpus is None else Corpus.from_file(self.corpus)
 
     def editor(self, name: str | None = None) -> Any:
         """The editor of that name, with the fields that stand behind it: `rome:layer=5`."""
@@ -125,9 +135,11 @@ def edit(
     else:
         asked = read_rewrites(rewrites)
     editor.require(asked)
+    text = options.text()
     lab = options.load()
     with progress() as told:
-        delta = editor(lab, asked, prepared=editor.prepare(lab, progress=told))
+        prepared = editor.prepare(lab, corpus=text, progress=told)
+        delta = editor(lab, asked, prepared=prepared)
         said = {}
         if prompt is not None:
             said["before"] = predict(lab, prompt, k=SHOWN)
@@ -205,6 +217,7 @@ def evaluate(
         raise InputError(f"{', '.join(editors)}: two of these are the same method in all fields")
     asked = read_cases(cases)[:limit]
     check(editors, asked, protocol, chunk)
+    text = options.text()
     lab = options.load()
     effects = None
     if side_effects:
@@ -217,6 +230,7 @@ def evaluate(
         "n_tokens": tokens,
         "side_effects": effects,
         "chains": chains_of(lab) if portability else None,
+        "corpus": text,
     }
     if methods is not None:
         with progress() as told:
@@ -239,6 +253,8 @@ def evaluate(
             "side_effects": effects,
             "portability": portability,
         }
+        if text is not None:
+            config["corpus"] = text.digest
         kept = RunDirectory.session(out, config, lab, resume=True)
     with kept as run:
         with progress() as told:

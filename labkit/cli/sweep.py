@@ -47,6 +47,10 @@ def sweep(
             help="Folder for finished edits; a killed sweep resumes there.", callback=to_resume
         ),
     ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Text behind contexts and second moments; by default the model's own."),
+    ] = None,
     keep: Annotated[bool, typer.Option(help="Write the model's preset.")] = True,
     seed: Seed = 0,
 ) -> None:
@@ -56,7 +60,8 @@ def sweep(
     from editing.presets.preset_files import preset_file
     from labkit.facts.records import read_cases
 
-    editor = EditorOptions(method=method, seed=seed).editor()
+    named_options = EditorOptions(method=method, seed=seed, corpus=corpus)
+    editor, text = named_options.editor(), named_options.text()
     named = None if layers is None else layer_range(layers)
     read = None if cases is None else read_cases(cases)[:n_cases]
     lab = options.load()
@@ -70,6 +75,7 @@ def sweep(
             keep=keep,
             run=out,
             seed=seed,
+            corpus=text,
             progress=told,
         )
     preset = found.preset()

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.errors import MalformedRecord
+from labkit.facts.collections import counterfact_rewrite
 from labkit.facts.fact import Fact, Relation, Rewrite
-from labkit.facts.records import counterfact_rewrite
 from labkit.fields import Record, parse, records_of, text_of
 
 

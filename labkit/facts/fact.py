@@ -20,6 +20,7 @@ from typing import Any
 
 from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
 from labkit.tokens import find_subject
+from labkit.vocabulary import Token
 
 
 def fill(template: str, subject: str) -> str:
@@ -317,7 +318,7 @@ def _check_templates(templates: Iterable[str]) -> None:
 def _check_targets(targets: Iterable[str], where: str) -> None:
     """Raise if one of the targets has no text."""
     for target in targets:
-        if not target.strip():
+        if not target.strip() and not isinstance(target, Token):
             raise EmptyTarget(f"a target of {where} is empty: name what the model should say")
 
 

@@ -1,29 +1,36 @@
 """Which facts a model knows: the filter in front of every experiment on facts.
 
 A model *knows* a fact here if, after the fact's prompt, the most probable next token is the
-first token of the object or of one of its aliases.
+first token of the object or of one of its aliases. Where that token says nothing (the bare
+space that some tokenizers write before every number, a quotation mark, one digit of many) the
+tokens behind it have to be the most probable ones too, up to the first that tells the answer
+apart.
 
 What this does not show: a first token can be shared by several objects ("New" of York and
-of Delhi; before a digit some tokenizers write a bare space, which all numbers share), and a
+of Delhi), and a
 model may know a fact that it does not say behind this template, because it would rather go
 on with "the". Both readings depend on the template; try another one.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.facts.answers import followed
 from labkit.facts.fact import Fact, fill
 from labkit.facts.worlds import facts_of
 from labkit.progress import Progress, listener
 from labkit.running.execute import next_token_logits
 from labkit.stats import Estimate, proportion
-from labkit.tokens import target_ids
+from labkit.vocabulary import Token
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel
@@ -39,8 +46,9 @@ class KnownFact:
     Attributes:
         fact: The fact.
         prompt: The prompt that was run.
-        rank: Place of the answer's first token among all next tokens; 1 is the top.
-        probability: Probability of that token, in 0..1.
+        rank: Place of the answer's first token among all next tokens; 1 is the top. Where
+            several tokens are followed, the worst of their places.
+        probability: Probability of that token, or of those tokens in a row, in 0..1.
         prediction: The most probable next token, as text.
     """
 
@@ -144,29 +152,57 @@ def known_facts(model: "LabModel", facts: Sequence[Fact], *, template: int = 0) 
     if not facts:
         raise InputError("there are no facts to ask the model about")
     prompts = [_prompt(fact, template) for fact in facts]
-    firsts = [
-        sorted({target_ids(model.tokenizer, prompt, answer)[0] for answer in fact.answers})
+    wanted = [
+        sorted({tuple(followed(model.tokenizer, prompt, answer)) for answer in fact.answers})
         for fact, prompt in zip(facts, prompts, strict=True)
     ]
     asked: list[KnownFact] = []
     for start in range(0, len(facts), PROMPTS_AT_ONCE):
         rows = slice(start, start + PROMPTS_AT_ONCE)
         logits = next_token_logits(model, prompts[rows]).float()
+        behind = _behind(model, prompts[rows], wanted[rows])
         probabilities = logits.softmax(dim=-1)
-        for row, (fact, prompt, ids) in enumerate(
-            zip(facts[rows], prompts[rows], firsts[rows], strict=True)
+        for row, (fact, prompt, answers) in enumerate(
+            zip(facts[rows], prompts[rows], wanted[rows], strict=True)
         ):
-            best = max(ids, key=lambda token: float(logits[row, token]))
+            read = []
+            for ids in answers:
+                at = [logits[row], *(behind[prompt, ids[:n]] for n in range(1, len(ids)))]
+                ranks = [1 + int((a > a[i]).sum()) for a, i in zip(at, ids, strict=True)]
+                p = [float(a.softmax(dim=-1)[i]) for a, i in zip(at[1:], ids[1:], strict=True)]
+                read.append((max(ranks), -math.prod([float(probabilities[row, ids[0]]), *p])))
+            rank, less = min(read)
             asked.append(
                 KnownFact(
                     fact=fact,
                     prompt=prompt,
-                    rank=1 + int((logits[row] > logits[row, best]).sum()),
-                    probability=float(probabilities[row, best]),
-                    prediction=model.tokenizer.decode([int(logits[row].argmax())]),
+                    rank=rank,
+                    probability=-less,
+                    prediction=Token.of(model.tokenizer, int(logits[row].argmax())),
                 )
             )
     return KnownFacts(asked=tuple(asked), fingerprint=model.in_effect)
+
+
+def _behind(
+    model: LabModel, prompts: Sequence[str], wanted: Sequence[Sequence[tuple[int, ...]]]
+) -> dict[tuple[str, tuple[int, ...]], Float[Tensor, " vocab"]]:
+    """Logits behind prompts and the beginnings of their answers, where several tokens count."""
+    rows = {
+        (prompt, ids[:n]): [*model.ids(prompt), *ids[:n]]
+        for prompt, answers in zip(prompts, wanted, strict=True)
+        for ids in answers
+        for n in range(1, len(ids))
+    }
+    if not rows:
+        return {}
+    names = list(rows)
+    found: dict[Any, torch.Tensor] = {}
+    for start in range(0, len(names), PROMPTS_AT_ONCE):
+        some = names[start : start + PROMPTS_AT_ONCE]
+        logits = next_token_logits(model, model.pad([rows[name] for name in some])).float()
+        found |= dict(zip(some, logits, strict=True))
+    return found
 
 
 def known_sample(

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from labkit.facts.collections import published
 from labkit.facts.fact import Case, Deletion, Fact, Neighbour, Rewrite
 from labkit.fields import Record, records_of
 from labkit.files import atomic_write
@@ -44,6 +45,7 @@ def read_facts(path: str | os.PathLike[str]) -> list[Fact]:
 def read_rewrites(path: str | os.PathLike[str]) -> list[Rewrite | Deletion]:
     """Rewrites of any file that `read_cases` reads; what else a record has is left out.
 
+    A rewrite that is there twice, as in MQuAKE, is read once.
     A record of the project's format whose `target_new` is null asks for `target_true` to be
     forgotten: a deletion.
 
@@ -51,7 +53,7 @@ def read_rewrites(path: str | os.PathLike[str]) -> list[Rewrite | Deletion]:
         MissingFile: If the file cannot be read.
         MalformedRecord: If a record does not fit; with its line and field.
     """
-    return _of_different_ids(path, _request)
+    return list(dict.fromkeys(_of_different_ids(path, _requests)))
 
 
 def read_cases(path: str | os.PathLike[str]) -> list[Case]:
@@ -70,29 +72,31 @@ def read_cases(path: str | os.PathLike[str]) -> list[Case]:
     the subject is looked up) have to be there. `case_id` is the record's number by default.
     A JSON array of such objects is read too.
 
-    CounterFact is told by its fields: `requested_rewrite` for the original schema, where
-    every neighbourhood prompt should keep `target_true`; `ground_truth` for the flat schema
-    with one paraphrase and one neighbour.
+    Published collections are told by their fields and read too: CounterFact in both schemas,
+    zsRE, EasyEdit, KnowEdit and MQuAKE; see `labkit.facts.collections`.
 
     Raises:
         MissingFile: If the file cannot be read.
         MalformedRecord: If a record does not fit, or two have one id; with line and field.
     """
-    return _of_different_ids(path, _case)
+    return _of_different_ids(
+        path, lambda index, record: [(case.case_id, case) for case in _cases(index, record)]
+    )
 
 
 T = TypeVar("T")
 
 
-def _of_different_ids(path: str | os.PathLike[str], build: Callable[[int, Record], T]) -> list[T]:
+def _of_different_ids(
+    path: str | os.PathLike[str], build: Callable[[int, Record], Iterable[tuple[str, T]]]
+) -> list[T]:
     """What is built of every record and its number; no two of one id."""
     built: dict[str, T] = {}
     for index, record in enumerate(records_of(path)):
-        name = _case_id(record, index)
-        made = record.make(partial(build, index))
-        if name in built:
-            raise record.malformed(f"field 'case_id': {name!r} is taken by another record")
-        built[name] = made
+        for name, made in record.make(partial(build, index)):
+            if name in built:
+                raise record.malformed(f"field 'case_id': {name!r} is taken by another record")
+            built[name] = made
     return list(built.values())
 
 
@@ -137,16 +141,15 @@ def _fact(record: Record) -> Fact:
     )
 
 
-def _case(index: int, record: Record) -> Case:
-    """A case of whichever format the record's fields belong to."""
-    if record.has("requested_rewrite"):
-        return _counterfact(record)
-    if record.has("ground_truth"):
-        return _counterfact_flat(record, index)
+def _cases(index: int, record: Record) -> list[Case]:
+    """The cases of a record, of whichever format its fields belong to; mostly one."""
+    found = published(record, _case_id(record, index))
+    if found is not None:
+        return found
     record.only(CASE_FIELDS)
     subject, template = _question(record)
     neighbours = record.parts("neighbours") if record.has("neighbours") else []
-    return Case(
+    case = Case(
         case_id=_case_id(record, index),
         rewrite=Rewrite(
             subject=subject,
@@ -160,63 +163,22 @@ def _case(index: int, record: Record) -> Case:
         attributes=_optional_texts(record, "attributes"),
         generation=_optional_texts(record, "generation"),
     )
+    return [case]
 
 
-def _request(index: int, record: Record) -> Rewrite | Deletion:
-    """The rewrite of a record, or what it asks to be forgotten."""
+def _requests(index: int, record: Record) -> list[tuple[str, Rewrite | Deletion]]:
+    """The rewrites of a record, or what it asks to be forgotten, each with its case's id."""
     if "target_new" not in record.fields or record.has("target_new"):
-        return _case(index, record).rewrite
+        return [(case.case_id, case.rewrite) for case in _cases(index, record)]
     record.only(CASE_FIELDS)
     subject, template = _question(record)
-    return Deletion(
+    forgotten = Deletion(
         subject=subject,
         template=template,
         target_true=record.get("target_true", str),
         relation=_optional(record, "relation"),
     )
-
-
-def _counterfact(record: Record) -> Case:
-    """A case of CounterFact's original schema."""
-    rewrite = record.part("requested_rewrite").make(counterfact_rewrite)
-    keep = str(rewrite.target_true)
-    return Case(
-        case_id=str(record.get("case_id", int)),
-        rewrite=rewrite,
-        paraphrases=record.texts("paraphrase_prompts"),
-        neighbours=tuple(
-            Neighbour(prompt=prompt, object=keep) for prompt in record.texts("neighborhood_prompts")
-        ),
-        attributes=record.texts("attribute_prompts"),
-        generation=record.texts("generation_prompts"),
-    )
-
-
-def counterfact_rewrite(record: Record) -> Rewrite:
-    """The rewrite of a `requested_rewrite` in CounterFact's original schema (and MQuAKE's)."""
-    return Rewrite(
-        subject=record.get("subject", str),
-        template=record.get("prompt", str),
-        target_new=record.part("target_new").get("str", str),
-        target_true=record.part("target_true").get("str", str),
-        relation=_optional(record, "relation_id"),
-    )
-
-
-def _counterfact_flat(record: Record, index: int) -> Case:
-    """A case of the flat schema: whole prompts, one paraphrase, one neighbour."""
-    fact = Fact.from_prompt(
-        record.get("prompt", str), record.get("subject", str), record.get("ground_truth", str)
-    )
-    neighbour = Neighbour(
-        prompt=record.get("locality_prompt", str), object=record.get("locality_ground_truth", str)
-    )
-    return Case(
-        case_id=_case_id(record, index),
-        rewrite=Rewrite.from_fact(fact, record.get("target_new", str)),
-        paraphrases=(record.get("rephrase_prompt", str),),
-        neighbours=(neighbour,),
-    )
+    return [(_case_id(record, index), forgotten)]
 
 
 def _neighbour(record: Record) -> Neighbour:

@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import InputError, NotDecomposable, NotOneToken
+from labkit.facts.answers import follow, shown
 from labkit.memories.reading import Reading, read_last
 from labkit.models.model import LabModel
 from labkit.results.result import Result
@@ -194,7 +195,10 @@ def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Co
         NotOneToken: If the answer is several tokens: it then has no one logit.
         NotDecomposable: If the shares do not sum to the logit within 1e-3 of the largest.
     """
-    token = None if answer is None else _only_token(model, prompt, answer)
+    token = None
+    if answer is not None:
+        prompt, answer = follow(model.tokenizer, prompt, answer)
+        token = _only_token(model, prompt, answer)
     reading = read_last(model, model.tokens([prompt]))
     said = read_logits(model, reading.resid[None, None])[0, 0]
     token = int(said.argmax()) if token is None else token
@@ -239,7 +243,7 @@ def _only_token(model: LabModel, prompt: str, answer: str) -> int:
     if more:
         raise NotOneToken(
             f"the answer {answer!r} is {1 + len(more)} tokens to {model.name}, and has no one "
-            f"logit: name its first token, {model.tokenizer.decode([token])!r}, or another"
+            f"logit: name its first token, {shown(model.tokenizer, prompt, token)!r}, or another"
         )
     return token
 

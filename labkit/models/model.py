@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from labkit.errors import InputError, LayerOutOfRange
+from labkit.errors import ContextTooShort, InputError, LayerOutOfRange
 from labkit.models.anatomy import Anatomy, Site
 from labkit.models.habits import Habits, measure
 from labkit.models.in_effect import AsLoaded
@@ -256,13 +256,16 @@ class LabModel:
 
         Raises:
             EmptyPrompt: If there is no sequence or one is empty.
-            InputError: If one is longer than what the model was made to read, or holds a
-                token that the tokenizer has and the model has not.
+            ContextTooShort: If one is longer than what the model was made to read.
+            InputError: If one holds a token that the tokenizer has and the model has not.
         """
         longest = max(map(len, sequences), default=0)
         if self.n_ctx is not None and longest > self.n_ctx:
-            raise InputError(
-                f"a prompt of {longest} tokens: {self.name} reads {self.n_ctx} at most; shorten it"
+            ids = max(sequences, key=len)
+            text = self.tokenizer.decode(ids[:24])
+            raise ContextTooShort(
+                f"a prompt of {longest} tokens, {text!r} …: {self.name} reads {self.n_ctx} at "
+                "most; shorten it, or what is put in front of it"
             )
         known = self.hf.get_input_embeddings().weight.shape[0]
         beyond = next((one for ids in sequences for one in ids if one >= known), None)

@@ -10,7 +10,6 @@ what an editor's covariance is about, and it needs no download. One sampled from
 
 import gzip
 import hashlib
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from labkit.facts.fact import fill
 from labkit.facts.worlds import world_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
+from labkit.words import mostly_latin, n_words, sentences_of
 
 SEPARATOR = "\x1e\n"
 """Between documents of a corpus file: ASCII's record separator, alone on its line."""
@@ -73,13 +73,18 @@ class Corpus:
         return cls(documents=split(text), source=f"file {Path(path).name}")
 
     def sentences(self, *, max_words: int) -> list[str]:
-        """Sentences of at most so many words, in order, each once."""
+        """Sentences of 3 to so many words, in order, each once, in whatever script.
+
+        A sentence begins with a capital, or with any letter in scripts without them. Where
+        most letters are Latin it begins with A to Z: what else occurs there is noise.
+        """
+        latin = mostly_latin(self.documents)
         found = (
-            sentence.strip()
+            sentence
             for document in self.documents
-            for sentence in re.findall(r"[A-Z][^.!?\n]*[.!?](?=\s|$)", document)
+            for sentence in sentences_of(document, latin=latin)
         )
-        return list(dict.fromkeys(s for s in found if 2 < len(s.split()) <= max_words))
+        return list(dict.fromkeys(s for s in found if 2 < n_words(s) <= max_words))
 
 
 def split(text: str) -> tuple[str, ...]:

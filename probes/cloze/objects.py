@@ -41,6 +41,7 @@ from torch import Tensor
 
 from labkit import stats
 from labkit.errors import EmptyTarget, InputError
+from labkit.facts.answers import first_tokens, told
 from labkit.facts.datasets import OpenQuestion
 from labkit.facts.fact import Fact
 from labkit.metrics import rank
@@ -48,7 +49,6 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import RunDirectory
 from labkit.running.execute import MEMORY, Execution, rows_within
-from labkit.tokens import target_ids
 from probes.cloze.cloze_result import READINGS, ClozeResult
 from probes.cloze.translator_fit import TranslatorFit
 from probes.cloze.translators import Translators, depths, lens_logits
@@ -108,8 +108,10 @@ class Cloze:
         Raises:
             InputError: If there are no facts, or popularity does not fit them.
             EmptyTarget: If a fact has no object, or one that tokenises to nothing.
+            NotOneToken: If an object is a number that is cut into digits.
             FingerprintMismatch: If the translators are another model's.
         """
+        facts = [told(model.tokenizer, fact) for fact in facts]
         tokens, views = _checked(model, facts, popularity)
         if self.lens == "logit":
             translators = None
@@ -181,8 +183,7 @@ def _checked(
     for fact in facts:
         if not fact.answers:
             raise EmptyTarget(f"the fact {fact.prompt!r} has no object to read")
-        firsts = {target_ids(model.tokenizer, fact.prompt, answer)[0] for answer in fact.answers}
-        tokens.append(sorted(firsts))
+        tokens.append(sorted(first_tokens(model.tokenizer, fact.prompt, fact.answers)))
     if popularity is None:
         return tokens, np.full(len(facts), np.nan)
     views = np.asarray(popularity, dtype=float)

@@ -39,10 +39,10 @@ from torch import Tensor
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.facts.answers import first_tokens, told
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
-from labkit.tokens import target_ids
 from probes.relations.linear import LinearRelation
 from probes.relations.relation_operator import LinearOperator
 from probes.relations.relation_result import OPERATOR, OTHER, RelationScores
@@ -150,11 +150,10 @@ class ScoreRelations:
         draw = stats.generator(self.seed, "subjects", operator.relation, len(held_out))
         order = torch.randperm(len(held_out), generator=draw).tolist()[: self.limit]
         runs, known, answers = [], [], []
-        for fact in (held_out[number] for number in order):
+        for fact in (told(model.tokenizer, held_out[number]) for number in order):
             run = SubjectRun.open(model, fact, operator.context)
             said = int(output_logits(model, run.output[None]).argmax())
-            firsts = {target_ids(model.tokenizer, fact.prompt, a)[0] for a in fact.answers}
-            if said in firsts:
+            if said in first_tokens(model.tokenizer, fact.prompt, fact.answers):
                 runs.append(run)
                 known.append(fact)
                 answers.append(said)

@@ -14,6 +14,7 @@ from torch import Tensor
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.running.execute import Execution, freeze, read_logits
+from labkit.words import joined
 from probes.cloze.translators import depths
 
 ROWS = 128
@@ -22,7 +23,7 @@ ROWS = 128
 
 def demonstrations(facts: Sequence[Fact]) -> str:
     """Facts as lines in front of a prompt: `prompt object`, one a line."""
-    return "".join(f"{fact.prompt} {fact.object}\n" for fact in facts)
+    return "".join(f"{joined(fact.prompt, str(fact.object))}\n" for fact in facts)
 
 
 @dataclass(frozen=True, eq=False)

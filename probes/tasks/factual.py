@@ -32,6 +32,7 @@ from importlib.resources import files
 from labkit.errors import EmptySplit
 from labkit.facts.fact import Fact, bundled_facts, bundled_relations
 from labkit.stats import numpy_generator
+from labkit.words import joined
 from probes.tasks.task import Example, Label, Task
 
 SOURCE = "labkit's bundled facts"
@@ -207,7 +208,7 @@ def truth(
     ]
     if not statements:
         raise EmptySplit("there is no relation whose objects could be swapped")
-    texts = tuple(f"{fact.prompt} {answer}." for fact, answer, _ in statements)
+    texts = tuple(f"{joined(fact.prompt, answer)}." for fact, answer, _ in statements)
     return Task(
         name="truth",
         family="factual",

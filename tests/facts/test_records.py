@@ -171,9 +171,9 @@ def without(record, field):
             r"neighbours\[0\]: has no field 'object'",
         ),
         (lines({**OWN, "case_id": "a"}, {**OWN, "case_id": "a"}), "line 2: field 'case_id'"),
-        ([without(COUNTERFACT, "case_id")], "record 0: has no field 'case_id'"),
-        ([COUNTERFACT, without(COUNTERFACT, "neighborhood_prompts")], "record 1: .*neighborhood"),
-        ([{**COUNTERFACT, "requested_rewrite": []}], "'requested_rewrite' should be an object"),
+        ([{**COUNTERFACT, "neighborhood_prompts": {}}], "record 0: .*'neighborhood_prompts'"),
+        ([{**COUNTERFACT, "requested_rewrite": []}], "'requested_rewrite' holds no rewrite"),
+        ([{**COUNTERFACT, "requested_rewrite": [3]}], "'requested_rewrite' should hold objects"),
         (
             [{**COUNTERFACT, "requested_rewrite": without(REWRITE, "target_new")}],
             "record 0, requested_rewrite: has no field 'target_new'",
@@ -183,7 +183,7 @@ def without(record, field):
             "requested_rewrite, target_new: has no field 'str'",
         ),
         ([{**FLAT, "subject": "Clay Gull"}], "record 0: the subject 'Clay Gull' is not"),
-        ([without(FLAT, "rephrase_prompt")], "record 0: has no field 'rephrase_prompt'"),
+        ([{**FLAT, "rephrase_prompt": 3}], "record 0: field 'rephrase_prompt' should be a text"),
         ([{**FLAT, "locality_ground_truth": " "}], "record 0: a target .* is empty"),
     ],
 )

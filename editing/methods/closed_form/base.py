@@ -7,7 +7,7 @@ which layers, in which metric, and how what is wanted is written there.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from editing.edits.delta import WeightDelta
 from editing.edits.requests import Group, Request, check, grouped
-from editing.methods.closed_form.keys import group_keys
+from editing.methods.closed_form.keys import fitting, group_keys
 from editing.methods.closed_form.prepared import Prepared, prepare
 from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
@@ -151,6 +151,7 @@ class ClosedForm:
         Raises:
             InputError, ContradictoryRewrites: If the method cannot make these rewrites.
             EmptyTarget, SubjectNotFound, SubjectOnSink, LayerOutOfRange: Before any work.
+            ContextTooShort: If a prompt with its target is longer than the model reads.
             FingerprintMismatch: If it was prepared for another model.
             AlreadyTrue: If the model says what is asked for already.
             NonFiniteLoss: If the search for `v*` fails.
@@ -161,6 +162,7 @@ class ClosedForm:
         check(model, rewrites)
         prepared = self.prepare(model) if prepared is None else prepared
         prepared.require(model, layers)
+        prepared = replace(prepared, contexts=fitting(model, rewrites, prepared.contexts))
         done = self.write(model, grouped(rewrites), layers, prepared, after, step_done)
         return delta_of(self, model, rewrites, prepared, done, after=after)
 

@@ -7,6 +7,7 @@ used wherever an edit needs one: mixing two of them lets sequential edits drift 
 al. 2024, Rebuilding ROME).
 """
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -14,11 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.requests import Group, Request, requests_of
-from editing.methods.closed_form.states import Spot, subject_states
+from editing.methods.closed_form.states import Spot, place, subject_states
 from labkit import stats
-from labkit.errors import InputError
+from labkit.errors import ContextTooShort, InputError
+from labkit.facts.fact import Deletion
 from labkit.models.model import LabModel
 from labkit.text.corpus import Corpus
+from labkit.tokens import target_ids
+
+logger = logging.getLogger(__name__)
 
 MAX_WORDS = 10
 
@@ -26,21 +31,66 @@ MAX_WORDS = 10
 def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
     """What may stand in front of a prompt: nothing, and `n - 1` short sentences.
 
-    The sentences come from the model's own corpus, so no text is generated for an edit.
+    The sentences come from the model's own corpus, so no text is generated for an edit. Where
+    it has too few, there are fewer contexts, and a warning is logged.
 
     Raises:
-        InputError: If `n` is below 1, or the corpus has too few short sentences.
+        InputError: If `n` is below 1.
     """
     if n < 1:
         raise InputError("a key needs at least one context")
     sentences = corpus.sentences(max_words=MAX_WORDS)
     if len(sentences) < n - 1:
-        raise InputError(
-            f"the corpus ({corpus.source}) has {len(sentences)} sentences of 3 to {MAX_WORDS} "
-            f"words, {n - 1} contexts are asked for"
+        logger.warning(
+            "the corpus (%s) has %d sentences of 3 to %d words for %d contexts: keys are averaged "
+            "over fewer prompts; another corpus may have more",
+            corpus.source,
+            len(sentences),
+            MAX_WORDS,
+            n - 1,
         )
     order = torch.randperm(len(sentences), generator=stats.generator(seed, "contexts", n))
     return ("", *(sentences[i] for i in order[: n - 1].tolist()))
+
+
+def fitting(
+    model: LabModel, requests: Sequence[Request], contexts: Sequence[str]
+) -> tuple[str, ...]:
+    """The contexts behind which the model can read all requests and their targets.
+
+    Raises:
+        ContextTooShort: If a request is too long by itself.
+    """
+    if model.n_ctx is None:
+        return tuple(contexts)
+    kept = []
+    for context in contexts:
+        sizes = {request.prompt: _size(model, request, context) for request in requests}
+        longest = max(sizes, key=sizes.__getitem__)
+        if sizes[longest] <= model.n_ctx:
+            kept.append(context)
+        elif not context:
+            raise ContextTooShort(
+                f"the prompt {longest!r} takes {sizes[longest]} tokens with its target, "
+                f"{model.name} reads {model.n_ctx}: shorten it"
+            )
+    if len(kept) < len(contexts):
+        logger.warning(
+            "%d of %d contexts are left out: with them in front a prompt would be longer than the "
+            "%d tokens that %s reads",
+            len(contexts) - len(kept),
+            len(contexts),
+            model.n_ctx,
+            model.name,
+        )
+    return tuple(kept)
+
+
+def _size(model: LabModel, request: Request, context: str) -> int:
+    """Tokens of a request with a context in front and all but the last of its target's."""
+    target = request.target_true if isinstance(request, Deletion) else request.target_new
+    placed = place(model, context, request.template, request.subject)
+    return len(placed.ids) + len(target_ids(model.tokenizer, request.prompt, target)) - 1
 
 
 def subject_keys(

@@ -88,6 +88,7 @@ class Prepared:
         }
         return {
             "keys_behind_C": {str(layer): m.n_keys for layer, m in self.moments.items()},
+            "contexts": len(self.contexts),
             "corpus": next((m.source for m in self.moments.values()), None),
             "weights_behind_C": next((m.fingerprint for m in self.moments.values()), None),
             **({"directions_of_change": free} if free else {}),

@@ -17,6 +17,7 @@ from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
 from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.words import spaceless
 
 Spot = tuple[Site, int]
 """A site and a layer."""
@@ -32,10 +33,17 @@ class Placed:
 
 def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
     """A filled template behind a context, with the subject's place known by offset."""
-    before = f"{context} " if context else ""
+    before = in_front(context)
     prompt = before + fill(template, subject)
     span = model.span(prompt, subject, at=len(before) + template.index("{}"))
     return Placed(model.ids(prompt), span.last)
+
+
+def in_front(context: str) -> str:
+    """A context as it stands in front of a prompt: a space behind it, where its script has any."""
+    if not context or context[-1] in "。！？．" or spaceless(context[-1]):
+        return context
+    return f"{context} "
 
 
 @torch.no_grad()

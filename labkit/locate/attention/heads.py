@@ -26,6 +26,7 @@ from jaxtyping import Float
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.facts.answers import shown, told
 from labkit.facts.fact import Fact
 from labkit.intervals import over_units
 from labkit.locate.attention.knockout import AttentionKnockout, sources
@@ -34,7 +35,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.readout import direct_logit_attribution
 from labkit.results.result import Result
-from labkit.tokens import target_ids
+from labkit.running.execute import next_token_logits
 
 READINGS = ("direct", "attention", "blocked", "control")
 
@@ -136,20 +137,20 @@ def head_report(
 
     Raises:
         SubjectNotFound: If a subject is not in its prompt.
-        InputError: If there is no fact, a prompt is one token or ends with its subject, or
-            a fact has no object and the model's own answer cannot be written as one.
+        InputError: If there is no fact, or a prompt is one token or ends with its subject.
     """
     method = AttentionKnockout() if method is None else method
     chosen = [facts] if isinstance(facts, Fact) else list(facts)
     if not chosen:
         raise InputError("there are no facts to look at")
+    chosen = [told(model.tokenizer, fact) for fact in chosen]
     positions = [sources(model, fact)[1]["subject"] for fact in chosen]  # all, before any work
     cells: dict[str, list[np.ndarray]] = {name: [] for name in READINGS}
     answers = []
     for index, (fact, subject) in enumerate(zip(chosen, positions, strict=True)):
         listener(progress)(f"heads, fact {index + 1} of {len(chosen)}", index / len(chosen))
         result = method(model, fact)
-        answer = _as_text(model, fact, result.answer)
+        answer = _as_text(model, fact)
         direct = direct_logit_attribution(model, fact.prompt, answer, unit="head")
         weights = attention_patterns(model, fact.prompt).patterns[:, :, -1]
         answers.append(result.answer)
@@ -167,16 +168,12 @@ def head_report(
     )
 
 
-def _as_text(model: LabModel, fact: Fact, answer: str) -> str:
-    """The object, or the model's own answer where it has a text that leads back to it."""
+def _as_text(model: LabModel, fact: Fact) -> str:
+    """The object, or the model's own answer as a text that leads back to it."""
     if fact.object is not None:
         return fact.object
-    if model.tokenizer.decode(target_ids(model.tokenizer, fact.prompt, answer)[:1]) != answer:
-        raise InputError(
-            f"the model goes on after {fact.prompt!r} with {answer!r}, which is no word of its "
-            "own: give the fact an object"
-        )
-    return answer
+    said = int(next_token_logits(model, [fact.prompt])[0].argmax())
+    return shown(model.tokenizer, fact.prompt, said)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ from jaxtyping import Float
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.locate.attention.edges import Cuts, answer_when_blocked, head_mask, window_mask
 from labkit.locate.attention.knockout_result import (
@@ -95,9 +96,11 @@ class AttentionKnockout:
         Raises:
             SubjectNotFound: If the subject is not in the prompt.
             EmptyTarget: If the object tokenises to nothing.
+            NotOneToken: If the object is a number that is cut into digits.
             InputError: If the prompt is one token, or ends with its subject.
             SelfCheckFailed: If the model's blocks take no mask of single edges.
         """
+        fact = told(model.tokenizer, fact)
         batch, groups = sources(model, fact)
         window = self.layers_of_window(model)
         drawn = self._random_positions(model, fact, groups)
@@ -162,6 +165,7 @@ class AttentionKnockout:
         Raises:
             InputError, LayerOutOfRange: If no head is named, or one does not exist.
         """
+        fact = told(model.tokenizer, fact)
         batch, groups = sources(model, fact)
         chosen = head_mask(model, heads)
         sets = [chosen]

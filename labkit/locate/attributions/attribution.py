@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import InputError
+from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.locate.attributions.attribution_result import AttributionResult
 from labkit.locate.traces.restoring import SITES, Kind, Restoration
@@ -108,7 +109,9 @@ class AttributionPatching:
             SubjectNotFound: If the subject is not in the prompt.
             NothingToTrace: If the prompt is one token, or nothing but the subject.
             EmptyTarget: If the object tokenises to nothing.
+            NotOneToken: If the object is a number that is cut into digits.
         """
+        fact = told(model.tokenizer, fact)
         span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
         answer = object_token(model, fact)
         corrupt = corruption(

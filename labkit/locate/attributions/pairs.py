@@ -23,6 +23,7 @@ from torch import Tensor
 from transformer_lens.tools.analysis import attribution_patching as lens
 
 from labkit.errors import InputError
+from labkit.facts.answers import follow
 from labkit.intervals import over_units
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -114,6 +115,7 @@ def attribution_pairs(
         InputError: If there is no pair, prompts differ in length or not at all, or there
             are not as many answers as pairs.
         EmptyPrompt, EmptyTarget: If a prompt or an answer is empty.
+        NotOneToken: If an answer is a number that is cut into digits.
 
     References:
         Syed et al. 2023, Attribution Patching Outperforms Automated Circuit Discovery;
@@ -124,6 +126,7 @@ def attribution_pairs(
     asked = [answers] * len(pairs) if isinstance(answers, str) else list(answers)
     if not pairs or len(asked) != len(pairs):
         raise InputError(f"{len(pairs)} pairs with {len(asked)} answers: each pair needs one")
+    asked, pairs = _told(model, asked, pairs)
     tokens = [model.tokens([*pair]) for pair in pairs]
     lengths = {int(length) for batch in tokens for length in batch.lengths}
     if len(lengths) > 1:
@@ -158,6 +161,21 @@ def attribution_pairs(
         model=model.name,
         fingerprint=model.in_effect,
     )
+
+
+def _told(
+    model: LabModel, answers: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Answers that their first tokens tell apart, and prompts that end in what they share."""
+    behind = [
+        follow(model.tokenizer, clean, answer)
+        for (clean, _), answer in zip(pairs, answers, strict=True)
+    ]
+    longer = [
+        (asked, corrupted + asked[len(clean) :])
+        for (asked, _), (clean, corrupted) in zip(behind, pairs, strict=True)
+    ]
+    return [answer for _, answer in behind], longer
 
 
 def _attribute(

@@ -14,13 +14,14 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labkit.facts.fact import Fact, fill
-from labkit.locate.traces.tracing import require_traceable
+from labkit.facts.answers import told
+from labkit.facts.fact import Fact
+from labkit.locate.traces.tracing import object_token, require_traceable
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
 from labkit.running.execute import Execution, read_logits
-from labkit.tokens import TokenBatch, target_ids
+from labkit.tokens import TokenBatch
 
 Positions = Literal["last", "subject", "all"]
 """At which positions neurons are scaled: the last token, the subject's tokens, all."""
@@ -58,23 +59,27 @@ def ask(
         NothingToTrace: If a prompt is one token, or nothing but the subject.
         SubjectNotFound: If the subject is not in a prompt.
         EmptyTarget: If an object tokenises to nothing.
+        NotOneToken: If an object is a number that is cut into digits.
     """
-    prompts = tuple(fill(t, fact.subject) for t, fact in zip(templates, facts, strict=True))
+    asked = [
+        told(model.tokenizer, replace(fact, template=template))
+        for template, fact in zip(templates, facts, strict=True)
+    ]
+    prompts = tuple(fact.prompt for fact in asked)
     batch = model.tokens(prompts)
     read = torch.zeros_like(batch.mask)
     answers: list[int] = []
-    for row, (fact, template, prompt) in enumerate(zip(facts, templates, prompts, strict=True)):
+    for row, fact in enumerate(asked):
         padding = batch.shape[1] - int(batch.lengths[row])
-        span = require_traceable(model, replace(fact, template=template))
+        span = require_traceable(model, fact)
         if positions == "last":
             read[row, -1] = True
         elif positions == "all":
             read[row] = batch.mask[row]
         else:
             read[row, padding + span.start : padding + span.stop] = True
-        answers.append(
-            -1 if fact.object is None else target_ids(model.tokenizer, prompt, fact.object)[0]
-        )
+        token = object_token(model, fact)
+        answers.append(-1 if token is None else token)
     return Questions(prompts, batch, read, torch.tensor(answers, device=model.device))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from labkit.errors import EmptyTarget, InputError
+from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.locate.traces.alignment import align
 from labkit.locate.traces.averaged_trace import AveragedTrace, TracedFact
@@ -24,7 +25,6 @@ from labkit.locate.traces.tracing import CausalTrace, require_traceable
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.results.runs import RunDirectory
-from labkit.tokens import target_ids
 
 
 @torch.no_grad()
@@ -96,8 +96,7 @@ def _require(model: LabModel, facts: Sequence[Fact], trace: CausalTrace) -> list
                 f"the fact about {fact.subject!r} has no object: an average needs to know "
                 "which answer it is about"
             )
-        require_traceable(model, fact)
-        target_ids(model.tokenizer, fact.prompt, fact.object)
+        require_traceable(model, told(model.tokenizer, fact))
     settings = {name: value for name, value in asdict(trace).items() if name != "memory"}
     ids = [
         hashlib.sha256(

@@ -32,6 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import InputError
+from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.locate.traces.restoring import SITES, Kind, Restoration, Runs, restored
 from labkit.locate.traces.trace_result import NAMES
@@ -180,8 +181,9 @@ class PairTrace:
         Raises:
             InputError: If the prompts are the same, differ in length or in where the subject
                 stands, or if their answers begin with the same token.
-            SubjectNotFound, NothingToTrace: As in `CausalTrace`.
+            SubjectNotFound, NothingToTrace, NotOneToken: As in `CausalTrace`.
         """
+        fact, other = told(model.tokenizer, fact), told(model.tokenizer, other)
         span, other_span = require_traceable(model, fact), require_traceable(model, other)
         batch, rows = model.tokens([fact.prompt]), model.tokens([other.prompt])
         n_positions = batch.shape[1]

@@ -32,6 +32,7 @@ from torch import Tensor
 from labkit import stats
 from labkit.bounds import require_memory
 from labkit.errors import InputError, NothingToTrace
+from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.locate.traces.alignment import ROLES, role_positions
 from labkit.locate.traces.restoring import SITES, Kind, Path, Restoration, Runs, restored
@@ -40,7 +41,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import patched_embedding
 from labkit.running.execute import MEMORY, Execution, read_logits, repeat_rows
-from labkit.tokens import TokenSpan, target_ids
+from labkit.tokens import TokenSpan, n_prepended, target_ids
 
 __all__ = [
     "SITES",
@@ -116,15 +117,18 @@ class CausalTrace:
 
         Args:
             model: The model.
-            fact: Prompt, subject and answer: the first token of the object; without an
-                object, what the model itself says next.
+            fact: Prompt, subject and answer: the first token of the object (what of it says
+                nothing moves to the prompt, see `labkit.facts.answers.follow`); without an object,
+                what the model itself says next.
             progress: Called with what is being done and the share that is done.
 
         Raises:
             SubjectNotFound: If the subject is not in the prompt.
             NothingToTrace: If the prompt is one token, or nothing but the subject.
             EmptyTarget: If the object tokenises to nothing.
+            NotOneToken: If the object is a number that is cut into digits.
         """
+        fact = told(model.tokenizer, fact)
         span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
         n_positions = batch.shape[1]
         asked = self._positions(span, n_positions)
@@ -245,7 +249,8 @@ def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
             "one of a text and what it is about"
         )
     span = model.span(fact.prompt, fact.subject, at=fact.subject_start)
-    n_tokens = len(model.ids(fact.prompt)) - int(model.prepend_bos)
+    front = n_prepended(model.tokenizer, fact.prompt, prepend_bos=model.prepend_bos)
+    n_tokens = len(model.ids(fact.prompt)) - front
     if n_tokens == 1:
         raise NothingToTrace(
             f"the prompt {fact.prompt!r} is one token: no state lies between subject and answer"

@@ -15,7 +15,7 @@ from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.solve import null_space
 from editing.methods.closed_form.values import ValueSearch, value_stars
 from labkit.errors import InputError
-from labkit.models.model import wrap
+from labkit.models.loading import wrap
 from labkit.text.moments import second_moments
 from tests.reference import full_run, inputs_of
 
