@@ -185,7 +185,7 @@ def known_facts(model: "LabModel", facts: Sequence[Fact], *, template: int = 0) 
 
 
 def _behind(
-    model: LabModel, prompts: Sequence[str], wanted: Sequence[Sequence[tuple[int, ...]]]
+    model: "LabModel", prompts: Sequence[str], wanted: Sequence[Sequence[tuple[int, ...]]]
 ) -> dict[tuple[str, tuple[int, ...]], Float[Tensor, " vocab"]]:
     """Logits behind prompts and the beginnings of their answers, where several tokens count."""
     rows = {
