@@ -40,6 +40,6 @@ if TYPE_CHECKING:
     from labkit.stats import Estimate
     from labkit.text.corpus import Corpus
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)
