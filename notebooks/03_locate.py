@@ -257,11 +257,11 @@ print(
 # - The fact is fetched around layer 22: blocking the subject there costs 78 % of P(answer), random
 #   tokens 10 %, and two heads do much of it, L23H4 (37 %) and L23H5 (23 %).
 # - Whose the knowledge neurons are differs from fact to fact. Over eight facts of as many
-#   relations, switching them off takes 77 % [51, 92] of the fact's own P(answer) and 64 % [31,
-#   84] of the relation's other facts', random neurons nothing. The spread is the result: others
-#   lose 3 % (of Afghanistan's demonym, one neuron) to 100 % (of Tennessee's capital, 14). A
-#   fact loses 13 points [2, 26] more than its relation. C6 as claimed ("particular FFN nodes of
-#   a fact") holds for none of them fully: where only the fact is hit, it is hit weakly.
+#   relations, switching them off takes 77 % of the fact's own P(answer) on average and 64 % of that
+#   of other facts of the relation, random neurons nothing. The spread is the result: others lose
+#   3 % (of Afghanistan's demonym, one neuron) to 100 % (of Tennessee's capital, 14). C6 as claimed
+#   ("particular FFN nodes of a fact") holds for none of them fully: where only the fact is hit, it
+#   is hit weakly.
 # - Attribution agrees with the trace on the same fact hardly more than with another fact's: most
 #   of that agreement is a liking for layers. And ROME succeeds wherever it was tried up to layer
 #   10, layer 0 included, where nothing peaks; above, paraphrases fall away.
