@@ -8,9 +8,7 @@ import pytest
 import torch
 from scipy import stats as scipy_stats
 
-from labkit import intervals
 from labkit.errors import InputError
-from labkit.estimate import p_text
 from labkit.results.encoding import dumps, from_json
 from labkit.stats import (
     Estimate,
@@ -18,6 +16,7 @@ from labkit.stats import (
     average,
     from_resamples,
     generator,
+    intervals,
     jackknife,
     numpy_generator,
     paired_difference,
@@ -26,6 +25,7 @@ from labkit.stats import (
     share,
     smallest_p,
 )
+from labkit.stats.estimate import p_text
 from tests.benchmarks import coverage
 
 

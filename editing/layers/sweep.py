@@ -25,11 +25,11 @@ from editing.methods.closed_form.rome import ROME
 from editing.presets.preset_files import SPREAD, Preset, write_preset
 from editing.readings.unedited import Unedited
 from labkit.errors import InputError
-from labkit.estimate import Estimate
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
 from labkit.results.result import Result, RunDirectory
+from labkit.stats.estimate import Estimate
 from labkit.text.corpus import Corpus, corpus_of, held_out
 
 CASES = 20

@@ -17,7 +17,7 @@ from labkit.cli.command import (
     to_resume,
 )
 from labkit.errors import InputError
-from labkit.estimate import Estimate
+from labkit.stats.estimate import Estimate
 
 app = typer.Typer()
 

@@ -30,8 +30,8 @@ from rich.table import Table
 from typer.models import OptionInfo
 
 from labkit.errors import InputError
-from labkit.estimate import Estimate
 from labkit.files import atomic_write, require_free, require_writable
+from labkit.stats.estimate import Estimate
 
 DEFAULT_MODEL = "smollm2-135m"
 

@@ -19,7 +19,7 @@ from labkit.cli.icl_task import (
     show_differences,
 )
 from labkit.errors import InputError
-from labkit.estimate import p_text
+from labkit.stats.estimate import p_text
 
 app = typer.Typer()
 group = typer.Typer(help="See what demonstrations do, and what it is about them that matters.")

@@ -8,8 +8,8 @@ import typer
 
 from labkit.cli.command import MANY, ModelOptions, free, out_console, progress
 from labkit.errors import InputError
-from labkit.estimate import Estimate, p_text
 from labkit.files import atomic_folder
+from labkit.stats.estimate import Estimate, p_text
 
 Task = Annotated[
     str, typer.Option(help="One of the lab's tasks (with --file, the one of this name in it).")

@@ -18,7 +18,7 @@ from labkit.cli.command import (
     to_resume,
 )
 from labkit.errors import InputError
-from labkit.estimate import Estimate
+from labkit.stats.estimate import Estimate
 
 app = typer.Typer()
 group = typer.Typer(help="What can be read out of states, with the controls that count.")

@@ -19,7 +19,7 @@ from labkit.cli.command import (
     quiet,
 )
 from labkit.errors import InputError, MalformedRecord, MissingFile
-from labkit.estimate import Estimate
+from labkit.stats.estimate import Estimate
 
 app = typer.Typer()
 

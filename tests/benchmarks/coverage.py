@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy import stats as scipy_stats
 
-from labkit.intervals import over_units, shares_over_units
 from labkit.stats import numpy_generator, ratio
+from labkit.stats.intervals import over_units, shares_over_units
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 NUMBERS: dict[str, tuple[Draw, float]] = {

@@ -11,7 +11,6 @@ import torch
 from labkit import pocket as world
 from labkit.errors import EmptyTarget, InputError, LayerOutOfRange, SelfCheckFailed
 from labkit.facts.fact import Fact
-from labkit.intervals import over_units
 from labkit.locate.attention import head_kinds
 from labkit.locate.attention.edges import Cuts, answer_when_blocked, head_mask, window_mask
 from labkit.locate.attention.head_kinds import head_scores
@@ -26,6 +25,7 @@ from labkit.locate.attention.knockout_result import (
 from labkit.locate.attention.patterns import AttentionPatterns, attention_patterns
 from labkit.readout import direct_logit_attribution
 from labkit.running.execute import Execution, Prefix, freeze, read_logits
+from labkit.stats.intervals import over_units
 from tests.reference import at_tokens, full_logits, random_batch
 
 FACT = Fact(subject="cat", template="the {} is in", object=" of")

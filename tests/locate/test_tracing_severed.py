@@ -8,9 +8,9 @@ import torch
 
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
-from labkit.intervals import over_units
 from labkit.locate import CausalTrace, average_traces, compare_severed
 from labkit.stats import average
+from labkit.stats.intervals import over_units
 from tests.locate.tracing_by_hand import FACT, SAMPLES, ByHand
 
 KINDS = {

@@ -35,6 +35,7 @@ Differs from the paper:
   enough in every context (`enough`).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,8 +104,8 @@ class ValueSearch:
         for name in ("kl_factor", "decay", "bystander_factor", "bystander_push"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} {getattr(self, name)}: 0, or more")
-        if not 0 < self.enough <= 1:
-            raise InputError(f"enough {self.enough} is a probability: above 0, at most 1")
+        if not 0 <= self.enough < math.inf:
+            raise InputError(f"enough {self.enough}: a probability, or above 1 for every step")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from labkit import stats
 from labkit.errors import InputError
 from labkit.icl.implicit.regression_prompts import SETTINGS
-from labkit.intervals import over_units
 from labkit.results.result import Result
 from labkit.stats import Estimate, average
+from labkit.stats.intervals import over_units
 
 TRANSFORMER = "transformer"
 Measure = Literal["error", "distance"]

@@ -12,9 +12,9 @@ from labkit.errors import InputError
 from labkit.icl.asking.measures import measured
 from labkit.icl.inside.anchor_edges import PARTS
 from labkit.icl.inside.heads_result import named
-from labkit.intervals import over_units
 from labkit.results.result import Result
 from labkit.stats import average, holm, paired_difference, share
+from labkit.stats.intervals import over_units
 
 LABEL_PARTS = ("own input", "other inputs", "labels", "format", "first token")
 """What label words look at; *labels* are themselves and those before."""

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.icl.inside.vector_result import VectorResult
-from labkit.intervals import over_units
+from labkit.stats.intervals import over_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,9 +9,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.intervals import over_units
 from labkit.results.result import Result
 from labkit.stats import Estimate, average, holm, paired_difference, share
+from labkit.stats.intervals import over_units
 
 Heads = tuple[tuple[int, int], ...]
 """Heads, as (layer, head)."""

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from labkit.icl.asking.measures import tested
-from labkit.intervals import over_units
 from labkit.results.result import Result
 from labkit.stats import Estimate, average
+from labkit.stats.intervals import over_units
 
 PANELS = {
     "influence": "leave-one-out, nats",

@@ -40,12 +40,12 @@ from labkit.icl.asking.scoring import READ_AT_ONCE, require_context
 from labkit.icl.behaviour.conditions import flipped
 from labkit.icl.inside.vectors import Labels, last_states
 from labkit.icl.tasks.items import Task
-from labkit.intervals import over_units
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY, read_logits
 from labkit.stats import Estimate, average, numpy_generator
+from labkit.stats.intervals import over_units
 
 DEPTH_READINGS: dict[str, str] = {
     "gold": "log-probability of the right label",

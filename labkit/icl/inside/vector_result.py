@@ -10,9 +10,9 @@ from jaxtyping import Float
 from labkit.errors import InputError
 from labkit.icl.asking.measures import tested
 from labkit.icl.inside.vectors import READINGS
-from labkit.intervals import over_units, shares_over_units
 from labkit.results.result import Result
 from labkit.stats import Estimate, average, share
+from labkit.stats.intervals import over_units, shares_over_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -30,10 +30,10 @@ from transformer_lens import ActivationCache, head_detector
 
 from labkit import stats
 from labkit.errors import InputError
-from labkit.intervals import over_units
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.activations import run_with_cache
+from labkit.stats.intervals import over_units
 from labkit.tokens import TokenBatch
 
 PATTERNS = {

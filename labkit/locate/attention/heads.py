@@ -28,7 +28,6 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.answers import shown, told
 from labkit.facts.fact import Fact
-from labkit.intervals import over_units
 from labkit.locate.attention.knockout import AttentionKnockout, sources
 from labkit.locate.attention.patterns import attention_patterns
 from labkit.models.model import LabModel
@@ -36,6 +35,7 @@ from labkit.progress import Progress, listener
 from labkit.readout import direct_logit_attribution
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
+from labkit.stats.intervals import over_units
 
 READINGS = ("direct", "attention", "blocked", "control")
 

@@ -9,9 +9,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit import stats
-from labkit.intervals import over_units
 from labkit.results.result import Result
 from labkit.stats import Estimate
+from labkit.stats.intervals import over_units
 
 SOURCES: tuple[str, ...] = (
     "subject",

@@ -11,11 +11,11 @@ from scipy.stats import rankdata
 
 from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
-from labkit.intervals import over_units
 from labkit.locate.traces.restoring import usual_window
 from labkit.locate.traces.trace_result import NAMES, TraceResult
 from labkit.results.result import Result
 from labkit.stats import Estimate
+from labkit.stats.intervals import over_units
 
 RESAMPLES = 1000
 """Bootstrap resamples of the noise draws behind the interval of a correlation."""

@@ -24,11 +24,11 @@ from transformer_lens.tools.analysis import attribution_patching as lens
 
 from labkit.errors import InputError
 from labkit.facts.answers import follow
-from labkit.intervals import over_units
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
+from labkit.stats.intervals import over_units
 from labkit.tokens import target_ids
 
 

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 
 from labkit.errors import FingerprintMismatch
 from labkit.facts.fact import Fact
-from labkit.intervals import over_units
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY
+from labkit.stats.intervals import over_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float
 
 from labkit import stats
 from labkit.errors import InputError
-from labkit.intervals import over_units
 from labkit.locate.traces.alignment import ROLES
 from labkit.locate.traces.trace_result import EFFECTS, NAMES, ratio_of_means
 from labkit.results.result import Result
 from labkit.stats import Estimate
+from labkit.stats.intervals import over_units
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,11 +25,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.intervals import over_units
 from labkit.locate.traces.alignment import ROLES
 from labkit.locate.traces.averaged_trace import AveragedTrace
 from labkit.locate.traces.trace_result import EFFECTS, TraceResult
 from labkit.results.result import Result
+from labkit.stats.intervals import over_units
 
 PATHS = ("plain", "ffn", "attn")
 """A trace with nothing severed, with the FFN severed, with attention severed."""

@@ -10,11 +10,11 @@ from jaxtyping import Float
 
 from labkit import stats
 from labkit.errors import InputError
-from labkit.intervals import over_units
 from labkit.locate.traces.alignment import align
 from labkit.locate.traces.restoring import usual_window
 from labkit.results.result import Result
 from labkit.stats import Estimate
+from labkit.stats.intervals import over_units
 
 Cells = np.ndarray | np.floating
 """One number a cell; a bare number where there is one cell."""

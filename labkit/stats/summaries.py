@@ -2,7 +2,7 @@
 
 Every number that the lab shows to a person is an `Estimate`: a mean with an interval and
 the number of independent units behind it. Intervals are 95 % unless stated; what they are
-made of, and how often they cover, stands in `labkit.intervals`.
+made of, and how often they cover, stands in `labkit.stats.intervals`.
 """
 
 import math
@@ -11,12 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats as scipy_stats
 
-from labkit import intervals
-from labkit.draws import generator as generator
-from labkit.draws import numpy_generator as numpy_generator
 from labkit.errors import InputError
-from labkit.estimate import Estimate as Estimate
-from labkit.estimate import smallest_p as smallest_p
+from labkit.stats import intervals
+from labkit.stats.draws import numpy_generator
+from labkit.stats.estimate import Estimate
 
 CONFIDENCE = intervals.CONFIDENCE
 
@@ -27,7 +25,7 @@ def average(
     """Mean of independent values with its 95 % interval: Student's t, stretched for skewness.
 
     Covers at least .95 for normal and .91 for lognormal (sigma 1) units, from 3 units on: see
-    `labkit.intervals`. A single value has no interval, nor have values that are all equal.
+    `labkit.stats.intervals`. A single value has no interval, nor have values that are all equal.
 
     Args:
         values: One number per independent unit (mean over a unit's own prompts first).
