@@ -11,7 +11,7 @@ one prompt begin with; and only what is read is unembedded.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from labkit.metrics import widened
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.beginnings import Ids
 from labkit.running.execute import MEMORY, read_logits
 from labkit.running.packing import packed
@@ -85,7 +86,7 @@ def score_ids(
     continuations: Sequence[Sequence[Ids]],
     *,
     memory: int = MEMORY,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Scores]:
     """Score continuations of prompts, both as token ids.
 
@@ -105,7 +106,7 @@ def score_ids(
     """
     trees: dict[tuple[Ids, ...], _Tree] = {}
     rows: list[Ids] = []
-    owners: list[tuple[int, Ids]] = []  # by row, whose it is, and with which leaf of its tree
+    owners: list[tuple[int, _Tree, Ids]] = []  # by row, whose it is, and which leaf of its tree
     positions: list[list[int]] = []
     found: list[Scores] = []
     for number, (prompt, own) in enumerate(zip(prompts, continuations, strict=True)):
@@ -113,19 +114,18 @@ def score_ids(
         tree = trees[key] = trees.get(key) or _Tree.of(key)
         for leaf, nodes in tree.hosted.items():
             rows.append((*prompt, *leaf))
-            owners.append((number, leaf))
+            owners.append((number, tree, leaf))
             positions.append([len(prompt) - 1 + len(node) for node in nodes])
         found.append(
             Scores(torch.zeros(len(own), dtype=torch.float64), torch.ones(len(own)).bool())
         )
-    done = 0
+    done, told = 0, listener(progress)
     for read, logits in read_next(model, rows, positions, memory=memory):
         below = logits - logits.amax(dim=-1, keepdim=True)  # exact where a probability is near 1
         total = below.logsumexp(dim=-1)
         wanted: list[tuple[int, int, int, int]] = []
         for place, (row, position) in enumerate(read):
-            number, leaf = owners[row]
-            tree = trees[tuple(continuations[number])]
+            number, tree, leaf = owners[row]
             node = leaf[: position - len(prompts[number]) + 1]
             wanted += [(place, token, number, one) for one, token in tree.reads[node]]
         at, tokens = (torch.tensor(column, device=logits.device) for column in
@@ -139,9 +139,8 @@ def score_ids(
             found[number].log_prob[one] += value
             found[number].argmax[one] &= top
         done += len(read)
-        if progress is not None:
-            share = done / sum(map(len, positions))
-            progress(f"{int(share * len(prompts))} of {len(prompts)} prompts scored", share)
+        share = done / sum(map(len, positions))
+        told(f"{int(share * len(prompts))} of {len(prompts)} prompts scored", share)
     return found
 
 

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from labkit.errors import SelfCheckFailed
 from labkit.icl.asking.scoring import prompt_ids
-from labkit.icl.asking.shared import Ids
 from labkit.icl.tasks.items import Template
 from labkit.icl.tasks.prompts import Shot, write
 from labkit.models.model import LabModel
+from labkit.running.beginnings import Ids
 from labkit.running.execute import Execution, read_logits
 from labkit.stats import generator
 from labkit.tokens import TokenBatch, target_ids

@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labkit.errors import ContextTooShort
-from labkit.icl.asking.scoring import READ_AT_ONCE
 from labkit.locate.attention.edges import head_mask
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.running.activations import capture
 from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.running.scoring import READ_AT_ONCE
 from labkit.stats import numpy_generator
 from labkit.text.corpus import Corpus
 from labkit.tokens import TokenBatch

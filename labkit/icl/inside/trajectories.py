@@ -36,7 +36,7 @@ from torch import Tensor
 
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
-from labkit.icl.asking.scoring import READ_AT_ONCE, require_context
+from labkit.icl.asking.scoring import require_context
 from labkit.icl.behaviour.conditions import flipped
 from labkit.icl.inside.vectors import Labels, last_states
 from labkit.icl.tasks.items import Task
@@ -45,6 +45,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
 from labkit.running.execute import MEMORY, read_logits
+from labkit.running.scoring import READ_AT_ONCE
 from labkit.stats import Estimate, average, numpy_generator
 
 DEPTH_READINGS: dict[str, str] = {

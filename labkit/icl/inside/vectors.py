@@ -18,11 +18,12 @@ from torch import Tensor
 
 from labkit import stats
 from labkit.errors import InputError, PoolTooSmall
-from labkit.icl.asking.scoring import READ_AT_ONCE, label_ids
+from labkit.icl.asking.scoring import label_ids
 from labkit.icl.asking.shared import Ids, filled_up, freeze_together, length_of, shared_ids
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
 from labkit.running.execute import MEMORY, Execution, freeze, read_logits, rows_within
+from labkit.running.scoring import READ_AT_ONCE
 
 READINGS: dict[str, str] = {
     "accuracy": "accuracy among the labels",
