@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from labkit.errors import EmptyPrompt
@@ -90,7 +89,7 @@ def packed(
     hosts = hosts_of(heads if stop != 0 else [()] * len(rows))
     for numbers in packs([len(rows[number]) for number, _ in hosts.get((), ())], model, memory):
         bare = [hosts[()][place][0] for place in numbers]
-        batch = _unmasked(filled(model, [rows[number] for number in bare]))
+        batch = unmasked(filled(model, [rows[number] for number in bare]))
         yield Packed(bare, [0] * len(bare), Execution(model, batch))
     for beginnings in _together(model, [host for host in hosts if host], memory):
         prefixes = _freeze(model, beginnings, stop)
@@ -138,13 +137,8 @@ def filled(model: LabModel, rows: Sequence[Sequence[int]]) -> TokenBatch:
     return TokenBatch(ids, torch.arange(longest) < lengths[:, None]).to(model.device)
 
 
-def last_columns(rows: Sequence[Ids], frozen: int, like: Tensor) -> Int[Tensor, " row"]:
-    """Where each row's last token stands behind the frozen ones, on a tensor's device."""
-    return torch.tensor([len(row) - 1 - frozen for row in rows], device=like.device)
-
-
-def _unmasked(batch: TokenBatch) -> TokenBatch:
-    """A batch whose filling is not masked."""
+def unmasked(batch: TokenBatch) -> TokenBatch:
+    """A batch filled up on the right, to be run without a mask: attention takes its fast path."""
     return TokenBatch(batch.ids, torch.ones_like(batch.mask))
 
 
