@@ -13,15 +13,18 @@ each with a copy of its keys and values.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from labkit.errors import EmptyPrompt
-from labkit.models.model import LabModel
 from labkit.running.beginnings import Ids, hosts_of
 from labkit.running.execute import MEMORY, Execution, Prefix, freeze, rows_within
 from labkit.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 TOKENS = 2048
 """Tokens of a batch at most: more gain nothing, and leave the processor's caches."""
@@ -59,7 +62,7 @@ class Packed:
 
 @torch.no_grad()
 def packed(
-    model: LabModel,
+    model: "LabModel",
     rows: Sequence[Ids],
     read_from: Sequence[int] | None = None,
     *,
@@ -103,7 +106,7 @@ def packed(
 
 
 def packs(
-    lengths: Sequence[int], model: LabModel, memory: int = MEMORY, *, behind: int = 0
+    lengths: Sequence[int], model: "LabModel", memory: int = MEMORY, *, behind: int = 0
 ) -> Iterator[list[int]]:
     """Numbers of rows to be run together, of nearly equal lengths, the shortest first.
 
@@ -126,7 +129,7 @@ def packs(
         yield some
 
 
-def filled(model: LabModel, rows: Sequence[Sequence[int]]) -> TokenBatch:
+def filled(model: "LabModel", rows: Sequence[Sequence[int]]) -> TokenBatch:
     """Rows as one batch on the model's device, filled up on the right; the mask says what is a row.
 
     What follows a position cannot change it: such a batch may be run without its mask.
@@ -142,7 +145,7 @@ def unmasked(batch: TokenBatch) -> TokenBatch:
     return TokenBatch(batch.ids, torch.ones_like(batch.mask))
 
 
-def _together(model: LabModel, beginnings: Sequence[Ids], memory: int) -> Iterator[list[Ids]]:
+def _together(model: "LabModel", beginnings: Sequence[Ids], memory: int) -> Iterator[list[Ids]]:
     """Beginnings of similar length, as many as memory allows, the longest first."""
     order = sorted(beginnings, key=len)
     while order:
@@ -152,12 +155,12 @@ def _together(model: LabModel, beginnings: Sequence[Ids], memory: int) -> Iterat
         yield some
 
 
-def _position(model: LabModel) -> int:
+def _position(model: "LabModel") -> int:
     """Bytes of the keys and values of one position, at most."""
     return 2 * model.n_layers * model.n_heads * model.d_head * model.dtype.itemsize
 
 
-def _freeze(model: LabModel, beginnings: Sequence[Ids], stop: int | None) -> list[Prefix]:
+def _freeze(model: "LabModel", beginnings: Sequence[Ids], stop: int | None) -> list[Prefix]:
     """Keys and values of some beginnings, run together."""
     batch = model.pad(beginnings)
     width = batch.shape[1]
@@ -170,7 +173,7 @@ _Placed = tuple[int, Ids, int]
 
 
 def _chunks(
-    model: LabModel,
+    model: "LabModel",
     rows: Sequence[Ids],
     hosts: dict[Ids, list[tuple[int, int]]],
     beginnings: Sequence[Ids],
@@ -194,7 +197,7 @@ def _chunks(
 
 
 def _behind(
-    model: LabModel,
+    model: "LabModel",
     rows: Sequence[Ids],
     chunk: Sequence[_Placed],
     heads: dict[tuple[Ids, int], Prefix],

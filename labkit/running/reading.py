@@ -7,16 +7,19 @@ reading.kl_to(read_text(edited, texts))
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from labkit.metrics import kl_divergence, log_prob
-from labkit.models.model import LabModel
 from labkit.running.beginnings import Ids
 from labkit.running.execute import MEMORY
 from labkit.running.scoring import read_next
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 PIECE_TOKENS = 64
 PIECE = f"piece of held-out text, {PIECE_TOKENS} tokens at most"
@@ -52,7 +55,7 @@ class TextReading:
 
 @torch.no_grad()
 def read_text(
-    model: LabModel,
+    model: "LabModel",
     texts: Sequence[str],
     *,
     wording: Callable[[str], str] | None = None,
@@ -103,7 +106,7 @@ def read_text(
 
 
 def text_nll(
-    model: LabModel,
+    model: "LabModel",
     texts: Sequence[str],
     *,
     wording: Callable[[str], str] | None = None,

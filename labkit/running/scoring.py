@@ -13,18 +13,21 @@ one prompt begin with; and only what is read is unembedded.
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labkit.metrics import widened
-from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.beginnings import Ids
 from labkit.running.execute import MEMORY, read_logits
 from labkit.running.packing import packed
 from labkit.tokens import target_ids
+
+if TYPE_CHECKING:
+    from labkit.models.model import LabModel
 
 READ_AT_ONCE = 512
 """Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
@@ -35,7 +38,7 @@ ROWS = 64
 
 @torch.no_grad()
 def score(
-    model: LabModel, pairs: Sequence[tuple[str, str]], *, memory: int = MEMORY
+    model: "LabModel", pairs: Sequence[tuple[str, str]], *, memory: int = MEMORY
 ) -> tuple[Float[Tensor, " pair"], Bool[Tensor, " pair"]]:
     """How a model takes targets as continuations of prompts.
 
@@ -81,7 +84,7 @@ class Scores:
 
 @torch.no_grad()
 def score_ids(
-    model: LabModel,
+    model: "LabModel",
     prompts: Sequence[Ids],
     continuations: Sequence[Sequence[Ids]],
     *,
@@ -178,7 +181,7 @@ class _Tree:
 
 @torch.no_grad()
 def read_next(
-    model: LabModel,
+    model: "LabModel",
     rows: Sequence[Ids],
     positions: Sequence[Sequence[int]],
     *,
@@ -213,13 +216,15 @@ def read_next(
             yield [(number, pos) for _, number, pos in some], logits_of(model, states)
 
 
-def logits_of(model: LabModel, states: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+def logits_of(
+    model: "LabModel", states: Float[Tensor, "row d_model"]
+) -> Float[Tensor, "row vocab"]:
     """Logits of states that left the last block, float32 at least."""
     return widened(read_logits(model, states[:, None])[:, 0])
 
 
 def next_logprobs(
-    model: LabModel, prompts: Sequence[str], *, memory: int = MEMORY
+    model: "LabModel", prompts: Sequence[str], *, memory: int = MEMORY
 ) -> Float[Tensor, "prompt vocab"]:
     """Log-probabilities of what follows each prompt, float32 at least, on the CPU."""
     numbers: dict[Ids, list[int]] = {}
@@ -235,7 +240,7 @@ def next_logprobs(
 
 
 @torch.no_grad()
-def generate(model: LabModel, prompts: Sequence[str], n_tokens: int) -> list[str]:
+def generate(model: "LabModel", prompts: Sequence[str], n_tokens: int) -> list[str]:
     """Greedy continuations of some prompts, the prompts themselves left out."""
     unique = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(model.ids(prompt)), prompt))
     texts: dict[str, str] = {}

@@ -7,19 +7,22 @@ what is taken outlives its batch.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.models.anatomy import Site
-from labkit.models.model import LabModel
 from labkit.running.activations import patched
 from labkit.running.beginnings import Ids
 from labkit.running.execute import MEMORY, Execution
 from labkit.running.packing import Packed, packed
 
-Spot = tuple[Site, int]
+if TYPE_CHECKING:
+    from labkit.models.anatomy import Site
+    from labkit.models.model import LabModel
+
+Spot = tuple["Site", int]
 """A site and a layer."""
 
 ENTERING: Spot = ("resid_pre", 0)
@@ -32,7 +35,7 @@ def n_blocks(spots: Collection[Spot]) -> int:
 
 
 def taken_from(
-    model: LabModel, run: Execution, spots: Collection[Spot], take: Callable[[Tensor], Tensor]
+    model: "LabModel", run: Execution, spots: Collection[Spot], take: Callable[[Tensor], Tensor]
 ) -> dict[Spot, Tensor]:
     """Run as far as needed, and keep what is taken of each activation `[row, pos, width]`."""
     kept: dict[Spot, Tensor] = {}
@@ -53,7 +56,7 @@ def taken_from(
 
 @torch.no_grad()
 def last_states(
-    model: LabModel,
+    model: "LabModel",
     rows: Sequence[Sequence[int]],
     spots: Sequence[Spot],
     *,
@@ -93,7 +96,7 @@ def last_states(
 
 
 def last_streams(
-    model: LabModel, rows: Sequence[Ids], *, memory: int = MEMORY
+    model: "LabModel", rows: Sequence[Ids], *, memory: int = MEMORY
 ) -> Float[Tensor, "layer row d_model"]:
     """The residual stream leaving each block at the last token of every row."""
     spots: list[Spot] = [("resid_post", layer) for layer in range(model.n_layers)]
