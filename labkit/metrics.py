@@ -19,6 +19,11 @@ from torch import Tensor
 FLUENCY_WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 
 
+def widened(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
+    """Logits in float32 at least: half precision is too coarse for what is computed from them."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def log_prob(
     logits: Float[Tensor, "*batch vocab"], target: Int[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch"]:

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from editing.readings.asking import METRICS, PIECE
+from editing.readings.asking import METRICS
 from editing.readings.collapse import CollapseCurve
 from editing.readings.comparison import SHARES, Comparison
 from editing.readings.portability_result import Carried, Portability
 from editing.readings.side_effects_result import SideComparison
 from labkit import stats
+from labkit.running.reading import PIECE
 from labkit.stats import Estimate
 
 HOW = {

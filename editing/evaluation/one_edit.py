@@ -22,13 +22,10 @@ from editing.readings.asking import (
     GENERATED_TOKENS,
     METRICS,
     MORE_METRICS,
-    PIECE,
     READINGS,
     Answer,
     ask,
     essence,
-    generate,
-    text_nll,
 )
 from editing.readings.comparison import Comparison
 from labkit import stats
@@ -36,6 +33,8 @@ from labkit.errors import InputError
 from labkit.facts.fact import Case, Rewrite
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
+from labkit.running.reading import PIECE, text_nll
+from labkit.running.scoring import generate
 from labkit.stats import Estimate
 from labkit.text.corpus import held_out
 

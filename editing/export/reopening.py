@@ -21,7 +21,6 @@ from transformers import AutoModelForCausalLM
 from editing.edits.delta import WeightDelta, applied
 from editing.export.merging import merged
 from editing.export.record import KINDS, read_record
-from editing.readings.scoring import score
 from labkit.errors import FingerprintMismatch
 from labkit.facts.fact import fill
 from labkit.models.checkpoints import named, open_checkpoint
@@ -30,6 +29,7 @@ from labkit.models.loading import wrap
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.execute import next_token_logits
+from labkit.running.scoring import score
 from labkit.stats import Estimate, generator, share
 from labkit.tokens import TokenBatch
 

@@ -29,7 +29,6 @@ from editing.edits.requests import Request, rewrites_only
 from editing.methods.closed_form.keys import contexts, fitting
 from editing.methods.closed_form.states import in_front
 from editing.methods.tuning.gradient_descent import as_stored
-from editing.readings.asking import score
 from labkit import stats
 from labkit.bounds import require_finite
 from labkit.errors import InputError
@@ -41,6 +40,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
+from labkit.running.scoring import score
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.tokens import target_ids
 

@@ -33,32 +33,11 @@ from torch import Tensor
 
 from editing.edits.effect import Wording, as_it_is
 from editing.edits.requests import ESSENCE
-from editing.readings.scoring import PIECE, PIECE_TOKENS, generate, next_logprobs, score, text_nll
 from labkit.facts.fact import Case, fill
 from labkit.metrics import fluency
 from labkit.models.model import LabModel
+from labkit.running.scoring import generate, next_logprobs, score
 from labkit.words import holds_phrase, joined
-
-__all__ = [
-    "EXPLAINED",
-    "GENERATED_TOKENS",
-    "METRICS",
-    "PIECE",
-    "PIECE_TOKENS",
-    "READINGS",
-    "Answer",
-    "Question",
-    "Reading",
-    "ask",
-    "ask_all",
-    "essence",
-    "generate",
-    "questions",
-    "read",
-    "score",
-    "shares",
-    "text_nll",
-]
 
 METRICS = ("efficacy", "paraphrase", "neighbourhood")
 """What the score is the harmonic mean of, and what free continuations are written for."""

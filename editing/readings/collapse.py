@@ -24,13 +24,13 @@ import pandas as pd
 
 from editing.edits.delta import WeightDelta
 from editing.edits.effect import Edit, in_effect
-from editing.readings.scoring import score
 from editing.readings.unedited import Unedited
 from labkit import stats
 from labkit.errors import InputError
 from labkit.facts.fact import Rewrite
 from labkit.models.model import LabModel
 from labkit.results.result import Result
+from labkit.running.scoring import score
 from labkit.stats import Estimate
 
 QUANTITIES = {

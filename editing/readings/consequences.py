@@ -45,10 +45,10 @@ from dataclasses import replace
 from editing.edits.effect import Wording, as_it_is
 from editing.readings.asking import GENERATED_TOKENS, Question
 from editing.readings.implication import Implication, Reply
-from editing.readings.scoring import generate, score
 from labkit.facts.chains import Chains, Path, folded
 from labkit.facts.fact import Rewrite, fill
 from labkit.models.model import LabModel
+from labkit.running.scoring import generate, score
 from labkit.tokens import target_ids
 
 METRICS = ("one-hop", "two-hop", "alias", "reversed", "negation")

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from editing.readings.implication import Implication
-from editing.readings.scoring import score
 from labkit.facts.datasets import MultiHop
 from labkit.facts.ripple import RippleEdit, RippleQuery
 from labkit.models.model import LabModel
+from labkit.running.scoring import score
 
 QUESTION = "Question: {}\nAnswer:"
 """How a question in words is put to a model that continues text."""

@@ -37,7 +37,6 @@ from dataclasses import dataclass, replace
 
 from editing.edits.effect import Wording, as_it_is
 from editing.readings.forgetting import recall, unrelated_facts
-from editing.readings.scoring import TextReading, generate, read_text
 from editing.readings.side_effects_result import SideComparison, SideReadings
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Deletion, Fact, Rewrite
@@ -45,6 +44,8 @@ from labkit.facts.worlds import world_of
 from labkit.metrics import fluency, repetition
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.running.reading import TextReading, read_text
+from labkit.running.scoring import generate
 from labkit.text.acceptability import MinimalPair, minimal_pairs, prefers_good, spells
 from labkit.text.corpus import held_out
 

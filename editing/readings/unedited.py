@@ -12,7 +12,6 @@ from torch import Tensor
 from editing.edits.effect import Edit, in_effect
 from editing.readings.asking import GENERATED_TOKENS, Reading, essence, read, shares
 from editing.readings.consequences import Implication, implications, measure, mirrored
-from editing.readings.scoring import TextReading, read_text
 from editing.readings.side_effects import Material, SideEffects
 from editing.readings.side_effects_result import SideReadings
 from labkit.facts.chains import Chains
@@ -20,6 +19,7 @@ from labkit.facts.fact import Case, Rewrite
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.results.result import RunDirectory
+from labkit.running.reading import TextReading, read_text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,7 +2,8 @@
 
 `Execution` stops early, resumes at a block and keeps a shared beginning frozen; `capture` and
 `patched` read and write states and always take their hooks away; `check` holds a model to the
-laws that the lab's numbers rest on.
+laws that the lab's numbers rest on. `score`, `next_logprobs`, `generate`, `read_text` and
+`last_states` ask many prompts at once, packed, and run what they share once.
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
         run_with_cache,
     )
     from labkit.running.execute import Execution, Prefix, freeze, next_token_logits, read_logits
+    from labkit.running.reading import TextReading, read_text, text_nll
+    from labkit.running.scoring import generate, next_logprobs, score, score_ids
     from labkit.running.selfcheck import check
+    from labkit.running.states import last_states
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -74,6 +74,14 @@ class Prefix:
             self.mask[:, :length],
         )
 
+    def row(self, row: int, start: int) -> "Prefix":
+        """One prompt's positions from `start` on: without its padding."""
+        return Prefix(
+            tuple(states[row : row + 1, :, start:] for states in self.keys),
+            tuple(states[row : row + 1, :, start:] for states in self.values),
+            self.mask[row : row + 1, start:],
+        )
+
 
 class _ConstantPrefix(DynamicCache):
     """A key-value cache that hands out a prefix and remembers nothing."""
@@ -202,12 +210,16 @@ class Execution:
             cache = _ConstantPrefix(self._prefix, None if shared else rows)
         return self._blocks(resid, range(start, stop), rows, cache, attend)
 
-    def freeze(self) -> tuple[Float[Tensor, "row pos d_model"], Prefix]:
-        """Run everything, and keep the keys and values of every position on the way.
+    def freeze(self, stop: int | None = None) -> tuple[Float[Tensor, "row pos d_model"], Prefix]:
+        """Run the blocks, and keep the keys and values of every position on the way.
+
+        Args:
+            stop: Block to stop before, where later runs go no further; by default after the
+                last.
 
         Returns:
-            The residual stream leaving the last block, and the keys and values as a
-            prefix for later runs (take its `head`).
+            The residual stream leaving the last block that is run, and the keys and values
+            as a prefix for later runs (take its `head`).
 
         Raises:
             InputError: If this run itself starts behind a prefix.
@@ -216,15 +228,15 @@ class Execution:
         if self._prefix is not None:
             raise InputError("only a run from the first position can be frozen")
         kept = _Recorded()
-        resid = self._blocks(self.embed, range(self.model.n_layers), None, kept)
-        if len(kept.states) < self.model.n_layers:
+        layers = range(self.model.n_layers if stop is None else stop)
+        resid = self._blocks(self.embed, layers, None, kept)
+        if len(kept.states) < len(layers):
             raise SelfCheckFailed(
                 f"{self.model.name}: blocks without keys and values in the cache that they are "
                 "handed: a frozen prefix = the full run cannot hold"
             )
-        keys, values = zip(
-            *(kept.states[layer] for layer in range(self.model.n_layers)), strict=True
-        )
+        keys = tuple(kept.states[layer][0] for layer in layers)
+        values = tuple(kept.states[layer][1] for layer in layers)
         return resid, Prefix(keys, values, self._mask)
 
     def _blocks(
@@ -356,13 +368,14 @@ def _replaced(pairs: Iterator[tuple[nn.Module, Callable]]) -> Iterator[None]:
                 module.forward = own
 
 
-def freeze(model: "LabModel", batch: TokenBatch, *, length: int) -> Prefix:
+def freeze(model: "LabModel", batch: TokenBatch, *, length: int, stop: int | None = None) -> Prefix:
     """Keys and values of the first `length` positions, in every block, as constants.
 
     Args:
         model: The model.
         batch: Left-padded prompts; only their first `length` positions are run.
         length: Number of positions to freeze, padding included, at least 1.
+        stop: Block to stop before, where later runs go no further; by default after the last.
 
     Raises:
         InputError: If `length` lies outside `1..pos`.
@@ -371,7 +384,7 @@ def freeze(model: "LabModel", batch: TokenBatch, *, length: int) -> Prefix:
         raise InputError(f"cannot freeze {length} of {batch.shape[1]} positions")
     with torch.no_grad():
         run = Execution(model, TokenBatch(batch.ids[:, :length], batch.mask[:, :length]))
-        return run.freeze()[1]
+        return run.freeze(stop)[1]
 
 
 def read_logits(

@@ -25,21 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labkit.errors import InputError, MalformedRecord
 from labkit.fields import Record, records_of
-from labkit.metrics import log_prob
 from labkit.models.model import LabModel
-from labkit.running.execute import Execution, freeze, read_logits
+from labkit.running.scoring import score_ids
 from labkit.stats import numpy_generator
 from labkit.text.grammar import PHENOMENA
 from labkit.tokens import front_id, text_ids
-
-POSITIONS_AT_ONCE = 512
-"""Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
 
 T = TypeVar("T")
 
@@ -104,7 +99,6 @@ def read_blimp(path: str | os.PathLike[str]) -> list[MinimalPair]:
     return [record.make(_blimp) for file in files for record in records_of(file)]
 
 
-@torch.no_grad()
 def sentence_log_probs(
     model: LabModel, sentences: Sequence[str], *, in_front: str = ""
 ) -> Float[Tensor, " sentence"]:
@@ -124,25 +118,9 @@ def sentence_log_probs(
     front = [front_id(model.tokenizer)]
     if in_front.strip():
         front += text_ids(model.tokenizer, in_front, prepend_bos=False)
-    ids = [text_ids(model.tokenizer, text, prepend_bos=False) for text in sentences]
-    # All but the last token of what stands in front is run once, for all sentences.
-    head = None
-    if len(front) > 1:
-        head = freeze(model, model.pad([front[:-1]]), length=len(front) - 1)
-    order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
-    values = torch.zeros(len(ids), dtype=torch.float64)
-    while order:
-        longest = len(ids[order[-1]])
-        at_once = max(1, POSITIONS_AT_ONCE // longest)
-        numbers, order = order[-at_once:], order[:-at_once]
-        # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
-        fill = model.pad_id
-        batch = model.pad([[*front, *ids[n], *[fill] * (longest - len(ids[n]))] for n in numbers])
-        resid = Execution(model, batch, head).forward()[:, :-1]
-        scored = log_prob(read_logits(model, resid), batch.ids[:, len(front) :]).cpu()
-        for row, number in enumerate(numbers):
-            values[number] = scored[row, : len(ids[number])].double().sum()
-    return values
+    ids = [tuple(text_ids(model.tokenizer, text, prepend_bos=False)) for text in sentences]
+    (scores,) = score_ids(model, [tuple(front)], [ids])
+    return scores.log_prob
 
 
 def prefers_good(

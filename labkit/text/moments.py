@@ -24,6 +24,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import Activations, capture
 from labkit.running.execute import MEMORY, Execution
+from labkit.running.packing import unmasked
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import packed
 from labkit.tokens import TokenBatch
@@ -218,9 +219,8 @@ def _compute(
     n_keys = 0
     for batch in packed(model, corpus, min_tokens=min_keys, window=window, memory=memory):
         # What follows a position cannot change it, so padding on the right needs no mask.
-        unmasked = TokenBatch(batch.ids, torch.ones_like(batch.mask))
         with capture(model, ["ffn_key"], layers) as seen, _ends_at_key(model, layers[-1]):
-            Execution(model, unmasked).forward(stop=layers[-1] + 1)
+            Execution(model, unmasked(batch)).forward(stop=layers[-1] + 1)
         for layer in layers:
             keys = _keys(seen, layer, batch)
             if equal_length:

@@ -7,10 +7,9 @@ the size of the corpus.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 from labkit.models.model import LabModel
 from labkit.running.execute import MEMORY, rows_within
+from labkit.running.packing import TOKENS, filled, packs
 from labkit.text.corpus import Corpus
 from labkit.tokens import TokenBatch
 
@@ -19,12 +18,6 @@ ROWS = 32
 
 LOOKAHEAD = 16
 """Batches' worth of pieces that are sorted by length together, so that little is padded."""
-
-PACKED = 2048
-"""Tokens of a packed batch at most: more gain nothing, and leave the processor's caches."""
-
-ALIKE = 0.9
-"""Share of a packed batch's longest row that its shortest row has at least."""
 
 
 @dataclass(frozen=True)
@@ -130,30 +123,14 @@ def packed(
     n_waiting = 0
 
     def sorted_batches() -> Iterator[TokenBatch]:
-        waiting.sort(key=len)
-        rows: list[list[int]] = []
-        for row in waiting:
-            at_once = min(PACKED // len(row), rows_within(model, len(row), memory))
-            if rows and (len(rows) >= at_once or ALIKE * len(row) > len(rows[0]) + 1):
-                yield _pad_right(model, rows)
-                rows = []
-            rows.append(row)
-        if rows:
-            yield _pad_right(model, rows)
+        for numbers in packs([len(row) for row in waiting], model, memory):
+            yield filled(model, [waiting[number] for number in numbers])
         waiting.clear()
 
     for piece in pieces(model, corpus, min_tokens=min_tokens, window=window):
         waiting.append(piece.ids)
         n_waiting += len(piece.ids)
-        if n_waiting >= 2 * LOOKAHEAD * PACKED:
+        if n_waiting >= 2 * LOOKAHEAD * TOKENS:
             yield from sorted_batches()
             n_waiting = 0
     yield from sorted_batches()
-
-
-def _pad_right(model: LabModel, rows: list[list[int]]) -> TokenBatch:
-    """Rows of rising length as one batch on the model's device."""
-    fill, longest = model.pad_id, len(rows[-1])
-    ids = torch.tensor([row + [fill] * (longest - len(row)) for row in rows], device=model.device)
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    return TokenBatch(ids, torch.arange(longest, device=model.device) < lengths[:, None])

@@ -20,9 +20,9 @@ from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.execute import MEMORY, Execution
+from labkit.running.packing import unmasked
 from labkit.text.corpus import Corpus, corpus_of, held_out
 from labkit.text.streams import packed
-from labkit.tokens import TokenBatch
 from probes.cloze.translators import Translators, depths, lens_logits, rms
 
 logger = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ def _token_states(
         if not bool(kept.any()):
             continue
         # What follows a position cannot change it, so padding on the right needs no mask.
-        run = Execution(model, TokenBatch(batch.ids, torch.ones_like(batch.mask)))
+        run = Execution(model, unmasked(batch))
         yield torch.stack([resid[kept] for resid in depths(run)], dim=1)
 
 

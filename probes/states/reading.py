@@ -2,13 +2,13 @@
 
 What follows a token cannot change it, and what is computed in a block cannot change an earlier
 one. So each text is run once, up to the last of its tokens that is read, the blocks up to the
-last that is read; batches are filled up on the right, with no mask. Of each activation only
-the positions that are read outlive their batch.
+last that is read, and what many texts begin with once for all (`labkit.running.packing`). Of
+each activation only the positions that are read outlive their batch.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,10 +21,8 @@ from labkit.errors import InputError
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.running.activations import patched
-from labkit.running.execute import MEMORY, Execution, rows_within
-from labkit.text.streams import ALIKE, PACKED
-from labkit.tokens import TokenBatch
+from labkit.running.packing import Packed, packed
+from labkit.running.states import n_blocks, taken_from
 from probes.states.alignment import Span, encoded
 
 Pieces = Literal["first", "last", "mean"]
@@ -104,10 +102,14 @@ class Reading:
         for word, row in enumerate(self.row.tolist()):
             words_of.setdefault(row, []).append(word)
         n_tokens, n_done = sum(map(len, self.rows)), 0
-        for some in self._batches(model):
+        first = np.full(len(self.rows), np.iinfo(int).max)
+        np.minimum.at(first, self.row, self.first)
+        for batch in packed(model, self.rows, first.tolist(), stop=n_blocks(sites)):
+            some = batch.numbers
             words = np.array([word for row in some for word in words_of[row]])
             rows = torch.tensor([place for place, row in enumerate(some) for _ in words_of[row]])
-            read = self._read(model, some, _Taken.of(self, words, rows, columns), sites)
+            taken = _Taken.of(self, words, rows, batch, columns)
+            read = taken_from(model, batch.run, sites, taken)
             for place, (site, layer) in enumerate(sites):
                 with np.errstate(over="ignore"):  # an overflow is refused below
                     states = read[site, layer].numpy().astype(values.dtype, copy=False)
@@ -119,48 +121,6 @@ class Reading:
                 values[place, words] = states
             n_done += sum(len(self.rows[row]) for row in some)
             listener(progress)("reading states", n_done / n_tokens)
-
-    def _batches(self, model: LabModel) -> Iterator[list[int]]:
-        """Texts of nearly equal lengths, to be run together."""
-        some: list[int] = []
-        for number in sorted(range(len(self.rows)), key=lambda number: len(self.rows[number])):
-            length = len(self.rows[number])
-            at_once = min(PACKED // length, rows_within(model, length, MEMORY))
-            if some and (len(some) >= at_once or ALIKE * length > len(self.rows[some[0]]) + 1):
-                yield some
-                some = []
-            some.append(number)
-        yield some
-
-    def _read(
-        self,
-        model: LabModel,
-        some: Sequence[int],
-        taken: "_Taken",
-        sites: Sequence[tuple[Site, int]],
-    ) -> dict[tuple[Site, int], Tensor]:
-        """What is read of one batch, by site and layer."""
-        fill, longest = model.pad_id, max(len(self.rows[number]) for number in some)
-        ids = torch.tensor(
-            [[*self.rows[n], *[fill] * (longest - len(self.rows[n]))] for n in some],
-            device=model.device,
-        )
-        kept: dict[tuple[Site, int], Tensor] = {}
-
-        def reading(at: tuple[Site, int]) -> Callable[[Tensor], Tensor]:
-            def keep(tensor: Tensor) -> Tensor:
-                kept[at] = taken(tensor)
-                return tensor
-
-            return keep
-
-        entering: tuple[Site, int] = ("resid_pre", 0)
-        with patched(model, {at: reading(at) for at in sites if at != entering}):
-            run = Execution(model, TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)))
-            if entering in sites:
-                kept[entering] = taken(run.embed)
-            run.forward(stop=max(layer + 1 for _, layer in sites) if set(sites) - {entering} else 0)
-        return kept
 
 
 @dataclass(frozen=True)
@@ -181,15 +141,20 @@ class _Taken:
 
     @classmethod
     def of(
-        cls, reading: Reading, words: np.ndarray, rows: Tensor, columns: Tensor | None
+        cls,
+        reading: Reading,
+        words: np.ndarray,
+        rows: Tensor,
+        batch: Packed,
+        columns: Tensor | None,
     ) -> "_Taken":
-        """The positions of some words, which stand in these rows."""
+        """The positions of some words, which stand in these rows of a batch."""
         first, stop = reading.first[words].tolist(), reading.stop[words].tolist()
         positions = torch.cat([torch.arange(*span) for span in zip(first, stop, strict=True)])
-        if len(positions) == len(words):
-            return cls(rows, positions, None, columns)
         lengths = torch.tensor(stop) - torch.tensor(first)
-        return cls(rows.repeat_interleave(lengths), positions, lengths, columns)
+        rows = rows.repeat_interleave(lengths)
+        positions = positions - torch.tensor(batch.frozen)[rows]
+        return cls(rows, positions, None if bool((lengths == 1).all()) else lengths, columns)
 
     def __call__(self, tensor: Float[Tensor, "row pos width"]) -> Float[Tensor, "word columns"]:
         """The states of the words."""

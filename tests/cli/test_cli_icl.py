@@ -153,8 +153,8 @@ def test_bad_input_is_refused_before_a_model_is_opened(labkit, monkeypatch, argu
     ids=str,
 )
 def test_a_pool_that_is_too_small_is_refused_before_any_forward(labkit, monkeypatch, arguments):
-    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
-    monkeypatch.setattr("labkit.icl.behaviour.nearness.Execution", None)
+    monkeypatch.setattr("labkit.running.packing.Execution", None)
+    monkeypatch.setattr("labkit.icl.behaviour.nearness.last_states", None)
     own = ["--model", "pocket", "--task", "country_continent"]
     status, _, err = labkit("icl", arguments[0], *own, *arguments[1:])
     assert status == 1 and "error: PoolTooSmall" in err

@@ -148,6 +148,6 @@ def test_bad_input(pocket):
 
 
 def test_too_long_is_refused_before_states_are_read(tiny, monkeypatch):
-    monkeypatch.setattr("labkit.icl.behaviour.nearness.Execution", None)
+    monkeypatch.setattr("labkit.icl.behaviour.nearness.last_states", None)
     with pytest.raises(ContextTooShort):
         Choice(ks=(40,), ways=("states",))(tiny("gpt2"), TOPIC)

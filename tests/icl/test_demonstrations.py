@@ -184,8 +184,8 @@ def small(n=8, labels=("of", "in"), **fields):
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
-    monkeypatch.setattr("labkit.icl.asking.shared.freeze", None)
+    monkeypatch.setattr("labkit.running.packing.Execution", None)
+    monkeypatch.setattr("labkit.running.packing.freeze", None)
     with pytest.raises(error):
         Demonstrations(**fields)(model, own)
 

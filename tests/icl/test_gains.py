@@ -75,8 +75,8 @@ def small(n):
 def test_bad_input_of_any_task_is_refused_before_any_forward(
     tiny, monkeypatch, tasks, fields, error
 ):
-    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
-    monkeypatch.setattr("labkit.icl.asking.shared.freeze", None)
+    monkeypatch.setattr("labkit.running.packing.Execution", None)
+    monkeypatch.setattr("labkit.running.packing.freeze", None)
     with pytest.raises(error):
         Gains(**fields)(tiny("gpt2"), tasks)
 

@@ -143,7 +143,7 @@ def test_the_same_seed_gives_the_same_table_and_another_another(pocket, found, t
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, k, labels, error):
     monkeypatch.setattr("labkit.icl.inside.influence.Execution", None)
-    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
+    monkeypatch.setattr("labkit.running.packing.Execution", None)
     items = tuple(Item(input=word, label=labels[i % 2]) for i, word in enumerate("abcdefgh"))
     with pytest.raises(error):
         Influence(k=k)(tiny("llama"), Task(name="small", items=items, source="s"))

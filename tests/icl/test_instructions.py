@@ -153,8 +153,8 @@ def test_the_best_is_chosen_on_the_development_items_alone():
 )
 def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, own, fields, error):
     monkeypatch.setattr(module, "_continued", None)
-    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
-    monkeypatch.setattr("labkit.icl.asking.shared.freeze", None)
+    monkeypatch.setattr("labkit.running.packing.Execution", None)
+    monkeypatch.setattr("labkit.running.packing.freeze", None)
     with pytest.raises(error):
         Instructions(**fields)(tiny("gpt2"), own)
 

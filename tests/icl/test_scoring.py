@@ -113,7 +113,7 @@ def test_labels_that_scores_cannot_tell_apart(tiny, pocket):
 
 def test_too_long_is_refused_before_any_forward(tiny, monkeypatch):
     model = tiny("gpt2")
-    monkeypatch.setattr("labkit.icl.asking.shared.freeze", None)
-    monkeypatch.setattr("labkit.icl.asking.scoring.Execution", None)
+    monkeypatch.setattr("labkit.running.packing.freeze", None)
+    monkeypatch.setattr("labkit.running.packing.Execution", None)
     with pytest.raises(ContextTooShort, match="256"):
         score_labels(model, [[(1,) * 256, (2,) * 3]], [(3, 4)])

@@ -18,7 +18,8 @@ from labkit.icl import Item, Task, Template, prompt_ids, task, told_apart
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.inside.task_vectors import TaskVectors
 from labkit.icl.inside.vector_result import VectorResult
-from labkit.icl.inside.vectors import LastPositions, last_states, parted, random_like
+from labkit.icl.inside.vectors import LastPositions, parted, random_like
+from labkit.running.states import last_streams
 
 TEXTS = ("it is", "one of the other things", "the sun and the moon")
 WORDS = "rain sun moon red blue day night sea land fire ice wind".split()
@@ -73,7 +74,7 @@ def test_a_vector_does_what_a_hook_by_hand_does(exact):
 
 def test_states_behind_shared_demonstrations_are_those_from_scratch(exact):
     prompts = asked_ids(exact, SMALL, SMALL.items[:4], SMALL.items[5:9])
-    found = last_states(exact, prompts)
+    found = last_streams(exact, prompts)
     for number, ids in enumerate(prompts):
         alone = LastPositions(exact, [ids])
         torch.testing.assert_close(found[:, number], alone.states[:, 0], atol=1e-8, rtol=0)

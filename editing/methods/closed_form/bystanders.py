@@ -22,11 +22,11 @@ from torch import Tensor
 
 from editing.edits.requests import Group
 from editing.methods.closed_form.solve import Metric
-from editing.methods.closed_form.states import Spot, last_states
 from labkit.errors import InputError
 from labkit.facts.worlds import facts_of
 from labkit.models.model import LabModel
 from labkit.running.execute import MEMORY
+from labkit.running.states import Spot, last_states
 
 ALIKE = 0.5
 """Share from which on a subject is no bystander: what makes the edit true will be heard there,

@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.requests import Group, Request, requests_of
-from editing.methods.closed_form.states import Spot, place, subject_states
+from editing.methods.closed_form.states import place, subject_states
 from labkit import stats
 from labkit.errors import ContextTooShort, InputError
 from labkit.facts.fact import Deletion
 from labkit.models.model import LabModel
+from labkit.running.states import Spot
 from labkit.text.corpus import Corpus
 from labkit.tokens import target_ids
 

@@ -28,11 +28,12 @@ from editing.edits.requests import Group, requests_of
 from editing.methods.closed_form.base import Spreading, StepDone
 from editing.methods.closed_form.keys import averaged, group_keys
 from editing.methods.closed_form.prepared import Prepared
-from editing.methods.closed_form.states import Spot, subject_states
+from editing.methods.closed_form.states import subject_states
 from editing.methods.closed_form.values import Values, refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, held, remembering, written
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
+from labkit.running.states import Spot
 
 Share = Literal["even", "sqrt"]
 """Which part of what is missing a layer takes, with n layers left: 1 / n or 1 / sqrt(n)."""

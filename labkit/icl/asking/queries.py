@@ -23,11 +23,11 @@ from labkit.icl.asking.scoring import (
     score_labels,
     told_apart,
 )
-from labkit.icl.asking.shared import Ids
 from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.prompts import Prompt, Shot, render, write
 from labkit.models.model import LabModel
 from labkit.progress import Progress
+from labkit.running.beginnings import Ids
 from labkit.stats import numpy_generator
 
 

@@ -2,19 +2,16 @@
 
     log P(label | prompt) = sum_j log p(label_j | prompt, label_<j)
 
-summed over all tokens of the label, or over its first alone (`tokens`). Three things are never
-run twice: the tokens that all queries behind the same demonstrations begin with (their keys
-and values are frozen); demonstrations that are the beginning of others (k = 2 of k = 4); and
-the tokens that several labels begin with. Prompts of many sets of demonstrations go through
-together, up to a bound on memory. Texts are tokenised whole, and only then compared: what is
-shared are tokens, so the scores are those of each prompt run from scratch.
+summed over all tokens of the label, or over its first alone (`tokens`). What prompts have in
+common at their beginning (the same demonstrations, or a part of them) is run once, and so is
+what several labels begin with (`labkit.running.scoring`): the scores are those of each prompt
+run from scratch.
 
 What this does not show: that the model would *say* the label. The label space is given; see
 the mass that the labels have together.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -23,28 +20,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import AmbiguousLabels, ContextTooShort, EmptyPrompt, InputError
-from labkit.icl.asking.shared import (
-    Ids,
-    Row,
-    batches_of,
-    chunks_of,
-    freeze_together,
-    hosts_of,
-    length_of,
-    shared_ids,
-    side_by_side,
-)
 from labkit.icl.tasks.items import Task, Template
 from labkit.models.model import LabModel
-from labkit.progress import Progress, listener
-from labkit.running.execute import MEMORY, Execution, Prefix, read_logits
-from labkit.tokens import TokenBatch, target_ids
+from labkit.progress import Progress
+from labkit.running.beginnings import Ids
+from labkit.running.execute import MEMORY
+from labkit.running.scoring import score_ids
+from labkit.tokens import target_ids
 
 Tokens = Literal["all", "first"]
 """How much of a label is scored."""
-
-READ_AT_ONCE = 512
-"""Positions whose logits are held at once: 100 MB for a vocabulary of 50k in float32."""
 
 
 def require_tokens(tokens: str) -> None:
@@ -150,8 +135,7 @@ def score_labels(
 
     Args:
         model: The model.
-        groups: Prompts as ids, those of one set of demonstrations together: what all prompts of
-            a group begin with is run once.
+        groups: Prompts as ids, for instance those of one set of demonstrations together.
         labels: The label space, from `label_ids`.
         memory: Bound on activations, and on frozen keys and values, in bytes.
         progress: Called as prompts are scored.
@@ -167,58 +151,10 @@ def score_labels(
         raise EmptyPrompt("there is nothing to score: a set of demonstrations without a query")
     for prompts in groups:
         require_context(model, prompts, labels)
-    tree = _LabelTree.of(labels)
-    tables = [torch.zeros(len(prompts), len(labels), dtype=torch.float64) for prompts in groups]
-    shared = [shared_ids(prompts) for prompts in groups]
-    done, total = 0, sum(map(len, groups))
-    for hosts in batches_of(model, hosts_of(shared), memory):
-        prefixes = freeze_together(model, list(hosts))
-        members = [number for host in hosts for number in hosts[host]]
-        frozen = {
-            number: None if prefix is None else prefix.head(len(shared[number]))
-            for host, prefix in zip(hosts, prefixes, strict=True)
-            for number in hosts[host]
-        }
-        rows = [
-            Row(number, place, prompt[len(shared[number]) :], leaf)
-            for number in members
-            for place, prompt in enumerate(groups[number])
-            for leaf in tree.leaves
-        ]
-        for chunk in chunks_of(model, rows, frozen, memory):
-            _read(model, chunk, frozen, tree, tables)
-        done += sum(len(groups[number]) for number in members)
-        listener(progress)(f"{done} of {total} prompts scored", done / total)
-    return tables
-
-
-@dataclass(frozen=True)
-class _LabelTree:
-    """The label space as a tree of tokens: what is read after which beginning of a label.
-
-    Attributes:
-        reads: By beginning, the labels that go on from it and their next token.
-        leaves: The beginnings that are the beginning of no other: one row each.
-        hosted: By leaf, the beginnings that are read in its row.
-    """
-
-    reads: dict[Ids, list[tuple[int, int]]]
-    leaves: tuple[Ids, ...]
-    hosted: dict[Ids, list[Ids]]
-
-    @classmethod
-    def of(cls, labels: Sequence[Ids]) -> "_LabelTree":
-        """The tree of some labels."""
-        reads: dict[Ids, list[tuple[int, int]]] = {}
-        for number, ids in enumerate(labels):
-            for depth, token in enumerate(ids):
-                reads.setdefault(ids[:depth], []).append((number, token))
-        inner = {node[:depth] for node in reads for depth in range(len(node))}
-        leaves = tuple(node for node in reads if node not in inner)
-        hosted: dict[Ids, list[Ids]] = {leaf: [] for leaf in leaves}
-        for node in reads:
-            hosted[next(leaf for leaf in leaves if leaf[: len(node)] == node)].append(node)
-        return cls(reads, leaves, hosted)
+    flat = [prompt for prompts in groups for prompt in prompts]
+    scores = score_ids(model, flat, [labels] * len(flat), memory=memory, progress=progress)
+    table = torch.stack([own.log_prob for own in scores])
+    return list(table.split([len(prompts) for prompts in groups]))
 
 
 def _clashes(labels: Sequence[Ids]) -> list[tuple[int, int]]:
@@ -229,42 +165,3 @@ def _clashes(labels: Sequence[Ids]) -> list[tuple[int, int]]:
         for one, other in pairwise(order)
         if labels[other][: len(labels[one])] == labels[one]
     ]
-
-
-def _read(
-    model: LabModel,
-    rows: Sequence[Row],
-    frozen: dict[int, Prefix | None],
-    tree: _LabelTree,
-    tables: list[Tensor],
-) -> None:
-    """Run some rows, and add what they say to the tables."""
-    prefix = side_by_side([frozen[row.group] for row in rows])
-    first, width = length_of(prefix), max(len(row.ids) for row in rows)
-    # Filled up on the right, with tokens that nothing reads: they cannot change the rest.
-    ids = torch.full((len(rows), first + width), model.pad_id, dtype=torch.long)
-    mask = torch.ones(len(rows), first + width, dtype=torch.bool)
-    reads: list[tuple[int, int, Ids]] = []
-    for number, row in enumerate(rows):
-        ids[number, first : first + len(row.ids)] = torch.tensor(row.ids)
-        reads += [(number, len(row.rest) - 1 + len(node), node) for node in tree.hosted[row.leaf]]
-    if prefix is not None:
-        mask[:, :first] = prefix.mask.cpu()
-    batch = TokenBatch(ids, mask).to(model.device)
-    resid = Execution(model, batch, prefix).forward()
-    for start in range(0, len(reads), READ_AT_ONCE):
-        some = reads[start : start + READ_AT_ONCE]
-        at = torch.tensor([(number, pos) for number, pos, _ in some], device=resid.device).T
-        logits = read_logits(model, resid[at[0], at[1]][:, None])[:, 0]
-        logits = logits.float() if logits.dtype.itemsize < 4 else logits
-        wanted = [
-            (read, token, rows[number].group, rows[number].place, label)
-            for read, (number, _, node) in enumerate(some)
-            for label, token in tree.reads[node]
-        ]
-        where = torch.tensor([entry[:2] for entry in wanted], device=logits.device).T
-        values = logits[where[0], where[1]] - logits.logsumexp(dim=-1)[where[0]]
-        for value, (_, _, group, place, label) in zip(
-            values.double().tolist(), wanted, strict=True
-        ):
-            tables[group][place, label] += value

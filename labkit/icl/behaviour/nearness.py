@@ -26,7 +26,7 @@ from labkit.icl.asking.scoring import prompt_ids
 from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.prompts import write
 from labkit.models.model import LabModel
-from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.running.states import Spot, last_states
 
 RELEVANCE = 0.5
 """Weight of nearness to the query against unlikeness to what is chosen already, in 0..1."""
@@ -57,14 +57,8 @@ def state_vectors(
 ) -> tuple[Float[np.ndarray, "query d_model"], Float[np.ndarray, "text d_model"]]:
     """The model's states of queries and of texts, as unit vectors around the mean of the texts."""
     prompts = [write(task.template, (), text) for text in (*queries, *texts)]
-    batch = model.pad(prompt_ids(model, prompts))
-    half = (model.n_layers + 1) // 2
-    states = torch.cat(
-        [
-            Execution(model, batch.rows(rows)).forward(stop=half)[:, -1]
-            for rows in torch.arange(len(prompts)).split(rows_within(model, batch.shape[1], MEMORY))
-        ]
-    ).double()
+    middle: Spot = ("resid_post", (model.n_layers + 1) // 2 - 1)
+    states = last_states(model, prompt_ids(model, prompts), [middle])[middle].double()
     centred = states - states[len(queries) :].mean(dim=0)
     unit = torch.nn.functional.normalize(centred, dim=-1).cpu().numpy()
     return unit[: len(queries)], unit[len(queries) :]

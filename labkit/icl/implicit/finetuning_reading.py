@@ -16,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import SelfCheckFailed
-from labkit.icl.asking.shared import Ids, filled_up, freeze_together, length_of, shared_ids
 from labkit.models.model import LabModel
 from labkit.running.activations import capture
-from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.running.beginnings import Ids
+from labkit.running.execute import read_logits
+from labkit.running.packing import packed
 
 
 @dataclass(frozen=True)
@@ -52,28 +53,26 @@ def read(
     Raises:
         SelfCheckFailed: If the model's attention does not say where it looks.
     """
-    beginning = shared_ids(prompts)
+    n_prompts, firsts = len(prompts), list(firsts)
+    outputs = torch.empty(n_prompts, model.n_layers, model.d_model, dtype=torch.float64)
+    maps: list[Tensor] = [torch.empty(0)] * n_prompts
+    said = torch.empty(n_prompts, len(firsts), dtype=torch.float64)
     with _weights_told(model) as told, capture(model, ["attn_out"]) as seen:
-        (prefix,) = freeze_together(model, [beginning])
-        first, width = length_of(prefix), max(map(len, prompts))
-        outputs: list[Tensor] = []
-        maps: list[Tensor] = []
-        said: list[Tensor] = []
-        for rows in torch.arange(len(prompts)).split(rows_within(model, width, MEMORY)):
-            own = [prompts[row] for row in rows.tolist()]
-            batch, last = filled_up(model, own, first)
-            resid = Execution(model, batch, prefix).forward()
-            row = torch.arange(len(own), device=resid.device)
-            answers = [seen["attn_out", layer][row, last] for layer in range(model.n_layers)]
-            outputs.append(torch.stack(answers, dim=1))
-            for number, prompt in enumerate(own):
-                n = n_compared[rows[0] + number]
-                keys = slice(len(prompt) - n, len(prompt))
-                weights = torch.stack([w[number, :, last[number], keys] for w in told])
-                maps.append(_centred(weights.double().cpu()))
-            logits = read_logits(model, resid[row, last][:, None])[:, 0].double()
-            said.append(logits.log_softmax(dim=-1)[:, list(firsts)])
-    return Reading(torch.cat(outputs).double().cpu(), tuple(maps), torch.cat(said).cpu())
+        for batch in packed(model, prompts):
+            resid = batch.run.forward()
+            rows = list(range(len(batch.numbers)))
+            ends = [len(prompts[number]) for number in batch.numbers]
+            last = batch.columns(rows, [end - 1 for end in ends])
+            answers = [seen["attn_out", layer][rows, last] for layer in range(model.n_layers)]
+            outputs[batch.numbers] = torch.stack(answers, dim=1).double().cpu()
+            for row, number in enumerate(batch.numbers):
+                stop = batch.run.first + last[row] + 1
+                keys = slice(stop - n_compared[number], stop)
+                weights = torch.stack([w[row, :, last[row], keys] for w in told])
+                maps[number] = _centred(weights.double().cpu())
+            logits = read_logits(model, resid[rows, last][:, None])[:, 0].double()
+            said[batch.numbers] = logits.log_softmax(dim=-1)[:, firsts].cpu()
+    return Reading(outputs, tuple(maps), said)
 
 
 def update_cosines(

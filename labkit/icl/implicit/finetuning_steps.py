@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from labkit.errors import SelfCheckFailed
 from labkit.icl.asking.scoring import prompt_ids
-from labkit.icl.asking.shared import Ids
 from labkit.icl.tasks.items import Template
 from labkit.icl.tasks.prompts import Shot, write
 from labkit.models.model import LabModel
-from labkit.running.execute import Execution, read_logits
+from labkit.running.beginnings import Ids
+from labkit.running.execute import Execution
+from labkit.running.scoring import logits_of
 from labkit.stats import generator
 from labkit.tokens import TokenBatch, target_ids
 
@@ -220,8 +221,7 @@ def _loss(
         for place, token in enumerate(lesson.label)
     ]
     rows, places, tokens, shares = (list(column) for column in zip(*where, strict=True))
-    logits = read_logits(model, resid[rows, places][:, None])[:, 0]
-    logits = logits.float() if logits.dtype.itemsize < 4 else logits
+    logits = logits_of(model, resid[rows, places])
     said = logits.log_softmax(dim=-1)[list(range(len(tokens))), tokens]
     return -(said * said.new_tensor(shares)).sum()
 

@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labkit.errors import ContextTooShort
-from labkit.icl.asking.scoring import READ_AT_ONCE
 from labkit.locate.attention.edges import head_mask
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.running.activations import capture
-from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.running.scoring import READ_AT_ONCE, logits_of
 from labkit.stats import numpy_generator
 from labkit.text.corpus import Corpus
 from labkit.tokens import TokenBatch
@@ -74,11 +74,10 @@ def token_losses(
     found = []
     for rows in ids.split(rows_within(model, ids.shape[1], memory)):
         resid = Execution(model, _unpadded(rows)).forward()[:, :-1]
-        states = rearrange(resid, "text pos d -> (text pos) 1 d").split(READ_AT_ONCE)
+        states = rearrange(resid, "text pos d -> (text pos) d").split(READ_AT_ONCE)
         nexts = rearrange(rows[:, 1:], "text pos -> (text pos)").split(READ_AT_ONCE)
         for some, token in zip(states, nexts, strict=True):
-            logits = read_logits(model, some)[:, 0]
-            logits = logits.float() if logits.dtype.itemsize < 4 else logits
+            logits = logits_of(model, some)
             found.append(torch.nn.functional.cross_entropy(logits, token, reduction="none"))
     losses = torch.cat(found).double().cpu().numpy()
     return rearrange(losses, "(text pos) -> text pos", text=ids.shape[0])

@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labkit.icl.asking.shared import Ids, filled_up
 from labkit.icl.tasks.prompts import Prompt, ShotSpans
 from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
+from labkit.running.beginnings import Ids
 from labkit.running.execute import Execution, Prefix, freeze, read_logits
+from labkit.running.packing import filled, unmasked
 from labkit.tokens import TokenSpan
 
 PARTS = ("labels", "inputs", "format", "query", "first token")
@@ -143,7 +144,9 @@ class BlockedRuns:
         self.model, self.answers = model, list(answers)
         self.n = front_length(prompts)
         self.front = model.pad([prompts[0].ids[: self.n]])
-        self.batch, self.last = filled_up(model, [prompt.ids for prompt in prompts], self.n)
+        self.batch = unmasked(filled(model, [prompt.ids for prompt in prompts]))
+        ends = [len(prompt.ids) - 1 - self.n for prompt in prompts]
+        self.last = torch.tensor(ends, device=model.device)
         self.front_run = Execution(model, self.front)
         with capture(model, ["resid_pre"]) as seen:
             _, self.prefix = self.front_run.freeze()

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.errors import NotDecomposable
-from labkit.icl.asking.shared import Ids
 from labkit.icl.inside.vectors import READINGS, Labels, LastPositions
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched
+from labkit.running.beginnings import Ids
 from labkit.running.execute import MEMORY, rows_within
 
 

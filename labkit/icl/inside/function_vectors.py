@@ -37,7 +37,6 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
-from labkit.icl.asking.shared import Ids
 from labkit.icl.inside.effects_of_heads import head_effects, last_heads, require_heads, written
 from labkit.icl.inside.function_vector_result import FunctionVectorResult
 from labkit.icl.inside.vectors import (
@@ -53,6 +52,7 @@ from labkit.icl.inside.vectors import (
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.running.beginnings import Ids
 from labkit.running.execute import MEMORY
 
 

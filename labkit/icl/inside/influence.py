@@ -42,7 +42,8 @@ from labkit.icl.tasks.prompts import Prompt
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import run_with_cache
-from labkit.running.execute import MEMORY, Execution, read_logits, rows_within
+from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.running.scoring import logits_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +147,7 @@ def gradient_shares(
             run = Execution(model, batch)
         leaf = run.embed.detach().requires_grad_()
         with torch.enable_grad():
-            logits = read_logits(model, run.forward(leaf)[:, -1:])[:, 0]
-            wide = logits.float() if logits.dtype.itemsize < 4 else logits
+            wide = logits_of(model, run.forward(leaf)[:, -1])
             wanted = torch.tensor(targets[start : start + at_once], device=wide.device)
             total = wide.log_softmax(dim=-1).gather(1, wanted[:, None]).sum()
         (slope,) = torch.autograd.grad(total, leaf)

@@ -43,7 +43,6 @@ from labkit.icl.inside.vectors import (
     Labels,
     LastPositions,
     chosen_layers,
-    last_states,
     parted,
     random_like,
     read_behind,
@@ -56,6 +55,7 @@ from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.execute import MEMORY
+from labkit.running.states import last_streams
 
 Form = Literal["replace", "add"]
 
@@ -157,7 +157,7 @@ class TaskVectors:
             require_context(model, prompts, [(0,)])
 
         asked = LastPositions(model, asked_ids(model, task, (), queries), memory=self.memory)
-        own, others = (last_states(model, prompts, memory=self.memory) for prompts in taken)
+        own, others = (last_streams(model, prompts, memory=self.memory) for prompts in taken)
         mean = asked.states[:, : len(development)].mean(dim=1, keepdim=True)
         if self.form == "add":
             own, others = own - mean, others - mean

@@ -36,14 +36,16 @@ from torch import Tensor
 
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
-from labkit.icl.asking.scoring import READ_AT_ONCE, require_context
+from labkit.icl.asking.scoring import require_context
 from labkit.icl.behaviour.conditions import flipped
-from labkit.icl.inside.vectors import Labels, last_states
+from labkit.icl.inside.vectors import Labels
 from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
-from labkit.running.execute import MEMORY, read_logits
+from labkit.running.execute import MEMORY
+from labkit.running.scoring import READ_AT_ONCE, logits_of
+from labkit.running.states import last_streams
 from labkit.stats import Estimate, average, numpy_generator
 from labkit.stats.intervals import over_units
 
@@ -226,7 +228,7 @@ class Trajectories:
             if cell[0] == 0 and cell[1]:
                 found[cell] = found[0, 0]  # without demonstrations there is nothing to draw
                 continue
-            states = last_states(model, own, memory=self.memory)
+            states = last_streams(model, own, memory=self.memory)
             layers = [self.read(model, layer, labels, wrong) for layer in states]
             found[cell] = np.stack(layers, axis=1)
         cells = [np.stack([found[k, draw] for draw in range(self.draws)], axis=1) for k in self.ks]
@@ -252,8 +254,7 @@ class Trajectories:
         """`DEPTH_READINGS` of the states of all queries at one depth."""
         parts = []
         for rows in torch.arange(len(states), device=states.device).split(READ_AT_ONCE):
-            logits = read_logits(model, states[rows][:, None])[:, 0]
-            own = (logits.float() if logits.dtype.itemsize < 4 else logits).log_softmax(dim=-1)
+            own = logits_of(model, states[rows]).log_softmax(dim=-1)
             among = own[:, labels.first]
             gold = among.gather(1, labels.gold[rows][:, None])
             rank = (own > gold).sum(dim=-1).to(own.dtype)

@@ -18,11 +18,14 @@ from torch import Tensor
 
 from labkit import stats
 from labkit.errors import InputError, PoolTooSmall
-from labkit.icl.asking.scoring import READ_AT_ONCE, label_ids
-from labkit.icl.asking.shared import Ids, filled_up, freeze_together, length_of, shared_ids
+from labkit.icl.asking.scoring import label_ids
 from labkit.icl.tasks.items import Item, Task
+from labkit.metrics import widened
 from labkit.models.model import LabModel
-from labkit.running.execute import MEMORY, Execution, freeze, read_logits, rows_within
+from labkit.running.beginnings import Ids
+from labkit.running.execute import MEMORY, Execution, freeze, rows_within
+from labkit.running.scoring import READ_AT_ONCE, logits_of
+from labkit.running.states import Spot, last_states
 
 READINGS: dict[str, str] = {
     "accuracy": "accuracy among the labels",
@@ -62,8 +65,7 @@ class Labels:
         self, logits: Float[Tensor, "row vocab"], queries: Int[Tensor, " row"]
     ) -> Float[np.ndarray, "reading row"]:
         """The `READINGS` of rows that belong to some queries."""
-        wide = logits.float() if logits.dtype.itemsize < 4 else logits
-        own, right = wide.log_softmax(dim=-1), self.gold[queries]
+        own, right = widened(logits).log_softmax(dim=-1), self.gold[queries]
         among = own[:, self.first]
         read = torch.stack(
             [
@@ -83,7 +85,7 @@ class Labels:
     ) -> Float[np.ndarray, "reading row"]:
         """The same of states that left the last block."""
         parts = [
-            self.read(read_logits(model, some[:, None])[:, 0], rows)
+            self.read(logits_of(model, some), rows)
             for some, rows in zip(
                 states.split(READ_AT_ONCE), queries.split(READ_AT_ONCE), strict=True
             )
@@ -136,35 +138,13 @@ class LastPositions:
         )
 
 
-@torch.no_grad()
-def last_states(
-    model: LabModel, prompts: Sequence[Ids], *, memory: int = MEMORY
-) -> Float[Tensor, "layer prompt d_model"]:
-    """The stream leaving each block at the last position of every prompt.
-
-    What all prompts begin with is run once.
-    """
-    (prefix,) = freeze_together(model, [shared_ids(prompts)])
-    at_once = rows_within(model, max(map(len, prompts)), memory)
-    found = []
-    for start in range(0, len(prompts), at_once):
-        batch, last = filled_up(model, prompts[start : start + at_once], length_of(prefix))
-        run = Execution(model, batch, prefix)
-        rows = torch.arange(len(last), device=model.device)
-        resid, own = run.embed, []
-        for layer in range(model.n_layers):
-            resid = run.forward(resid, start=layer, stop=layer + 1)
-            own.append(resid[rows, last])
-        found.append(torch.stack(own))
-    return torch.cat(found, dim=1)
-
-
 def read_behind(
     model: LabModel, labels: Labels, sets: Sequence[Sequence[Ids]], *, memory: int = MEMORY
 ) -> Float[np.ndarray, "reading set query"]:
     """The `READINGS` of all queries behind each set of demonstrations."""
     queries = torch.arange(len(labels.gold), device=model.device)
-    states = (last_states(model, prompts, memory=memory)[-1] for prompts in sets)
+    last: Spot = ("resid_post", model.n_layers - 1)
+    states = (last_states(model, prompts, [last], memory=memory)[last] for prompts in sets)
     return np.stack([labels.read_states(model, own, queries) for own in states], axis=1)
 
 
@@ -207,7 +187,7 @@ def words(
     """The tokens that each vector reads as through the final norm and unembedding, best first."""
     found = []
     for some in vectors.split(READ_AT_ONCE):
-        logits = read_logits(model, some[:, None])[:, 0]
+        logits = logits_of(model, some)
         found += logits.topk(min(n, logits.shape[-1])).indices.tolist()
     return tuple(tuple(model.tokenizer.decode([token]) for token in row) for row in found)
 

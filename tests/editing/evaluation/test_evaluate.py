@@ -13,11 +13,11 @@ from editing.edits.delta import LowRank, WeightDelta
 from editing.evaluation.many_cases import Evaluation, evaluate
 from editing.evaluation.one_edit import Audit, audit
 from editing.readings.asking import METRICS, MORE_METRICS, Answer, questions
-from editing.readings.scoring import TextReading
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Neighbour
 from labkit.results.encoding import dumps
 from labkit.results.result import RunDirectory
+from labkit.running.reading import TextReading
 from labkit.stats import Estimate, average, share
 from tests.reference import full_logits
 

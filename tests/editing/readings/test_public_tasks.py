@@ -9,9 +9,9 @@ import torch
 
 from editing.edits.effect import in_effect
 from editing.readings.lm_eval_tasks import PublicTasks, public_tasks
-from editing.readings.scoring import score
 from labkit.errors import InputError
 from labkit.pocket import facts
+from labkit.running.scoring import score
 
 lm_eval = pytest.importorskip("lm_eval", reason="the optional extra lm-eval is not installed")
 

@@ -16,21 +16,19 @@ from editing.readings.asking import (
     ask,
     ask_all,
     essence,
-    generate,
     questions,
     read,
-    score,
     shares,
-    text_nll,
 )
-from editing.readings.scoring import KL_STRIDE, read_text
 from labkit import pocket as world
 from labkit.errors import EmptyPrompt, EmptyTarget
 from labkit.metrics import fluency
 from labkit.running.execute import freeze
+from labkit.running.reading import KL_STRIDE, read_text, text_nll
+from labkit.running.scoring import generate, score
 from tests.reference import full_logits
 
-SCORING = importlib.import_module("editing.readings.scoring")
+PACKING = importlib.import_module("labkit.running.packing")
 
 PAIRS = [
     ("the cat is in", "Rome"),
@@ -66,7 +64,7 @@ def test_prompts_that_begin_alike_are_scored_as_if_they_stood_alone(model, monke
     pairs = [(front + prompt, target) for prompt, target in PAIRS] + PAIRS
     alone = [score(model, [pair]) for pair in pairs]
     ran = []
-    monkeypatch.setattr(SCORING, "freeze", lambda *a, **m: ran.append(m) or freeze(*a, **m))
+    monkeypatch.setattr(PACKING, "freeze", lambda *a, **m: ran.append(m) or freeze(*a, **m))
     nll, argmax = score(model, pairs)
     assert len(ran) == 1 and ran[0]["length"] >= 8
     torch.testing.assert_close(nll, torch.cat([one for one, _ in alone]), rtol=1e-4, atol=1e-5)

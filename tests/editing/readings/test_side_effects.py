@@ -46,9 +46,7 @@ def test_nothing_done_is_exactly_nothing(model):
 
 
 def test_kl_is_that_of_full_forwards(exact, random_delta, monkeypatch):
-    monkeypatch.setattr(
-        "editing.readings.scoring.KL_STRIDE", 1
-    )  # the distributions of all positions
+    monkeypatch.setattr("labkit.running.reading.KL_STRIDE", 1)  # the distributions of all positions
     effects = SideEffects(n_facts=0, n_pairs=0, n_openings=0)
     material = effects.material(exact, texts=TEXTS)
     delta = random_delta(exact, scale=0.3)
