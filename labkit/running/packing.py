@@ -88,8 +88,8 @@ def packed(
         return
     model.pad([max(rows, key=len)])  # refuses what is too long
     first = [len(row) - 1 for row in rows] if read_from is None else read_from
-    heads = [row[:start] for row, start in zip(rows, first, strict=True)]
-    hosts = hosts_of(heads if stop != 0 else [()] * len(rows))
+    starts = [row[:start] for row, start in zip(rows, first, strict=True)]
+    hosts = hosts_of(starts if stop != 0 else [()] * len(rows))
     for numbers in packs([len(rows[number]) for number, _ in hosts.get((), ())], model, memory):
         bare = [hosts[()][place][0] for place in numbers]
         batch = unmasked(filled(model, [rows[number] for number in bare]))

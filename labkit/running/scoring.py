@@ -133,9 +133,9 @@ def score_ids(
             wanted += [(place, token, number, one) for one, token in tree.reads[node]]
         at, tokens = (torch.tensor(column, device=logits.device) for column in
                       list(zip(*wanted, strict=True))[:2])  # fmt: skip
-        own = below[at, tokens]
-        values = (own - total[at]).double().tolist()
-        tops = own == 0
+        asked = below[at, tokens]
+        values = (asked - total[at]).double().tolist()
+        tops = asked == 0
         ties = (below[at[tops]] == 0).sum(dim=-1) > 1  # what is shared is nobody's
         tops[tops.clone()] = ~ties
         for (_, _, number, one), value, top in zip(wanted, values, tops.tolist(), strict=True):

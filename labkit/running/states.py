@@ -83,8 +83,12 @@ def last_states(
         places = range(len(batch.numbers))
         columns = batch.columns(places, [len(unique[number]) - 1 for number in batch.numbers])
         at = list(places), columns
+
+        def last(states: Tensor, at: Any = at) -> Tensor:
+            return states[at]
+
         with patched(model, {} if push is None else _pushed(push, batch, at)):
-            kept = taken_from(model, batch.run, found, lambda states, at=at: states[at])
+            kept = taken_from(model, batch.run, found, last)
         order += batch.numbers
         for spot, own in kept.items():
             found[spot].append(own)
