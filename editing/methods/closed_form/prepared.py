@@ -20,6 +20,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.text.corpus import Corpus, corpus_of, fact_prompts
 from labkit.text.moments import SecondMoment, second_moments
+from labkit.text.streams import pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +133,10 @@ def prepare(
     pool = pool_of(model, layers) if search.bystanders else None
     if metric is None:
         return Prepared(before, {layer: Euclidean() for layer in layers}, {}, pool)
+    require_keys(model, text)
     found = moments(
         model, layers, facts_share, equal_length=equal_length, corpus=corpus, progress=progress
     )
-    for moment in found.values():
-        refuse_too_few(moment)
     metrics = {layer: metric(moment) for layer, moment in found.items()}
     return Prepared(before, metrics, found, pool)
 
@@ -170,15 +170,15 @@ def moments(
     return {layer: found[layer].blended(asked[layer], facts_share) for layer in found}
 
 
-def refuse_too_few(moment: SecondMoment) -> None:
-    """Refuse a second moment that cannot have full rank.
+def require_keys(model: LabModel, corpus: Corpus) -> None:
+    """Refuse text whose keys cannot span: a second moment of it would not have full rank.
 
     Raises:
-        SingularSystem: If there are fewer keys behind it than neurons.
+        SingularSystem: If it has fewer tokens than an FFN has neurons.
     """
-    if moment.n_keys < len(moment.matrix):
+    n_keys = sum(len(piece.ids) for piece in pieces(model, corpus, min_tokens=model.d_mlp))
+    if n_keys < model.d_mlp:
         raise SingularSystem(
-            f"the second moment of layer {moment.layer} comes from {moment.n_keys} keys "
-            f"({moment.source}), too few for {len(moment.matrix)} neurons: give more text, ten "
-            "tokens a neuron or so"
+            f"the text ({corpus.source}) has {n_keys} tokens, too few for {model.d_mlp} neurons: "
+            "give more text, about ten tokens per neuron"
         )
