@@ -1,3 +1,4 @@
+# ruff: noqa: T201
 """Plant one mistake after the other in a copy of the packages, and see whether tests notice.
 
     python -m tests.mutants                        # all of them
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -27,18 +29,25 @@ from tests.mutants.record import PACKAGES, ROOT, Mutant
 SECONDS = 300
 """After so long a mistake counts as noticed: nothing goes on for ever."""
 
-SHARED = ("torch", "transformers", "transformer_lens", "pandas", "plotly", "scipy.stats",
-          "sklearn.linear_model", "hypothesis", "IPython", "pytest", "typer", "rich")  # fmt: skip
-"""Imported once, before a process is forked for every mistake. Nothing of the project itself."""
-
 PASSED, FAILED = 0, 1
 """Exit statuses of pytest; all others say that the tests did not run as they should."""
+
+SHARED = ("torch", "transformers", "pandas", "pytest")
+"""Imported before the first process is forked; what its tests import besides, before the rest."""
+
+OWN = (*PACKAGES, "tests", "conftest")
+"""What every process imports for itself, from the copy."""
+
+NOT_SHARED = (*OWN, "_pytest", "pytest", "_hypothesis_pytestplugin", "__main__", "__mp_main__")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen mistakes; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--only", action="append", metavar="NAME", help="this one")
     parser.add_argument("--room", metavar="ROOM", help="those of a room, or of all below it")
     parser.add_argument("--no-clean", action="store_true", help="take it that the tests pass")
@@ -57,11 +66,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         copy = copied(Path(folder) / "copy")
         tests = sorted({test for mutant in chosen for test in mutant.tests})
         if not asked.no_clean and (status := run(copy, tests)) != PASSED:
+            print((copy.parent / "log").read_text(encoding="utf-8")[-2000:])
             print(f"the tests themselves do not pass (pytest says {status})")
             return 1
+        share(copy)
         outcomes = [tried(copy, mutant) for mutant in chosen]
     summary(chosen, outcomes)
     return int(set(outcomes) != {"killed"})
+
+
+def share(copy: Path) -> None:
+    """Import all that the tests imported which is not the project's: it need be done only once."""
+    names = copy.parent / "modules"
+    for name in names.read_text(encoding="utf-8").split() if names.is_file() else ():
+        if name.partition(".")[0] not in NOT_SHARED:
+            with suppress(Exception):  # some are made while others are imported
+                import_module(name)
 
 
 def copied(place: Path) -> Path:
@@ -118,7 +138,7 @@ def _tests(copy: Path, tests: list[str]) -> None:
     """The forked process: all that is imported from now on comes from the copy."""
     import pytest
 
-    for name in [name for name in sys.modules if name.partition(".")[0] in (*PACKAGES, "tests")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
         del sys.modules[name]
     os.chdir(copy)
     sys.path = [str(copy), *(part for part in sys.path if Path(part or ".").resolve() != ROOT)]
@@ -131,6 +151,7 @@ def _tests(copy: Path, tests: list[str]) -> None:
         status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
         import labkit
 
+        (copy.parent / "modules").write_text("\n".join(sys.modules), encoding="utf-8")
         ours = Path(labkit.__file__).resolve().is_relative_to(copy.resolve())
     sys.stdout.flush()
     os._exit(int(status) if ours else 70)

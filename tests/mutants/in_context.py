@@ -25,17 +25,20 @@ MUTANTS = (
         file="labkit/icl/behaviour/conditions.py",
         before='labels = [labels[place] for place in draw("order", k).permutation(k)]',
         after="labels = list(labels)",
-        tests=("tests/icl/test_demonstrations.py::test_labels_that_are_changed",
-               "tests/icl/test_demonstrations.py"
-               "::test_permuted_labels_keep_the_marginals_exactly"),
+        tests=(
+            "tests/icl/test_demonstrations.py::test_labels_that_are_changed",
+            "tests/icl/test_demonstrations.py::test_permuted_labels_keep_the_marginals_exactly",
+        ),
     ),
     Mutant(
         name="a wrong label that may be the right one",
         file="labkit/icl/behaviour/conditions.py",
         before="steps = draw.integers(1, len(task.labels), size=len(items))",
         after="steps = draw.integers(0, len(task.labels), size=len(items))",
-        tests=("tests/icl/test_demonstrations.py::test_labels_that_are_kept",
-               "tests/icl/test_demonstrations.py::test_labels_that_are_changed"),
+        tests=(
+            "tests/icl/test_demonstrations.py::test_labels_that_are_kept",
+            "tests/icl/test_demonstrations.py::test_labels_that_are_changed",
+        ),
     ),
     Mutant(
         name="a state put back one block too early",
@@ -49,9 +52,7 @@ MUTANTS = (
         file="labkit/icl/inside/vectors.py",
         before="noise = noise / noise.norm(dim=-1, keepdim=True)",
         after="noise = noise / vectors.shape[-1] ** 0.4",
-        tests=(
-            "tests/icl/test_task_vectors.py::test_a_placebo_has_the_norm_and_no_direction",
-        ),
+        tests=("tests/icl/test_task_vectors.py::test_a_placebo_has_the_norm_and_no_direction",),
     ),
     Mutant(
         name="random heads out of all heads",
@@ -59,8 +60,7 @@ MUTANTS = (
         before="others = self.placebos(task, outputs, order[self.heads :], own)",
         after="others = self.placebos(task, outputs, order, own)",
         tests=(
-            "tests/icl/test_function_vectors.py"
-            "::test_placebos_have_the_norm_and_none_of_the_heads",
+            "tests/icl/test_function_vectors.py::test_placebos_have_the_norm_and_none_of_the_heads",
         ),
     ),
     Mutant(
@@ -80,9 +80,7 @@ MUTANTS = (
         before="torch.cat([torch.zeros_like(sums[:, :1]), sums.cumsum(dim=1)[:, :-1]], dim=1)\n"
         "        for sums in (outer, product)",
         after="sums.cumsum(dim=1)\n        for sums in (outer, product)",
-        tests=(
-            "tests/icl/test_regression.py::test_learners_see_what_is_before_and_nothing_else",
-        ),
+        tests=("tests/icl/test_regression.py::test_learners_see_what_is_before_and_nothing_else",),
     ),
     Mutant(
         name="a step of descent that forgets the mean over examples",

@@ -32,9 +32,7 @@ MUTANTS = (
         file="editing/edits/undoing.py",
         before="if not start <= i < start + change.rank]",
         after="if not start < i <= start + change.rank]",
-        tests=(
-            "tests/editing/edits/test_undo.py::test_in_any_order_what_is_left_is_the_others",
-        ),
+        tests=("tests/editing/edits/test_undo.py::test_in_any_order_what_is_left_is_the_others",),
     ),
     Mutant(
         name="a difference the wrong way round",
@@ -62,8 +60,7 @@ MUTANTS = (
         after="lora_alpha=1,",
         tests=(
             "tests/editing/export/test_export_adapter.py::test_plain_peft_opens_the_edited_model",
-            "tests/editing/export/test_export_adapter.py"
-            "::test_a_step_of_several_is_an_adapter_too",
+            "tests/editing/export/test_export_adapter.py::test_a_step_of_several_is_an_adapter_too",
         ),
     ),
     Mutant(

@@ -40,9 +40,7 @@ MUTANTS = (
         file="editing/readings/side_effects.py",
         before="kl=tuple(material.text.kl_to(text).double().tolist()),",
         after="kl=tuple(text.kl_to(material.text).double().tolist()),",
-        tests=(
-            "tests/editing/readings/test_side_effects.py::test_kl_is_that_of_full_forwards",
-        ),
+        tests=("tests/editing/readings/test_side_effects.py::test_kl_is_that_of_full_forwards",),
     ),
     Mutant(
         name="sequential edits each made on the bare model",
@@ -76,7 +74,9 @@ MUTANTS = (
         file="editing/evaluation/method_table.py",
         before='shown = states["unedited" if state == "before" else "edited"]',
         after='shown = states["edited"]',
-        tests=(f"{EVALUATION}/test_evaluate_methods.py::test_the_table_says_what_each_evaluation_says",),
+        tests=(
+            f"{EVALUATION}/test_evaluate_methods.py::test_the_table_says_what_each_evaluation_says",
+        ),
     ),
     Mutant(
         name="cases of the final state read on the bare model",
@@ -84,8 +84,7 @@ MUTANTS = (
         before="after, carried = unedited.read(cases, edit), unedited.carried(cases, edit)",
         after="after, carried = unedited.read(cases, None), unedited.carried(cases, edit)",
         tests=(
-            f"{EVALUATION}/test_evaluate_protocols.py"
-            "::test_every_case_is_read_on_the_final_state",
+            f"{EVALUATION}/test_evaluate_protocols.py::test_every_case_is_read_on_the_final_state",
         ),
     ),
 )

@@ -1,16 +1,23 @@
+# ruff: noqa: E501
 """Planted in facts, text, results and figures."""
 
 from tests.mutants.record import Mutant
 
 MUTANTS = (
     Mutant(
-        name="an alias of the answer is not known",
+        name="a fact that is known although another answer is likelier",
         file="labkit/facts/known.py",
-        before="target_ids(model.tokenizer, prompt, answer)[0] for answer in fact.answers}",
-        after="target_ids(model.tokenizer, prompt, answer)[0] for answer in fact.answers[:1]}",
+        before='"""Those with rank 1."""\n        return tuple(row for row in self.asked if row.rank == 1)',
+        after='"""Those with rank 1."""\n        return tuple(row for row in self.asked if row.rank <= 2)',
+        tests=("tests/facts/test_facts.py::test_known_facts_ranks_as_the_plain_model_does",),
+    ),
+    Mutant(
+        name="an answer without its aliases",
+        file="labkit/facts/fact.py",
+        before="return self.aliases if self.object is None else (self.object, *self.aliases)",
+        after="return self.aliases if self.object is None else (self.object,)",
         tests=(
-            "tests/facts/test_facts.py"
-            "::test_a_fact_is_known_if_the_top_token_begins_an_answer",
+            "tests/facts/test_facts.py::test_a_fact_is_known_if_the_top_token_begins_an_answer",
         ),
     ),
     Mutant(
@@ -42,9 +49,7 @@ MUTANTS = (
         file="labkit/text/moments.py",
         before="solved = torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T",
         after="solved = keys.double().cpu() @ self.matrix",
-        tests=(
-            "tests/text/test_moments.py::test_solving_divides_by_the_matrix_with_its_ridge",
-        ),
+        tests=("tests/text/test_moments.py::test_solving_divides_by_the_matrix_with_its_ridge",),
     ),
     Mutant(
         name="a blend with its two shares exchanged",

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Planted in what locates facts: traces, attention, attribution, neurons, agreement."""
 
 from tests.mutants.record import Mutant
@@ -64,8 +65,7 @@ MUTANTS = (
         before="(clean[site, layer][:, span.start :] - states[layer].detach()) * gradients[layer]",
         after="(states[layer].detach() - clean[site, layer][:, span.start :]) * gradients[layer]",
         tests=(
-            "tests/locate/test_attribution.py"
-            "::test_every_cell_is_the_slope_of_the_exact_effect",
+            "tests/locate/test_attribution.py::test_every_cell_is_the_slope_of_the_exact_effect",
         ),
     ),
     Mutant(
@@ -111,13 +111,13 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        name="a threshold of all prompts together",
-        file="labkit/locate/neurons/knowledge.py",
-        before="largest = self.attributions.max(axis=(1, 2), keepdims=True)",
-        after="largest = self.attributions.max()",
+        name="attributions of positions that are not read",
+        file="labkit/locate/neurons/key_runs.py",
+        before='key = self._seen["ffn_key", layer] * self.read[..., None]',
+        after='key = self._seen["ffn_key", layer]',
         tests=(
             "tests/locate/test_neurons.py"
-            "::test_a_neuron_has_to_reach_the_threshold_in_enough_prompts",
+            "::test_an_attribution_is_activation_times_slope_on_the_way_up_from_zero",
         ),
     ),
     Mutant(

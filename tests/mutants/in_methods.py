@@ -21,9 +21,7 @@ MUTANTS = (
         file=f"{CLOSED}/writing.py",
         before="left, right = right.T, left.T",
         after="left, right = right.T, left.T.flip(0)",
-        tests=(
-            f"{TESTS}/test_emmet.py::test_every_key_is_answered_with_its_value",
-        ),
+        tests=(f"{TESTS}/test_emmet.py::test_every_key_is_answered_with_its_value",),
     ),
     Mutant(
         name="the key at the subject's first token",
@@ -79,8 +77,7 @@ MUTANTS = (
         file=f"{CLOSED}/spreading.py",
         before="        with applied(plan.model, writer.so_far):\n"
         '            seen = plan.states([("ffn_key", layer), goal])',
-        after="        if True:\n"
-        '            seen = plan.states([("ffn_key", layer), goal])',
+        after='        if True:\n            seen = plan.states([("ffn_key", layer), goal])',
         tests=(f"{TESTS}/test_memit.py::test_the_last_layer_takes_what_is_left",),
     ),
     Mutant(
@@ -95,7 +92,9 @@ MUTANTS = (
         file=f"{CLOSED}/bystanders.py",
         before="shares = (directions / own) @ self.keys[layer].double().T",
         after="shares = directions @ self.keys[layer].double().T",
-        tests=(f"{TESTS}/test_bystanders.py::test_a_share_is_what_the_write_answers_their_key_with",),
+        tests=(
+            f"{TESTS}/test_bystanders.py::test_a_share_is_what_the_write_answers_their_key_with",
+        ),
     ),
     Mutant(
         name="what was learnt without alpha / rank",

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Planted in models, partial runs, and the pocket model's training."""
 
 from tests.mutants.record import Mutant
@@ -16,9 +17,8 @@ MUTANTS = (
         before='digest = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())',
         after='digest = hashlib.sha256(f"{name}".encode())',
         tests=(
-            "tests/models/test_models.py"
-            "::test_the_fingerprint_notices_the_tokenizer_and_the_dtype",
-            "tests/laws/test_caches.py"
+            "tests/models/test_models.py::test_the_fingerprint_notices_the_tokenizer_and_the_dtype",
+            "tests/laws/test_caches.py",
         ),
     ),
     Mutant(
@@ -65,13 +65,13 @@ MUTANTS = (
     Mutant(
         name="a hook that an error leaves behind",
         file="labkit/running/activations.py",
-        before="""        handle = module.register_forward_hook(on_output)
+        before="""    handle = embedding.register_forward_hook(lambda module, args, out: change(out))
     try:
         yield
     finally:
         handle.remove()
 """,
-        after="""        handle = module.register_forward_hook(on_output)
+        after="""    handle = embedding.register_forward_hook(lambda module, args, out: change(out))
     yield
     handle.remove()
 """,
@@ -89,9 +89,6 @@ MUTANTS = (
         file="labkit/pocket/attention.py",
         before="near = (back == 0) | (back == 1)",
         after="near = (back == 0) | (back == 1) | (back == 2)",
-        tests=(
-            "tests/pocket/test_pocket.py"
-            "::test_local_attention_sees_bos_and_one_token_back",
-        ),
+        tests=("tests/pocket/test_pocket.py::test_local_attention_sees_bos_and_one_token_back",),
     ),
 )

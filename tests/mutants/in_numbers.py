@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Planted in what stands at the top of labkit: tokens, numbers with intervals, the cache."""
 
 from tests.mutants.record import Mutant
@@ -6,19 +7,16 @@ MUTANTS = (
     Mutant(
         name="a span that forgets the BOS",
         file="labkit/tokens.py",
-        before="shift = int(prepend_bos)",
-        after="shift = 0",
+        before="return TokenSpan(covering[0] + shift, covering[-1] + 1 + shift)",
+        after="return TokenSpan(covering[0], covering[-1] + 1)",
         tests=("tests/test_tokens.py::test_decoding_the_span_gives_the_subject",),
     ),
     Mutant(
-        name="a subject found inside a longer word",
+        name="accents in one form only",
         file="labkit/tokens.py",
-        before="if not (_joined(prompt, start) or _joined(prompt, stop)):",
-        after="if not _joined(prompt, start):",
-        tests=(
-            "tests/test_tokens.py::test_the_first_whole_word_is_meant_unless_an_offset_says_otherwise",
-            "tests/facts/test_facts.py::test_from_prompt_finds_the_first_whole_word",
-        ),
+        before='forms = dict.fromkeys((subject, *(unicodedata.normalize(f, subject) for f in ("NFC", "NFD"))))',
+        after='forms = dict.fromkeys((subject, unicodedata.normalize("NFC", subject)))',
+        tests=("tests/test_tokens.py::test_accents_match_however_they_are_composed",),
     ),
     Mutant(
         name="padding on the wrong side of the mask",

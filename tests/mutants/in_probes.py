@@ -48,7 +48,9 @@ MUTANTS = (
         file="probes/probing/scores.py",
         before="numbers = np.unique(groups, return_inverse=True)[1]",
         after="numbers = np.arange(len(groups))",
-        tests=(f"{PROBING}/test_controls.py::test_intervals_are_over_groups_and_not_over_examples",),
+        tests=(
+            f"{PROBING}/test_controls.py::test_intervals_are_over_groups_and_not_over_examples",
+        ),
     ),
     Mutant(
         name="a code that knows the portion it sends",
@@ -82,9 +84,10 @@ MUTANTS = (
         file="probes/states/alignment.py",
         before="return start + len(piece) - len(piece.lstrip()) if piece.strip() else -1",
         after="return start if piece.strip() else -1",
-        tests=("tests/probes/states/test_word_alignment.py",
-               "tests/probes/states/test_features.py"
-               "::test_they_are_the_hidden_states_of_hugging_face"),
+        tests=(
+            "tests/probes/states/test_word_alignment.py",
+            "tests/probes/states/test_features.py::test_they_are_the_hidden_states_of_hugging_face",
+        ),
     ),
     Mutant(
         name="a cache key without the heads",
