@@ -66,6 +66,10 @@ def test_with_many_normal_units_it_is_students_t():
     t = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert estimate.mean == pytest.approx(values.mean())
     assert (estimate.low, estimate.high) == pytest.approx((t.low, t.high), abs=0.005)
+    # Of units without skewness exactly that, as soon as it need not be widened.
+    even = average([-3.0, -2.0, -2.0, -1.0, 0.0, 1.0, 2.0, 2.0, 3.0])
+    t = scipy_stats.ttest_1samp([-3, -2, -2, -1, 0, 1, 2, 2, 3], 0).confidence_interval(0.95)
+    assert (even.low, even.high) == pytest.approx((t.low, t.high), rel=1e-9)
 
 
 # --- means ---------------------------------------------------------------------------------

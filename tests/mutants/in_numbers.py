@@ -27,14 +27,14 @@ MUTANTS = (
     ),
     Mutant(
         name="a variance over n instead of n - 1",
-        file="labkit/intervals.py",
+        file="labkit/stats/intervals.py",
         before="error = np.sqrt(squares / (count - 1) / count)",
         after="error = np.sqrt(squares / count / count)",
         tests=("tests/test_stats.py::test_with_many_normal_units_it_is_students_t",),
     ),
     Mutant(
         name="the long side of a skewed interval on the wrong side",
-        file="labkit/intervals.py",
+        file="labkit/stats/intervals.py",
         before="np.asarray(reach * (base + slope * np.maximum(-skewness, 0))),",
         after="np.asarray(reach * (base + slope * np.maximum(skewness, 0))),",
         tests=(
@@ -44,7 +44,7 @@ MUTANTS = (
     ),
     Mutant(
         name="Holm's correction with one test too few",
-        file="labkit/stats.py",
+        file="labkit/stats/summaries.py",
         before="(len(p_values) - place) * p_values[number]",
         after="(len(p_values) - place - 1) * p_values[number]",
         tests=(
@@ -54,14 +54,14 @@ MUTANTS = (
     ),
     Mutant(
         name="a jackknife without its factor",
-        file="labkit/stats.py",
+        file="labkit/stats/summaries.py",
         before="(len(left) - 1) * (left.mean() - left)",
         after="(left.mean() - left)",
         tests=("tests/test_stats.py::test_the_jackknife_of_a_mean_is_the_mean",),
     ),
     Mutant(
         name="a ratio whose interval is over units and not clusters",
-        file="labkit/stats.py",
+        file="labkit/stats/summaries.py",
         before="clusters = float(np.abs(whole).sum() ** 2 / (whole**2).sum())",
         after="clusters = float(np.abs(whole).sum())",
         tests=(
@@ -71,14 +71,14 @@ MUTANTS = (
     ),
     Mutant(
         name="no interval taken for an interval",
-        file="labkit/estimate.py",
+        file="labkit/stats/estimate.py",
         before="return not math.isnan(self.low)",
         after="return True",
         tests=("tests/test_stats.py",),
     ),
     Mutant(
         name="draws that do not depend on what they are for",
-        file="labkit/draws.py",
+        file="labkit/stats/draws.py",
         before='return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)',
         after="return torch.Generator().manual_seed(seed)",
         tests=("tests/test_stats.py::test_random_numbers_depend_on_seed_and_content_alone",),
