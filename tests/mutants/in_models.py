@@ -63,6 +63,30 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="a sum over tokens in the place of their mean",
+        file="labkit/running/scoring.py",
+        before="nll[numbers] = (-own.log_prob / lengths).float()",
+        after="nll[numbers] = (-own.log_prob).float()",
+        tests=(
+            "tests/editing/readings/test_readings.py"
+            "::test_scores_are_those_of_the_plain_model_prompt_by_prompt",
+        ),
+    ),
+    Mutant(
+        name="a token that shares the first place is said",
+        file="labkit/running/scoring.py",
+        before="        tops[tops.clone()] = ~ties\n",
+        after="",
+        tests=("tests/running/test_packed_scoring.py::test_the_most_probable_token_must_be_one",),
+    ),
+    Mutant(
+        name="rows that are pushed as another row should be",
+        file="labkit/running/states.py",
+        before="out[at] += change[batch.numbers].to(out)",
+        after="out[at] += change[sorted(batch.numbers)].to(out)",
+        tests=("tests/editing/methods/test_memit.py::test_the_last_layer_takes_what_is_left",),
+    ),
+    Mutant(
         name="a hook that an error leaves behind",
         file="labkit/running/activations.py",
         before="""    handle = embedding.register_forward_hook(lambda module, args, out: change(out))
