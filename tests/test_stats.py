@@ -198,6 +198,18 @@ def test_clusters_of_one_unit_are_units():
     assert ratio([0.0] * 5, [1.0] * 5, share=True) == proportion(0, 5)
 
 
+def test_clusters_of_unequal_size_count_for_fewer():
+    rng = np.random.default_rng(6)
+    wholes = np.array([30.0, *[1.0] * 9])
+    parts = wholes * rng.normal(2, 1, size=10)
+    estimate = ratio(parts, wholes)
+    moved = (parts - estimate.mean * wholes) / wholes.mean()
+    alike = around(estimate.mean, moved)
+    effective = around(estimate.mean, moved, clusters=39.0**2 / 909)
+    assert (estimate.low, estimate.high) == (effective.low, effective.high)
+    assert estimate.low < alike.low < alike.high < estimate.high
+
+
 def test_copies_of_a_unit_are_no_further_units():
     rng = np.random.default_rng(4)
     right = (rng.random(30) < 0.7).astype(float)

@@ -64,10 +64,7 @@ MUTANTS = (
         file="labkit/stats/summaries.py",
         before="clusters = float(np.abs(whole).sum() ** 2 / (whole**2).sum())",
         after="clusters = float(np.abs(whole).sum())",
-        tests=(
-            "tests/test_stats.py::test_ratios_over_few_clusters_are_covered",
-            "tests/test_stats.py::test_copies_of_a_unit_are_no_further_units",
-        ),
+        tests=("tests/test_stats.py::test_clusters_of_unequal_size_count_for_fewer",),
     ),
     Mutant(
         name="no interval taken for an interval",
