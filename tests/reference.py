@@ -8,6 +8,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from labkit.models.model import LabModel
@@ -97,3 +98,18 @@ def random_batch(model: LabModel, *lengths: int, seed: int = 0) -> TokenBatch:
 def at_tokens(values: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
     """The entries of `[prompt, pos, ...]` where there is a token, the last positions of all."""
     return values[batch.mask[:, -values.shape[1] :]]
+
+
+def shows(figure, numbers) -> bool:
+    """Whether a figure draws some numbers: each is a coordinate or a cell of one of its traces."""
+    drawn = [
+        float(value)
+        for trace in figure.data
+        for axis in ("x", "y", "z")
+        if axis in trace and trace[axis] is not None
+        for value in np.ravel(np.asarray(trace[axis], dtype=object))
+        if isinstance(value, int | float | np.number) and np.isfinite(value)
+    ]
+    wanted = [float(number) for number in numbers if np.isfinite(number)]
+    assert wanted, "there is no number to look for"
+    return all(np.isclose(drawn, number, rtol=1e-6, atol=1e-9).any() for number in wanted)

@@ -64,8 +64,11 @@ def test_kl_and_entropy_are_scipys(logits):
 
 
 def test_kl_is_of_the_first_against_the_second(logits):
-    one_way = metrics.kl_divergence(logits[0], logits[1])
-    assert not torch.allclose(one_way, metrics.kl_divergence(logits[1], logits[0]))
+    p, q = torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log()
+    one_way = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    other_way = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)
+    assert metrics.kl_divergence(p, q).item() == pytest.approx(one_way, rel=1e-5)
+    assert metrics.kl_divergence(q, p).item() == pytest.approx(other_way, rel=1e-5)
     assert metrics.kl_divergence(logits, logits).abs().max() < 1e-12
 
 

@@ -1,5 +1,7 @@
 """What is read out of a model is what its own head says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -47,11 +49,20 @@ def test_the_lens_follows_the_models_own_answer_by_default(model, probabilities)
     found = logit_lens(model, PROMPT)
     assert found.answer == model.tokenizer.decode([int(probabilities[-1].argmax())])
     assert found.answer_rank[-1, -1] == 0
-    assert found.settled == (
-        1 + int(np.flatnonzero(found.answer_rank[:, -1])[-1])
-        if found.answer_rank[:, -1].any()
-        else 0
-    )
+
+
+@pytest.mark.parametrize(
+    ("ranks", "settled"),
+    [((0, 0, 0), 0), ((5, 0, 0), 1), ((0, 2, 0), 2), ((1, 1, 1), None), ((0, 0, 3), None)],
+)
+def test_settled_is_where_the_answer_comes_to_stay(tiny, ranks, settled):
+    found = logit_lens(tiny("llama"), PROMPT)
+    planted = np.zeros_like(found.answer_rank)
+    planted[:, -1] = ranks
+    planted[:, 0] = 9  # other positions have no say
+    found = replace(found, answer_rank=planted)
+    assert found.settled == settled
+    assert ("never" if settled is None else f"from layer {settled} on") in found.title
 
 
 def test_a_lens_comes_back_as_it_was(model, tmp_path):

@@ -66,6 +66,10 @@ def test_with_many_normal_units_it_is_students_t():
     t = scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert estimate.mean == pytest.approx(values.mean())
     assert (estimate.low, estimate.high) == pytest.approx((t.low, t.high), abs=0.005)
+    # Of units without skewness exactly that, as soon as it need not be widened.
+    even = average([-3.0, -2.0, -2.0, -1.0, 0.0, 1.0, 2.0, 2.0, 3.0])
+    t = scipy_stats.ttest_1samp([-3, -2, -2, -1, 0, 1, 2, 2, 3], 0).confidence_interval(0.95)
+    assert (even.low, even.high) == pytest.approx((t.low, t.high), rel=1e-9)
 
 
 # --- means ---------------------------------------------------------------------------------
@@ -192,6 +196,18 @@ def test_clusters_of_one_unit_are_units():
     values = [1.0, 0.0, 1.0, 1.0, 0.0]
     assert ratio(values, [1.0] * 5, share=True) == proportion(3, 5)
     assert ratio([0.0] * 5, [1.0] * 5, share=True) == proportion(0, 5)
+
+
+def test_clusters_of_unequal_size_count_for_fewer():
+    rng = np.random.default_rng(6)
+    wholes = np.array([30.0, *[1.0] * 9])
+    parts = wholes * rng.normal(2, 1, size=10)
+    estimate = ratio(parts, wholes)
+    moved = (parts - estimate.mean * wholes) / wholes.mean()
+    alike = around(estimate.mean, moved)
+    effective = around(estimate.mean, moved, clusters=39.0**2 / 909)
+    assert (estimate.low, estimate.high) == (effective.low, effective.high)
+    assert estimate.low < alike.low < alike.high < estimate.high
 
 
 def test_copies_of_a_unit_are_no_further_units():

@@ -152,9 +152,10 @@ def test_bad_input_is_refused_before_a_model_is_opened(labkit, monkeypatch, argu
     ],
     ids=str,
 )
-def test_a_pool_that_is_too_small_is_refused_before_any_forward(labkit, monkeypatch, arguments):
-    monkeypatch.setattr("labkit.running.packing.Execution", None)
-    monkeypatch.setattr("labkit.icl.behaviour.nearness.last_states", None)
+def test_a_pool_that_is_too_small_is_refused_before_any_forward(
+    labkit, monkeypatch, pocket, no_forward, arguments
+):
+    monkeypatch.setattr("labkit.cli.command.ModelOptions.load", lambda options: pocket)
     own = ["--model", "pocket", "--task", "country_continent"]
     status, _, err = labkit("icl", arguments[0], *own, *arguments[1:])
     assert status == 1 and "error: PoolTooSmall" in err
@@ -168,7 +169,15 @@ def opened(tiny, monkeypatch):
     return model
 
 
-@pytest.mark.parametrize("command", ["", "order", "choice", "instruct"])
+FEW = {
+    "": ["--queries", 2, "--draws", 1],
+    "order": ["--queries", 2, "--probes", 2, "--sets", 1, "--orders", 2],
+    "choice": ["--queries", 2, "--draws", 1],
+    "instruct": ["--queries", 2, "--draws", 1],
+}
+
+
+@pytest.mark.parametrize("command", FEW)
 @pytest.mark.parametrize(
     ("labels", "fields", "error"),
     [
@@ -185,6 +194,6 @@ def test_what_cannot_be_asked_is_refused_before_any_forward(
     pairs = [{"input": f"word {n}", "output": labels[n % 2]} for n in range(120)] if labels else []
     (tmp_path / "own.json").write_text(json.dumps(pairs))
     told = ["--instruction", "Do it."] if command == "instruct" else []
-    own = ["--model", "random-gpt2", "--file", "own.json", *told, *fields]
+    own = ["--model", "random-gpt2", "--file", "own.json", *told, *FEW[command], *fields]
     status, out, err = labkit("icl", *([command] if command else []), *own)
     assert status == 1 and not out and f"error: {error}" in err

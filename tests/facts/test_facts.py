@@ -207,6 +207,12 @@ def test_known_facts_ranks_as_the_plain_model_does(model):
         rank, share = min(read)
         assert row.rank == rank
         assert row.probability == pytest.approx(-share, rel=1e-4)
+    planted = [
+        dataclasses.replace(row, rank=rank)
+        for row, rank in zip(result.asked, (2, 1, 3), strict=False)
+    ]
+    known = dataclasses.replace(result, asked=tuple(planted))
+    assert list(known) == [planted[1]] and known.share.mean == pytest.approx(1 / 3)
 
 
 def test_a_sample_of_known_facts_spreads_over_relations():

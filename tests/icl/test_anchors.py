@@ -267,9 +267,8 @@ def test_the_same_seed_gives_the_same_table(tiny, tmp_path):
         ({}, own_task(labels=("the a", "the b")), AmbiguousLabels),
     ],
 )
-def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
+def test_bad_input_is_refused_before_any_forward(tiny, no_forward, fields, own, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.icl.inside.anchor_edges.Execution", None)
     with pytest.raises(error):
         replace(METHOD, **fields)(model, own)
 

@@ -11,6 +11,7 @@ from labkit.icl import Choice, Demonstrations, Item, Task, task
 from labkit.icl.behaviour.choice import WORDS
 from labkit.icl.behaviour.nearness import bm25_scores, spread, state_vectors, varied
 from labkit.icl.tasks.prompts import write
+from tests.reference import shows
 
 pytest.importorskip("bm25s")
 TOPIC = task("topic")
@@ -134,7 +135,7 @@ def test_it_runs_and_repeats(pocket):
     assert set(found.comparisons(against=WORDS["random"])["condition"]) == set(WORDS.values()) - {
         WORDS["random"]
     }
-    assert found.figure().data
+    assert shows(found.figure(), found.to_frame().query("measure == 'accuracy'")["mean"])
 
 
 def test_bad_input(pocket):
@@ -147,7 +148,6 @@ def test_bad_input(pocket):
         Choice(ks=(4,), pool=3)
 
 
-def test_too_long_is_refused_before_states_are_read(tiny, monkeypatch):
-    monkeypatch.setattr("labkit.icl.behaviour.nearness.last_states", None)
+def test_too_long_is_refused_before_states_are_read(tiny, no_forward):
     with pytest.raises(ContextTooShort):
         Choice(ks=(40,), ways=("states",))(tiny("gpt2"), TOPIC)

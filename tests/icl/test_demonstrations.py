@@ -18,6 +18,7 @@ from labkit.icl import CONDITIONS, Demonstrations, DemonstrationsResult, Item, T
 from labkit.icl.behaviour.conditions import Surroundings, flipped, shots_of
 from labkit.icl.tasks.prompts import write
 from labkit.stats import numpy_generator
+from tests.reference import shows
 
 TOPIC = task("topic")
 SURROUNDINGS = Surroundings(words=tuple("many plain words without any news in them".split()))
@@ -155,7 +156,7 @@ def test_numbers_follow_from_the_scores():
     assert found.difference("gold", "random", 2)[0].mean == 0.25
     gains = found.gains().set_index("condition")
     assert gains.loc["gold", "mean"] == 0.5 and gains.loc["random", "p_holm"] > 0.05
-    assert found.figure().data
+    assert shows(found.figure(), [0.5, 1.0, 0.75])
 
 
 def test_calibration_takes_out_what_is_said_about_nothing():
@@ -182,10 +183,8 @@ def small(n=8, labels=("of", "in"), **fields):
         ({"ks": (0,)}, small(labels=("in", "in the")), AmbiguousLabels),
     ],
 )
-def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, error):
+def test_bad_input_is_refused_before_any_forward(tiny, no_forward, fields, own, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.running.packing.Execution", None)
-    monkeypatch.setattr("labkit.running.packing.freeze", None)
     with pytest.raises(error):
         Demonstrations(**fields)(model, own)
 

@@ -7,6 +7,7 @@ import torch
 from labkit.errors import InputError
 from labkit.icl.implicit.descent import Descend, by_attention, by_autograd, gradient_step
 from labkit.icl.implicit.regression_prompts import Setting, draw
+from tests.reference import shows
 
 
 def problem(dtype, *, d_x=5, d_y=2, n=12):
@@ -64,7 +65,7 @@ def test_the_result_is_descent_written_out():
     assert frame["step"].tolist() == [0, 1, 2, 3] and frame["mean"].is_monotonic_decreasing
     weights = found.weights().pivot(index=["matrix", "row"], columns="column", values="weight")
     assert weights.loc[("V", "y"), "y"] == -1 and weights.loc[("P", "y"), "y"] == 0.04
-    assert found.figure().data
+    assert shows(found.figure(), found.weights()["weight"])
 
 
 def test_bad_input():

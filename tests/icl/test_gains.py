@@ -6,6 +6,7 @@ import pytest
 
 from labkit.errors import ContextTooShort, EmptySplit, InputError, PoolTooSmall
 from labkit.icl import Demonstrations, Gains, GainsResult, Item, Task, scorable, task
+from tests.reference import shows
 
 
 def test_each_task_is_asked_as_demonstrations_asks_it(pocket, tmp_path):
@@ -21,7 +22,7 @@ def test_each_task_is_asked_as_demonstrations_asks_it(pocket, tmp_path):
             assert found.values(each.name, arm, "gold") == pytest.approx(expected)
     found.save(tmp_path / "r")
     assert GainsResult.load(tmp_path / "r").to_frame().equals(found.to_frame())
-    assert found.figure().data
+    assert shows(found.figure(), found.to_frame()[["none", "gold", "random"]].to_numpy().ravel())
 
 
 def made(none, gold, label="a"):
@@ -73,10 +74,8 @@ def small(n):
     ],
 )
 def test_bad_input_of_any_task_is_refused_before_any_forward(
-    tiny, monkeypatch, tasks, fields, error
+    tiny, no_forward, tasks, fields, error
 ):
-    monkeypatch.setattr("labkit.running.packing.Execution", None)
-    monkeypatch.setattr("labkit.running.packing.freeze", None)
     with pytest.raises(error):
         Gains(**fields)(tiny("gpt2"), tasks)
 

@@ -13,6 +13,7 @@ from labkit.errors import AmbiguousLabels, InputError, PoolTooSmall
 from labkit.icl import Item, Shot, Task, render, task, write
 from labkit.icl.inside.influence import Influence, attention_shares, gradient_shares, over_tokens
 from labkit.icl.inside.influence_result import InfluenceResult
+from tests.reference import shows
 
 METHOD = Influence(k=4, sets=2, queries=5)
 
@@ -123,7 +124,7 @@ def test_numbers_follow_from_the_scores():
     frame = result.to_frame()
     assert len(frame) == 10 and frame["position"].tolist() == [1, 2, 3, 4, 5] * 2
     assert frame["influence"].tolist() == pytest.approx(influence.mean(axis=1).ravel().tolist())
-    assert result.figure().data
+    assert shows(result.figure(), influence.mean((0, 1)))
 
 
 def test_the_same_seed_gives_the_same_table_and_another_another(pocket, found, tmp_path):
@@ -141,9 +142,7 @@ def test_the_same_seed_gives_the_same_table_and_another_another(pocket, found, t
     ("k", "labels", "error"),
     [(8, ("of", "in"), PoolTooSmall), (3, ("the a", "the b"), AmbiguousLabels)],
 )
-def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, k, labels, error):
-    monkeypatch.setattr("labkit.icl.inside.influence.Execution", None)
-    monkeypatch.setattr("labkit.running.packing.Execution", None)
+def test_bad_input_is_refused_before_any_forward(tiny, no_forward, k, labels, error):
     items = tuple(Item(input=word, label=labels[i % 2]) for i, word in enumerate("abcdefgh"))
     with pytest.raises(error):
         Influence(k=k)(tiny("llama"), Task(name="small", items=items, source="s"))

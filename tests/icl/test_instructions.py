@@ -10,6 +10,7 @@ from labkit.errors import ContextTooShort, InputError, PoolTooSmall
 from labkit.icl import Demonstrations, Instructions, InstructionsResult, Item, Task, task
 from labkit.icl.behaviour import instructions as module
 from labkit.icl.behaviour.instructions import instruction_in
+from tests.reference import shows
 
 SMALL = Instructions(k=3, draws=2, queries=6, development=4, proposals=6)
 
@@ -79,7 +80,9 @@ def test_the_same_seed_proposes_the_same_and_touches_no_other_draw(pocket, asked
     found.save(tmp_path / "r")
     loaded = InstructionsResult.load(tmp_path / "r")
     assert loaded.candidate_frame().equals(found.candidate_frame())
-    assert found.figure().data and found.figure_candidates().data
+    accuracies = found.to_frame().query("measure == 'accuracy'")["mean"]
+    assert shows(found.figure(), accuracies)
+    assert shows(found.figure_candidates(), found.candidate_frame()["mean"])
 
 
 def test_it_runs_in_every_family(model):
@@ -151,18 +154,14 @@ def test_the_best_is_chosen_on_the_development_items_alone():
         (task("topic"), {"k": 20, "queries": 4}, ContextTooShort),
     ],
 )
-def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, own, fields, error):
-    monkeypatch.setattr(module, "_continued", None)
-    monkeypatch.setattr("labkit.running.packing.Execution", None)
-    monkeypatch.setattr("labkit.running.packing.freeze", None)
+def test_bad_input_is_refused_before_any_forward(tiny, no_forward, own, fields, error):
     with pytest.raises(error):
         Instructions(**fields)(tiny("gpt2"), own)
 
 
-def test_a_question_that_is_too_long_is_refused_too(tiny, monkeypatch):
+def test_a_question_that_is_too_long_is_refused_too(tiny, no_forward):
     """The demonstrations fit, but not with the instruction that is to be proposed."""
     model = tiny("llama")
-    monkeypatch.setattr(module, "_continued", None)
     items = tuple(Item(input=f"w{n}", label="in" if n % 2 else "of") for n in range(30))
     own = Task(name="t", items=items, source="s", instructions=("Do.",))
     method = Instructions(k=12, draws=1, queries=2, development=2)

@@ -9,6 +9,7 @@ import pytest
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl import Orders, OrdersResult, task
 from labkit.stats import numpy_generator
+from tests.reference import shows
 
 LABELS = ("a", "b", "c")
 
@@ -34,7 +35,7 @@ def test_every_order_is_shown_and_scored(pocket):
     frame = found.to_frame()
     assert len(frame) == 12 and method(pocket, own).to_frame().equals(frame)
     assert not replace(method, seed=1)(pocket, own).to_frame().equals(frame)
-    assert found.figure().data
+    assert shows(found.figure(), frame["mean"])
 
 
 @pytest.mark.parametrize("k", [5, 9])

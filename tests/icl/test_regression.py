@@ -26,6 +26,7 @@ from labkit.icl.implicit.regression_probes import Place, ReadingResult, ReadLear
 from labkit.icl.implicit.regression_prompts import NOISE, SETTINGS, Setting, draw, setting
 from labkit.icl.implicit.regression_result import TRANSFORMER, RegressionResult
 from labkit.icl.implicit.regression_train import Recipe, train
+from tests.reference import shows
 
 SMALL = Shape(d=3, d_model=16, d_mlp=32, n_layers=2, n_heads=2)
 
@@ -217,8 +218,12 @@ def test_same_seed_same_table_and_a_figure_for_each(tmp_path):
     frame = found.to_frame()
     assert frame.equals(method(model).to_frame()) and told == [0, 0.5]
     assert not frame.equals(replace(method, seed=1)(model).to_frame())
-    assert found.figure().data and found.figure("distance", setting="sparse").data
-    assert found.figure_settings().data and len(found.summary()) == 2 and len(found.ratios()) == 5
+    of = {key: own["mean"] for key, own in frame.groupby(["setting", "measure"])}
+    assert shows(found.figure(), of["trained", "error"])
+    assert shows(found.figure("distance", setting="sparse"), of["sparse", "distance"])
+    assert (
+        len(found.figure_settings().data) and len(found.summary()) == 2 and len(found.ratios()) == 5
+    )
     found.save(tmp_path / "kept")
     assert RegressionResult.load(tmp_path / "kept").to_frame().equals(frame)
 
@@ -239,7 +244,7 @@ def test_labels_together_hold_what_no_control_holds(readings, target):
     for control in ("twin", "shuffled"):
         assert own.low > 0.2 + max(found.r2(target, depth, control).high for depth in range(7))
     assert found.r2(target, 0).high < 0.05  # an embedding knows no x and y together
-    assert found.figure().data
+    assert shows(found.figure(), found.to_frame()["mean"])
 
 
 def test_nothing_reads_what_cannot_be_known(readings):

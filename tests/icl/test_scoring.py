@@ -111,9 +111,7 @@ def test_labels_that_scores_cannot_tell_apart(tiny, pocket):
     assert scorable(model, own) == (own, "all")
 
 
-def test_too_long_is_refused_before_any_forward(tiny, monkeypatch):
+def test_too_long_is_refused_before_any_forward(tiny, no_forward):
     model = tiny("gpt2")
-    monkeypatch.setattr("labkit.running.packing.freeze", None)
-    monkeypatch.setattr("labkit.running.packing.Execution", None)
     with pytest.raises(ContextTooShort, match="256"):
         score_labels(model, [[(1,) * 256, (2,) * 3]], [(3, 4)])

@@ -20,6 +20,7 @@ from labkit.icl.inside.task_vectors import TaskVectors
 from labkit.icl.inside.vector_result import VectorResult
 from labkit.icl.inside.vectors import LastPositions, parted, random_like
 from labkit.running.states import last_streams
+from tests.reference import shows
 
 TEXTS = ("it is", "one of the other things", "the sun and the moon")
 WORDS = "rain sun moon red blue day night sea land fire ice wind".split()
@@ -174,7 +175,9 @@ def test_the_same_seed_gives_the_same_table_and_another_another(tiny, tmp_path):
     found.save(tmp_path / "r")
     loaded = VectorResult.load(tmp_path / "r")
     assert loaded.to_frame().equals(found.to_frame()) and loaded.title == found.title
-    assert len(found.vocabulary()) == model.n_layers and found.figure().data
+    assert len(found.vocabulary()) == model.n_layers
+    said = found.to_frame().query("reading == 'said'")
+    assert shows(found.figure(), said[said["scale"] == found.chosen[0]]["mean"])
     assert set(found.comparisons()["against"]) >= {"zero-shot", "k-shot", "vector of other"}
     with pytest.raises(InputError):
         found.estimate("log_prob", "nobody's vector")
@@ -193,16 +196,13 @@ def test_the_same_seed_gives_the_same_table_and_another_another(tiny, tmp_path):
         ({}, small(labels=("the a", "the b")), OTHER, AmbiguousLabels),
     ],
 )
-def test_bad_input_is_refused_before_any_forward(tiny, monkeypatch, fields, own, other, error):
+def test_bad_input_is_refused_before_any_forward(tiny, no_forward, fields, own, other, error):
     model = tiny("llama")
-    monkeypatch.setattr("labkit.icl.inside.vectors.Execution", None)
-    monkeypatch.setattr("labkit.icl.inside.vectors.freeze", None)
     with pytest.raises(error):
         replace(METHOD, **fields)(model, own, other=other)
 
 
-def test_demonstrations_that_do_not_fit(tiny, monkeypatch):
-    monkeypatch.setattr("labkit.icl.inside.vectors.freeze", None)
+def test_demonstrations_that_do_not_fit(tiny, no_forward):
     long = Template(demonstration="{input} " + "and so on " * 40 + ": {label}")
     with pytest.raises(ContextTooShort):
         METHOD(tiny("gpt2"), replace(SMALL, template=long), other=OTHER)

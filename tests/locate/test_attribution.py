@@ -22,7 +22,7 @@ from labkit.locate.attributions.pairs import attribution_pairs
 from labkit.locate.traces.tracing import CausalTrace, TraceResult
 from labkit.running.execute import repeat_rows
 from labkit.stats import generator
-from tests.reference import full_logits, output_hook, outputs_of
+from tests.reference import full_logits, output_hook, outputs_of, shows
 
 FACT = Fact(subject="cat", template="the {} is in", object=" of")
 SAMPLES = 2
@@ -139,9 +139,10 @@ def test_more_steps_lead_to_the_integral(tiny):
     """At the last state of the last layer alone the path and the effect are the whole answer."""
     model = tiny("llama", "float64")
     few, many, more = (
-        AttributionPatching(samples=SAMPLES, steps=n)(model, FACT).effects for n in (4, 64, 128)
+        AttributionPatching(samples=SAMPLES, steps=n)(model, FACT).effects for n in (8, 32, 64)
     )
-    assert np.abs(many - more).max() < 0.2 * np.abs(few - more).max()
+    # The error falls with the square of the number of steps: here to a 16th.
+    assert np.abs(many - more).max() < 0.1 * np.abs(few - more).max()
 
 
 # --- the same by transformer_lens --------------------------------------------------------
@@ -180,7 +181,7 @@ def test_pairs_are_averaged_with_their_interval(tiny, tmp_path):
     assert len(frame) == n_positions * (1 + model.n_layers * (model.n_heads + 1))
     again = type(both).load(both.save(tmp_path / "pairs"))
     assert np.array_equal(again.heads, both.heads) and "2 pairs" in both.title
-    assert both.figure().data
+    assert shows(both.figure(), [frame["mean"].max(), frame["mean"].min()])
 
 
 def test_pairs_that_cannot_be_compared_are_refused(tiny):
@@ -278,7 +279,7 @@ def test_only_traced_cells_are_compared():
     found = result.agreement(replace(trace, cells=np.float32(cells)))
     assert found.spearman.mean == found.spearman_subject.mean
     assert found.spearman.mean != result.agreement(trace).spearman.mean
-    assert "5 cells" in found.title and found.figure().data
+    assert "5 cells" in found.title and len(found.figure().data) >= 2
 
 
 def test_an_approximation_that_is_exact_agrees_fully():
@@ -379,7 +380,7 @@ def test_in_the_pocket_model_integrated_gradients_find_what_the_trace_finds(pock
 @pytest.mark.slow
 def test_on_smollm2_it_follows_the_trace_at_a_hundredth_of_a_textbooks_arithmetic(smollm2):
     fact = Fact.from_prompt("The Eiffel Tower is located in the city of", "Eiffel Tower", "Paris")
-    samples = 4
+    samples = 2
     with FlopCounterMode(display=False) as counter:
         result = AttributionPatching(samples=samples)(smollm2, fact)
     spent = counter.get_total_flops()

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from labkit.errors import EmptyTarget, InputError, NothingToTrace, SubjectNotFound
 from labkit.facts.fact import Fact
 from labkit.locate.traces.restoring import usual_window
-from labkit.locate.traces.tracing import CausalTrace, TraceResult, embedding_spread
+from labkit.locate.traces.tracing import CausalTrace, TraceResult, corruption, embedding_spread
 from labkit.running.activations import patched, patched_embedding
 from tests.locate.tracing_by_hand import FACT, SAMPLES, ByHand, spread
 from tests.reference import full_logits
@@ -71,6 +71,10 @@ def test_cells_that_cannot_differ(model):
 
 def test_the_noise_is_three_spreads_of_what_enters_the_model(model):
     assert embedding_spread(model) == pytest.approx(spread(model).item(), rel=1e-4)
+    span = model.span(FACT.prompt, FACT.subject)
+    drawn = corruption(model, FACT, span, noise=3.0, samples=400, seed=0).noise
+    assert drawn.std().item() == pytest.approx(3 * spread(model).item(), rel=0.05)
+    assert drawn.mean().abs() < 0.1 * spread(model)
 
 
 @torch.no_grad()

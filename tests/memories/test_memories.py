@@ -113,6 +113,7 @@ def test_one_pass_finds_what_brute_force_finds(exact, few):
 
 def test_neither_the_batches_nor_the_order_of_documents_matter(tiny, corpus, monkeypatch):
     model = tiny("gpt2", "float64")
+    corpus = dataclasses.replace(corpus, documents=corpus.documents[:5])
     first = found(model, corpus, [1])
     monkeypatch.setattr("labkit.memories.trigger_search._read", lambda files: ({}, 0))
     turned = dataclasses.replace(corpus, documents=corpus.documents[::-1])
@@ -165,9 +166,9 @@ def test_what_is_held_does_not_grow_with_the_corpus(tiny, corpus, monkeypatch):
         "__init__",
         lambda self, model, batch: init(self, model, batch) or rows.append(batch.shape),
     )
-    many = dataclasses.replace(corpus, documents=corpus.documents * 12)
+    many = dataclasses.replace(corpus, documents=corpus.documents * 4)
     triggers = found(model, many, [0], k=2)
-    assert triggers.n_tokens > 50 * 2 * WINDOW
+    assert triggers.n_tokens > 15 * 2 * WINDOW
     assert {array.shape for arrays in held for array in arrays} == {(2 * model.d_mlp, 2)}
     assert max(row * pos for row, pos in rows) <= 32 * WINDOW
     assert len(triggers.token_ids) <= model.d_mlp * 2 * (WINDOW + 1)
@@ -230,7 +231,10 @@ def test_the_shown_context_is_the_text_of_the_corpus(model, corpus):
         assert shown.removeprefix("<s>") in corpus.documents[row.document]
     frame = triggers.to_frame()
     mine = frame[frame["neuron"] == 3].reset_index(drop=True)
-    assert list(mine["token"]) == list(triggers.of(1, 3)["token"])
+    shown = triggers.of(1, 3)
+    assert list(mine["token"]) == list(shown["token"]) and any(mine["next"])
+    for after, following in zip(shown["after"], mine["next"], strict=True):
+        assert after.startswith(following) and bool(after) == bool(following)
     assert len(frame) == (triggers.text >= 0).sum()
 
 
@@ -479,10 +483,10 @@ def test_results_come_back_as_they_were(tiny, few, tmp_path):
         assert result.figure().layout.title.text and result._repr_html_()
 
 
-def test_bad_input_is_refused_before_any_run(tiny, few, monkeypatch, unchecked):
+def test_bad_input_is_refused_before_any_run(tiny, few, request, unchecked):
     model = tiny("llama")
     triggers = found(model, few)
-    monkeypatch.setattr("labkit.running.execute.Execution.forward", None)
+    request.getfixturevalue("no_forward")
     for wrong in ({"k": 0}, {"window": 1}, {"window": 10**4}, {"min_tokens": 0}, {"layers": []}):
         with pytest.raises(InputError):
             found(model, few, **{"layers": [0], **wrong})

@@ -310,10 +310,10 @@ def test_results_come_back_as_they_were(tiny, tmp_path):
     assert again.neurons == found.covering(of="positive")
 
 
-def test_bad_input_is_refused_before_any_run(tiny, monkeypatch, unchecked):
+def test_bad_input_is_refused_before_any_run(tiny, request, unchecked):
     model = tiny("llama")
     found = contributions(model, PROMPT)
-    monkeypatch.setattr("labkit.running.execute.Execution.forward", None)
+    request.getfixturevalue("no_forward")
     with pytest.raises(EmptyPrompt):
         contributions(model, " ")
     with pytest.raises(EmptyTarget):

@@ -180,10 +180,12 @@ def test_everything_cached_is_what_the_bridge_caches(model, lengths):
 @torch.no_grad()
 def test_caching_everything_leaves_no_hook(model, monkeypatch):
     def points():
-        return sum(len(point._forward_hooks) for point in model.hook_points)
+        hooks = sum(len(point._forward_hooks) for point in model.hook_points)
+        return hooks, sum("forward" in vars(point) for point in model.hook_points)
 
     batch = random_batch(model, 6)
     before = points()
+    assert before[1] == 0
     run_with_cache(model, batch)
     assert points() == before
     with pytest.raises(Burst), output_hook(model.bridge.blocks[1].mlp, burst):

@@ -214,7 +214,7 @@ def test_on_pocket_operators_beat_every_baseline_on_subjects_they_never_saw(scor
 
 
 def test_subjects_of_an_operator_are_never_scored(pocket, facts):
-    some = [fact for fact in facts if fact.relation == "person_profession"]
+    some = [fact for fact in facts if fact.relation == "person_profession"][:30]
     operator = QUICK(pocket, some)
     asked, rows = ScoreRelations(method=QUICK, limit=1000).test(pocket, operator, some)
     scored = {row["subject"] for row in rows}

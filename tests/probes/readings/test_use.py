@@ -14,6 +14,7 @@ from probes.use.directions import nullspace
 from probes.use.interventions import UseResult, forget, move
 from probes.use.next_token import Reads
 from tests.probes.toys import planted
+from tests.reference import shows
 
 
 def words_task(seed=0, n=160):
@@ -112,7 +113,7 @@ def test_forgetting_is_beside_a_placebo_of_its_own_norm(tiny, tmp_path):
     assert taken.kl.mean > 0 and found.accuracy is not None and taken.accuracy is not None
     assert UseResult.load(found.save(tmp_path / "use")) == found
     assert set(found.to_frame()["intervention"]) == {"the task's directions", "random directions"}
-    assert found.figure().data
+    assert shows(found.figure(), [taken.kl.mean, placebo.kl.mean])
 
 
 def test_a_move_by_one_distance_brings_one_mean_to_the_other(tiny):

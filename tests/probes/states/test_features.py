@@ -1,7 +1,6 @@
 """Features are the model's own states at the words that were asked for, however they are read."""
 
 import dataclasses
-import itertools
 import logging
 
 import numpy as np
@@ -139,9 +138,8 @@ def test_a_text_is_run_once_and_only_as_far_as_it_is_read(tiny, monkeypatch):
     assert shapes == [(1, tokens_of(model, TEXTS[0], 4, 9)[-1] + 1)]
 
 
-def test_bad_requests_are_refused_before_any_work(tiny, unchecked, monkeypatch):
+def test_bad_requests_are_refused_before_any_work(tiny, unchecked, no_forward):
     model = tiny("gpt2")
-    monkeypatch.setattr(Execution, "__init__", None)
     for error, texts, words, more in (
         (EmptySplit, TEXTS, [], {}),
         (EmptyPrompt, ["a", " "], [(1, 0, 1)], {}),
@@ -200,13 +198,11 @@ def test_the_cache_is_used_and_every_field_is_in_its_key(tiny, task, tmp_path, m
     ahead = dataclasses.replace(
         task, examples=(dataclasses.replace(task.examples[0], span=(0, 3)), *task.examples[1:])
     )
-    asked = [
-        (model, data, {"where": where, "depths": depths, "pieces": pieces, "dtype": dtype})
-        for model, data, where, depths, pieces, dtype in itertools.product(
-            (llama, gpt2), (task, moved, fewer, swapped, ahead), ("resid", "attn_out"),
-            ([0], [0, 1]), ("first", "last"), ("float32", "float16"),
-        )
-    ]  # fmt: skip
+    usual = {"where": "resid", "depths": [0, 1], "pieces": "last", "dtype": "float32"}
+    others = {"where": "attn_out", "depths": [0], "pieces": "first", "dtype": "float16"}
+    asked = [(gpt2, task, usual)]
+    asked += [(llama, data, usual) for data in (task, moved, fewer, swapped, ahead)]
+    asked += [(llama, task, usual | {name: other}) for name, other in others.items()]
     asked += [(llama, task, {"where": "head_out", "heads": heads}) for heads in ([0], [1], None)]
     first = [features_of(model, data, **more) for model, data, more in asked]
     assert len(list((tmp_path / "features").glob("*.safetensors"))) == len(asked)
