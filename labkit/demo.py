@@ -26,7 +26,7 @@ from labkit.progress import Progress, listener
 from labkit.readout import LensResult, Predictions, logit_lens, predict
 from labkit.results.report import Report
 from labkit.results.result import RunDirectory
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 
 TOLERANCE = 1e-5
 """Largest difference of logits allowed between the lab and the reloaded checkpoint."""
