@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
 from labkit.tokens import find_subject
-from labkit.vocabulary import Token
+from labkit.tokens.vocabulary import Token
 
 
 def fill(template: str, subject: str) -> str:

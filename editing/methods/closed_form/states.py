@@ -15,7 +15,7 @@ from labkit.facts.fact import fill
 from labkit.models.model import LabModel
 from labkit.running.logits import MEMORY
 from labkit.running.states import Spot, last_states
-from labkit.words import spaceless
+from labkit.tokens.words import spaceless
 
 
 @dataclass(frozen=True)
