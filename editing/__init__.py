@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from editing.edits.undoing import Undo, undo
     from editing.evaluation.many_cases import Evaluation, evaluate
     from editing.evaluation.method_comparison import MethodComparison
-    from editing.evaluation.one_edit import Audit, audit, audit_table
+    from editing.evaluation.one_edit import Audit, audit
     from editing.evaluation.several_methods import compare_methods
+    from editing.evaluation.side_by_side import audit_table
     from editing.export.adapter import export_peft
     from editing.export.checkpoint import export_hf
     from editing.export.gguf_file import export_gguf
     from editing.export.reopening import ExportCheck, check_export
     from editing.export.restore import undo_checkpoint
-    from editing.layers.sweep import LayerSweep, sweep_layers
+    from editing.layers.sweep import sweep_layers
+    from editing.layers.sweep_result import LayerSweep
     from editing.layers.tuning_cases import known_cases
     from editing.methods.closed_form.alphaedit import AlphaEdit
     from editing.methods.closed_form.emmet import EMMET

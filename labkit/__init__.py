@@ -26,7 +26,8 @@ from labkit.doors import door
 
 if TYPE_CHECKING:
     from labkit.errors import LabkitError
-    from labkit.facts.fact import Case, Fact, Rewrite, bundled_facts
+    from labkit.facts.bundled import bundled_facts
+    from labkit.facts.fact import Case, Fact, Rewrite
     from labkit.facts.known import known_facts
     from labkit.facts.own_cases import case_of
     from labkit.facts.worlds import World, facts_of, world_of

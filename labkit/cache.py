@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from labkit.errors import InputError, OutputError
-from labkit.files import atomic_write, sweep
+from labkit.files import atomic_write
+from labkit.temporary import sweep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,7 +153,7 @@ def write(place: Path | None, tensors: "Mapping[str, Tensor]", header: Mapping[s
 
 
 def sweep_all() -> None:
-    """Remove what killed processes left anywhere in the cache; see `labkit.files.sweep`."""
+    """Remove what killed processes left anywhere in the cache; see `labkit.temporary.sweep`."""
     root = cache_dir()
     with suppress(OSError):  # there is none, or it may not be read
         for folder in (root, *(path for path in root.iterdir() if path.is_dir())):

@@ -24,9 +24,10 @@ from labkit.facts.answers import follow, shown
 from labkit.models.bridging import bridge
 from labkit.models.model import LabModel
 from labkit.results.result import Result
-from labkit.running.execute import Execution, next_token_logits, read_logits
+from labkit.running.execute import Execution
+from labkit.running.logits import next_token_logits, read_logits
 from labkit.tokens import TokenBatch, target_ids
-from labkit.vocabulary import Token
+from labkit.tokens.vocabulary import Token
 
 
 @dataclass(frozen=True, kw_only=True)

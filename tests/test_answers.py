@@ -11,7 +11,7 @@ from labkit.facts.fact import Fact
 from labkit.facts.known import known_facts
 from labkit.readout import logit_lens, predict
 from labkit.tokens import target_ids
-from labkit.words import separator
+from labkit.tokens.words import separator
 
 PROMPTS = (
     "The capital of France is", 'The capital of France is called "', "The capital (", "costs $",

@@ -19,7 +19,7 @@ PACKAGES = ("labkit", "probes", "editing")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # The command line and the demo sit on top of all three packages; they import lazily.
-ON_TOP = ("labkit/cli/", "labkit/demo.py")
+ON_TOP = ("labkit/cli/", "labkit/demo/")
 # Who may touch the libraries that everything else goes through one module for.
 DOORS = {
     "plotly": lambda path: path.startswith("labkit/plots/"),

@@ -140,7 +140,6 @@ def test_nobody_reaches_past_a_door_for_a_private_name():
     assert reaching == []
 
 
-@pytest.mark.xfail(strict=True, reason="six files are asking to be two")
 def test_folders_and_files_keep_their_size():
     """A folder that lists more, or a file that runs longer, is asking to be two."""
     crowded = {}

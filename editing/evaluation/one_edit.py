@@ -6,7 +6,7 @@ stand for others like them, not how well the method works on other facts.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -20,9 +20,6 @@ from editing.edits.effect import Edit, Wording, as_it_is, in_effect
 from editing.readings.asking import (
     EXPLAINED,
     GENERATED_TOKENS,
-    METRICS,
-    MORE_METRICS,
-    READINGS,
     Answer,
     ask,
     essence,
@@ -210,38 +207,6 @@ class Audit(Comparison):
     def metrics(self) -> dict[str, Any]:
         """The summary, in the shape of `Evaluation.metrics`."""
         return {"n": 1, "verdict": list(self.verdict), **super().metrics()}
-
-
-def audit_table(audits: Mapping[str, Audit], *, reading: str = "accuracy") -> pd.DataFrame:
-    """Several edits of one case side by side, the unedited model first.
-
-    Args:
-        audits: Audits by a name of your choice; all of one case and model.
-        reading: One of `editing.readings.asking.READINGS`.
-
-    Returns:
-        One row an edit: an estimate with its interval over prompts in each column that was
-        measured (efficacy, paraphrase, neighbourhood, attribute, distractor), `nats per token`
-        (change on held-out text) and `essence` (drift, in nats).
-
-    Raises:
-        InputError: If there is no audit, they are of several cases, or there is no such reading.
-    """
-    if not audits:
-        raise InputError("no audits to set side by side")
-    if reading not in READINGS:
-        raise InputError(f"no reading {reading!r}; there are {', '.join(READINGS)}")
-    if len({(found.case.case_id, found.fingerprint) for found in audits.values()}) > 1:
-        raise InputError("audits of several cases or models do not share an unedited row")
-    metrics = (*METRICS, *MORE_METRICS)
-    first = next(iter(audits.values()))
-    rows: dict[str, dict[str, Any]] = {
-        "unedited": {metric: first.estimate("before", reading, metric) for metric in metrics}
-    }
-    for name, found in audits.items():
-        rows[name] = {metric: found.estimate("after", reading, metric) for metric in metrics}
-        rows[name] |= {"nats per token": found.nll_change, "essence": found.essence_drift}
-    return pd.DataFrame(rows).T.dropna(axis="columns", how="all")
 
 
 def audit(

@@ -19,8 +19,8 @@ from labkit.errors import InputError, MalformedRecord, MissingFile
 from labkit.models.formats import DTYPES
 from labkit.models.model import LabModel
 from labkit.models.registry import ENTRIES
+from labkit.results.provenance import environment
 from labkit.results.result import atomic_write, dumps
-from labkit.results.runs import environment
 
 RECORD = "labkit.json"
 KINDS = {"checkpoint": "Hugging Face checkpoint", "adapter": "LoRA adapter", "gguf": "GGUF file"}

@@ -28,7 +28,7 @@ from labkit.models.formats import DTYPES
 from labkit.models.loading import wrap
 from labkit.models.model import LabModel
 from labkit.results.result import Result
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from labkit.running.scoring import score
 from labkit.stats import Estimate, generator, share
 from labkit.tokens import TokenBatch

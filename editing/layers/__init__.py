@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
-    from editing.layers.sweep import LayerSweep, sweep_layers
+    from editing.layers.sweep import sweep_layers
+    from editing.layers.sweep_result import LayerSweep
     from editing.layers.tuning_cases import known_cases
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -47,8 +47,8 @@ class Preset:
         layers: Consecutive layers, in order, for methods that edit several.
         source: In words, where it comes from: for the provenance of an edit.
         measured: Whether it was measured; False for a guess.
-        evidence: One row a number behind it, as in `editing.layers.sweep.LayerSweep`: layer, state,
-            reading, metric, mean, low, high, n (cases). Empty for a guess.
+        evidence: One row a number behind it, as in `editing.layers.sweep_result.LayerSweep`:
+            layer, state, reading, metric, mean, low, high, n (cases). Empty for a guess.
     """
 
     layer: int

@@ -37,7 +37,7 @@ from labkit.facts.fact import Case, fill
 from labkit.metrics import fluency
 from labkit.models.model import LabModel
 from labkit.running.scoring import generate, next_logprobs, score
-from labkit.words import holds_phrase, joined
+from labkit.tokens.words import holds_phrase, joined
 
 METRICS = ("efficacy", "paraphrase", "neighbourhood")
 """What the score is the harmonic mean of, and what free continuations are written for."""

@@ -22,7 +22,7 @@ from labkit.facts.worlds import chains_of
 from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.stats import Estimate
-from labkit.words import joined
+from labkit.tokens.words import joined
 
 STATES = {
     "before": "unedited, asked for the new",

@@ -18,7 +18,6 @@ from labkit.cli.command import (
     to_resume,
 )
 from labkit.errors import InputError
-from labkit.stats.estimate import Estimate
 
 app = typer.Typer()
 group = typer.Typer(help="What can be read out of states, with the controls that count.")
@@ -130,6 +129,7 @@ def map(
     from labkit.results.result import RunDirectory
     from probes.probing.estimators import make
     from probes.probing.map import map_config, probe_map
+    from probes.probing.map_report import keep_map, order_in_words
 
     make(estimator)
     names = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
@@ -149,7 +149,7 @@ def map(
     with RunDirectory.session(out, map_config(chosen, **asked), lab, resume=True) as run:
         with progress() as told:
             found = probe_map(lab, chosen, run=run, progress=told, **asked)
-        summary, orders = _keep(found, run)
+        summary, orders = keep_map(found, run)
     if not options.write_json(summary):
         table = columns("task", "family", "best depth", "score", "baseline", "arrival", "gravity")
         for row in found.summary().to_dict("records"):
@@ -158,31 +158,8 @@ def map(
             table.add_row(row["task"], row["family"], str(row["best depth"]), *shown)
         out_console.print(table)
         for measure, order in orders.items():
-            out_console.print(f"{measure}: {_said(order)}")
+            out_console.print(f"{measure}: {order_in_words(order)}")
         out_console.print(f"{out}/report.html", soft_wrap=True)
-
-
-def _keep(found: Any, run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write numbers and report of a map; its summary, and its order by three measures."""
-    from labkit.results.report import Report
-
-    orders = {measure: _order(found, measure) for measure in ("arrival", "gravity", "expected")}
-    summary = {
-        "title": found.title,
-        "tasks": found.summary().to_dict("records"),
-        "order": orders,
-        "cells": found.to_frame().to_dict("records"),
-        "out": str(run.path),
-    }
-    run.write_metrics(summary)
-    page = Report(found.title).figure(found.figure())
-    page.table(_shown(found), caption="Best depth of each task, 95 % intervals over groups")
-    for measure, order in orders.items():
-        page.paragraph(f"{measure}: {_said(order)}")
-    for each in found.probes:
-        page.heading(each.task, level=3).figure(each.figure())
-    run.write_text("report.html", page.html())
-    return summary, orders
 
 
 @command(group)
@@ -320,30 +297,3 @@ def _summary(found: Any) -> dict[str, Any]:
         "n_train": found.n_train,
         "n_test": found.n_test,
     }
-
-
-def _order(found: Any, measure: str) -> dict[str, Any]:
-    """The test of the order, or why there is none."""
-    from dataclasses import asdict
-
-    try:
-        return asdict(found.order(measure))
-    except InputError as reason:
-        return {"none": str(reason)}
-
-
-def _said(order: dict[str, Any]) -> str:
-    """The test of the order in words."""
-    if "none" in order:
-        return order["none"]
-    difference = Estimate.from_dict(order["difference"])
-    return (
-        f"factual tasks lie {difference:+.2f} depths above the linguistic ones, "
-        f"p = {order['p']:.3f} "
-        f"({len(order['lower'])} and {len(order['upper'])} tasks)"
-    )
-
-
-def _shown(found: Any) -> Any:
-    """The summary with blanks in the place of what is not there."""
-    return found.summary().map(lambda value: "" if value is None else value)

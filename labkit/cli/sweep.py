@@ -17,7 +17,7 @@ from labkit.cli.command import (
     short,
     to_resume,
 )
-from labkit.cli.editing import EditorOptions
+from labkit.cli.editor_options import EditorOptions
 from labkit.errors import InputError, LayerOutOfRange
 
 app = typer.Typer()

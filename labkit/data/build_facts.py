@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.data.derived import DERIVED, written
 from labkit.errors import InputError
-from labkit.facts.fact import bundled_relations
+from labkit.facts.bundled import bundled_relations
 from labkit.files import atomic_write
 
 HERE = Path(__file__).parent

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
+    from labkit.facts.bundled import bundled_facts, bundled_relations
     from labkit.facts.cases import demo_case, make_case
     from labkit.facts.chains import Chains
     from labkit.facts.datasets import (
@@ -20,16 +21,7 @@ if TYPE_CHECKING:
         read_questions,
         read_relations,
     )
-    from labkit.facts.fact import (
-        Case,
-        Deletion,
-        Fact,
-        Neighbour,
-        Relation,
-        Rewrite,
-        bundled_facts,
-        bundled_relations,
-    )
+    from labkit.facts.fact import Case, Deletion, Fact, Neighbour, Relation, Rewrite
     from labkit.facts.known import KnownFact, KnownFacts, known_facts
     from labkit.facts.own_cases import case_of
     from labkit.facts.records import read_cases, read_facts, read_rewrites

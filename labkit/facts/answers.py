@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from labkit.errors import InputError, NotOneToken
 from labkit.facts.fact import Fact
 from labkit.tokens import target_ids
-from labkit.vocabulary import bytes_of, named
-from labkit.words import in_word, separator
+from labkit.tokens.vocabulary import bytes_of, named
+from labkit.tokens.words import in_word, separator
 
 
 def followed(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> list[int]:

@@ -6,21 +6,16 @@ that the position of the subject is known and never searched for. A *rewrite* is
 a new object. A *case* is a rewrite with the prompts that judge it: paraphrases, which should
 change, and neighbours, which should not.
 
-The project's own facts ship with the package (`bundled_facts`, `bundled_relations`); each
-row says where it comes from. Which of them a given model knows is measured, not assumed:
-see `known_facts` in `labkit.facts.known`. Files of facts are read by `labkit.facts.records` and
-`labkit.facts.datasets`; cases are composed by `labkit.facts.cases`.
+The facts that ship with the package are in `labkit.facts.bundled`. Files of facts are read by
+`labkit.facts.records` and `labkit.facts.datasets`; cases are composed by `labkit.facts.cases`.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
 from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
 from labkit.tokens import find_subject
-from labkit.vocabulary import Token
+from labkit.tokens.vocabulary import Token
 
 
 def fill(template: str, subject: str) -> str:
@@ -265,45 +260,6 @@ class Relation:
         if not self.id.strip() or not self.templates:
             raise InputError(f"a relation needs an id and a template, not {self.id!r}")
         _check_templates(self.templates)
-
-
-def bundled_relations() -> dict[str, Relation]:
-    """The project's own relations by id, in the order of the file."""
-    relations = (
-        Relation(**{**row, "templates": tuple(row["templates"])})
-        for row in _bundled("relations.jsonl")
-    )
-    return {relation.id: relation for relation in relations}
-
-
-def bundled_facts(relation: str | None = None) -> list[Fact]:
-    """The project's own facts, of one relation or of all, in the order of the file.
-
-    Raises:
-        InputError: If there is no such relation.
-    """
-    relations = bundled_relations()
-    if relation is not None and relation not in relations:
-        raise InputError(f"no relation {relation!r}; there are {', '.join(relations)}")
-    return [
-        Fact(
-            subject=row["subject"],
-            template=relations[row["relation"]].templates[0],
-            object=row["object"],
-            relation=row["relation"],
-            paraphrases=relations[row["relation"]].templates[1:],
-            source=row["source"],
-            aliases=tuple(row.get("aliases", ())),
-        )
-        for row in _bundled("facts.jsonl")
-        if relation in (None, row["relation"])
-    ]
-
-
-def _bundled(name: str) -> list[dict[str, Any]]:
-    """The rows of one of the package's own JSONL files."""
-    text = resources.files("labkit.data").joinpath(name).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def _check_templates(templates: Iterable[str]) -> None:

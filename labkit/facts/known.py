@@ -28,9 +28,9 @@ from labkit.facts.answers import followed
 from labkit.facts.fact import Fact, fill
 from labkit.facts.worlds import facts_of
 from labkit.progress import Progress, listener
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from labkit.stats import Estimate, proportion
-from labkit.vocabulary import Token
+from labkit.tokens.vocabulary import Token
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel

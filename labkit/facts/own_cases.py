@@ -7,7 +7,7 @@ from labkit.errors import InputError
 from labkit.facts.cases import GENERATION, N_ATTRIBUTES, drawn_neighbours, slug
 from labkit.facts.fact import Case, Fact, Neighbour, Relation, Rewrite, fill
 from labkit.facts.worlds import world_of
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel

@@ -14,9 +14,10 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from labkit.errors import InputError
+from labkit.facts.bundled import bundled_facts, bundled_relations
 from labkit.facts.cases import demo_case
 from labkit.facts.chains import Chains, names_of_subjects, wordings_of
-from labkit.facts.fact import Case, Fact, Relation, bundled_facts, bundled_relations
+from labkit.facts.fact import Case, Fact, Relation
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel

@@ -33,7 +33,7 @@ from labkit.facts.answers import follow, shown
 from labkit.memories.reading import Reading, read_last
 from labkit.models.model import LabModel
 from labkit.results.result import Result
-from labkit.running.execute import read_logits
+from labkit.running.logits import read_logits
 from labkit.tokens import target_ids
 
 TOLERANCE = 1e-3

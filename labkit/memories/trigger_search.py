@@ -14,7 +14,7 @@ from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
 from labkit.models.model import LabModel
 from labkit.progress import Progress
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import pieces
 

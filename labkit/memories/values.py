@@ -25,7 +25,7 @@ from labkit.errors import InputError, NeuronOutOfRange
 from labkit.memories.norms import linear_part
 from labkit.models.model import LabModel
 from labkit.results.result import Result
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)

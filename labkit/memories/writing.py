@@ -15,7 +15,7 @@ from labkit.memories.values import directions, logit_chunks
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 
 from labkit.cache import cache_dir
 from labkit.errors import OutputError
-from labkit.files import temporary_folder
 from labkit.models.wheels import WheelFile, downloaded_file, installed_file, sha256_of
 from labkit.progress import Progress, listener
+from labkit.temporary import temporary_folder
 
 logger = logging.getLogger(__name__)
 

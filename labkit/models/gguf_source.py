@@ -12,10 +12,11 @@ from filelock import FileLock
 
 from labkit.cache import cache_dir
 from labkit.errors import InputError
-from labkit.files import output_errors, temporary_folder
+from labkit.files import output_errors
 from labkit.models.registry import ENTRIES
 from labkit.models.wheels import WheelFile, downloaded_file, installed_file, sha256_of
 from labkit.progress import Progress, listener
+from labkit.temporary import temporary_folder
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from labkit.files import atomic_folder, atomic_write
     from labkit.results.claims import Claim, Verdicts, verdicts
     from labkit.results.encoding import dumps, from_json, to_json
+    from labkit.results.provenance import environment
     from labkit.results.report import Report
     from labkit.results.result import Result
-    from labkit.results.runs import RunDirectory, environment
+    from labkit.results.runs import RunDirectory
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

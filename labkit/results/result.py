@@ -27,7 +27,8 @@ from safetensors.torch import load_file, save_file
 from labkit.errors import MalformedRecord, MissingFile
 from labkit.files import atomic_folder, atomic_write
 from labkit.results.encoding import dumps, from_json, to_json
-from labkit.results.runs import RunDirectory, environment
+from labkit.results.provenance import environment
+from labkit.results.runs import RunDirectory
 
 __all__ = [
     "Result",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         patched_embedding,
         run_with_cache,
     )
-    from labkit.running.execute import Execution, Prefix, freeze, next_token_logits, read_logits
+    from labkit.running.execute import Execution, freeze
+    from labkit.running.logits import next_token_logits, read_logits
+    from labkit.running.prefixes import Prefix
     from labkit.running.reading import TextReading, read_text, text_nll
     from labkit.running.scoring import generate, next_logprobs, score, score_ids
     from labkit.running.selfcheck import check

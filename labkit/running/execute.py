@@ -22,110 +22,25 @@ duration of one such call.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import repeat
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.cache_utils import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from labkit.errors import InputError, SelfCheckFailed
+from labkit.running.forwards import accepts, replaced
+from labkit.running.prefixes import ConstantPrefix, Prefix, Recorded
 from labkit.tokens import TokenBatch
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel
 
-MEMORY = 1 << 30
-"""Default bound, in bytes, on the activations of one partial run."""
-
 MASKED = ("sdpa", "eager")
 """Implementations of attention, as transformers names them, that take a mask of single edges."""
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """Keys and values of the first positions of some prompts, in every block: constants.
-
-    Attributes:
-        keys: By block, `[prompt, kv_head, pos, d_head]`.
-        values: By block, the same shape.
-        mask: True where there is a token, False where there is padding.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    mask: Bool[Tensor, "prompt pos"]
-
-    @property
-    def length(self) -> int:
-        """Number of positions, padding included."""
-        return self.mask.shape[1]
-
-    def head(self, length: int) -> "Prefix":
-        """The first `length` positions of it."""
-        return Prefix(
-            tuple(states[..., :length, :] for states in self.keys),
-            tuple(states[..., :length, :] for states in self.values),
-            self.mask[:, :length],
-        )
-
-    def row(self, row: int, start: int) -> "Prefix":
-        """One prompt's positions from `start` on: without its padding."""
-        return Prefix(
-            tuple(states[row : row + 1, :, start:] for states in self.keys),
-            tuple(states[row : row + 1, :, start:] for states in self.values),
-            self.mask[row : row + 1, start:],
-        )
-
-
-class _ConstantPrefix(DynamicCache):
-    """A key-value cache that hands out a prefix and remembers nothing."""
-
-    def __init__(self, prefix: Prefix, rows: Tensor | None) -> None:
-        super().__init__()
-        self._prefix, self._rows = prefix, rows
-
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        """Prefix and new states, joined; nothing is stored."""
-        joined = []
-        for frozen, new in (
-            (self._prefix.keys[layer_idx], key_states),
-            (self._prefix.values[layer_idx], value_states),
-        ):
-            if self._rows is not None:
-                frozen = frozen[self._rows]
-            joined.append(torch.cat([frozen.expand(new.shape[0], -1, -1, -1), new], dim=-2))
-        return tuple(joined)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._prefix.length
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        return self._prefix.length + query_length, 0
-
-
-class _Recorded(DynamicCache):
-    """A key-value cache that keeps what passes through, and adds nothing to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.states: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        """Keep the states, and pass them on."""
-        self.states[layer_idx] = (key_states, value_states)
-        return key_states, value_states
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        return query_length, 0
 
 
 class Execution:
@@ -207,7 +122,7 @@ class Execution:
         cache = None
         if self._prefix is not None:
             shared = self._prefix.mask.shape[0] == 1
-            cache = _ConstantPrefix(self._prefix, None if shared else rows)
+            cache = ConstantPrefix(self._prefix, None if shared else rows)
         return self._blocks(resid, range(start, stop), rows, cache, attend)
 
     def freeze(self, stop: int | None = None) -> tuple[Float[Tensor, "row pos d_model"], Prefix]:
@@ -227,7 +142,7 @@ class Execution:
         """
         if self._prefix is not None:
             raise InputError("only a run from the first position can be frozen")
-        kept = _Recorded()
+        kept = Recorded()
         layers = range(self.model.n_layers if stop is None else stop)
         resid = self._blocks(self.embed, layers, None, kept)
         if len(kept.states) < len(layers):
@@ -313,7 +228,7 @@ class Execution:
     def _record(self, batch: TokenBatch) -> tuple[Tensor, list[tuple[tuple, dict]]]:
         """What the model hands to each block, worked out by the model's own forward."""
         base = self.model.hf.base_model
-        placeholder = _Recorded() if self._prefix is None else _ConstantPrefix(self._prefix, None)
+        placeholder = Recorded() if self._prefix is None else ConstantPrefix(self._prefix, None)
         inputs: dict[str, Any] = {
             "input_ids": batch.ids[:, self.first :],
             # With no padding the mask is left out: attention then takes its causal fast path.
@@ -337,7 +252,7 @@ class Execution:
 
             return record
 
-        with _replaced(
+        with replaced(
             (block, recorder(self.model.habits.returns_tuple)) for block in self.model.blocks
         ):
             base(**inputs)
@@ -349,23 +264,6 @@ def _for_each_row(value: Any, n_rows: int) -> Any:
     if isinstance(value, Tensor) and value.dim() == 4 and value.shape[0] == 1:
         return value.expand(n_rows, -1, -1, -1)
     return value
-
-
-@contextmanager
-def _replaced(pairs: Iterator[tuple[nn.Module, Callable]]) -> Iterator[None]:
-    """Swap the forward of some modules; the old ones come back in any case."""
-    undo: list[tuple[nn.Module, Callable | None]] = []
-    try:
-        for module, forward in pairs:
-            undo.append((module, vars(module).get("forward")))
-            module.forward = forward
-        yield
-    finally:
-        for module, own in undo:
-            if own is None:
-                del module.forward
-            else:  # another library's wrapper, such as accelerate's
-                module.forward = own
 
 
 def freeze(model: "LabModel", batch: TokenBatch, *, length: int, stop: int | None = None) -> Prefix:
@@ -387,61 +285,9 @@ def freeze(model: "LabModel", batch: TokenBatch, *, length: int, stop: int | Non
         return run.freeze(stop)[1]
 
 
-def read_logits(
-    model: "LabModel", resid: Float[Tensor, "row pos d_model"]
-) -> Float[Tensor, "row pos vocab"]:
-    """Logits of a residual stream that left the last block, by the model's own head.
-
-    The final norm, the unembedding and whatever else the architecture does to its logits.
-    Hand in only the positions that are read: the unembedding is a large part of a small
-    model.
-    """
-    normed = model.final_norm(resid)
-
-    def body(*args: Any, **kwargs: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=normed)
-
-    # The module that runs the blocks: in most families `hf.base_model`, in OPT a part of it.
-    runs_blocks = model.hf.get_submodule(model.anatomy.blocks.rpartition(".")[0])
-    with _replaced(iter([(runs_blocks, body)])):
-        ids = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
-        return model.hf(input_ids=ids, use_cache=False, return_dict=True).logits
-
-
-@torch.no_grad()
-def next_token_logits(
-    model: "LabModel", prompts: Sequence[str] | TokenBatch, *, memory: int = MEMORY
-) -> Float[Tensor, "prompt vocab"]:
-    """Logits of the token that follows each prompt.
-
-    Args:
-        model: The model.
-        prompts: Texts, or ids already padded on the left.
-        memory: Bound on the activations held at once, in bytes.
-    """
-    batch = prompts if isinstance(prompts, TokenBatch) else model.tokens(prompts)
-    order = batch.lengths.argsort()
-    logits = torch.empty(batch.shape[0], model.d_vocab, dtype=model.dtype, device=model.device)
-    for rows in order.split(rows_within(model, batch.shape[1], memory)):
-        resid = Execution(model, batch.rows(rows)).forward()
-        logits[rows] = read_logits(model, resid[:, -1:])[:, 0].to(logits)
-    return logits
-
-
-def rows_within(model: "LabModel", positions: int, memory: int = MEMORY) -> int:
-    """How many rows of this length fit into a bound on activations, at least one."""
-    widths = 8 * model.d_model + 4 * model.d_mlp + 2 * model.n_heads * positions
-    return max(1, memory // (positions * widths * model.dtype.itemsize))
-
-
 def repeat_rows(batch: TokenBatch, times: int) -> TokenBatch:
     """Each prompt `times` times in a row."""
     return TokenBatch(
         repeat(batch.ids, "prompt pos -> (prompt times) pos", times=times),
         repeat(batch.mask, "prompt pos -> (prompt times) pos", times=times),
     )
-
-
-def accepts(module: nn.Module, argument: str) -> bool:
-    """Whether a module's forward takes an argument of this name."""
-    return argument in inspect.signature(type(module).forward).parameters

@@ -20,7 +20,9 @@ from torch import Tensor
 
 from labkit.errors import EmptyPrompt
 from labkit.running.beginnings import Ids, hosts_of
-from labkit.running.execute import MEMORY, Execution, Prefix, freeze, rows_within
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import MEMORY, rows_within
+from labkit.running.prefixes import Prefix
 from labkit.tokens import TokenBatch
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from labkit.metrics import kl_divergence, log_prob
 from labkit.running.beginnings import Ids
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.running.scoring import read_next
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from torch import Tensor
 from labkit.metrics import widened
 from labkit.progress import Progress, listener
 from labkit.running.beginnings import Ids
-from labkit.running.execute import MEMORY, read_logits
+from labkit.running.logits import MEMORY, read_logits
 from labkit.running.packing import packed
 from labkit.tokens import target_ids
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from labkit.errors import INSTEAD, SelfCheckFailed
 from labkit.running.activations import capture
-from labkit.running.execute import Execution, freeze, read_logits
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import read_logits
 from labkit.tokens import TokenBatch
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from labkit.running.activations import patched
 from labkit.running.beginnings import Ids
-from labkit.running.execute import MEMORY, Execution
+from labkit.running.execute import Execution
+from labkit.running.logits import MEMORY
 from labkit.running.packing import Packed, packed
 
 if TYPE_CHECKING:

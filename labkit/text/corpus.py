@@ -25,7 +25,7 @@ from labkit.facts.fact import fill
 from labkit.facts.worlds import world_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
-from labkit.words import mostly_latin, n_words, sentences_of
+from labkit.tokens.words import mostly_latin, n_words, sentences_of
 
 SEPARATOR = "\x1e\n"
 """Between documents of a corpus file: ASCII's record separator, alone on its line."""

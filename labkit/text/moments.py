@@ -23,7 +23,8 @@ from labkit.errors import InputError, SingularSystem
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import Activations, capture
-from labkit.running.execute import MEMORY, Execution
+from labkit.running.execute import Execution
+from labkit.running.logits import MEMORY
 from labkit.running.packing import unmasked
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import packed

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from labkit.models.model import LabModel
-from labkit.running.execute import MEMORY, rows_within
+from labkit.running.logits import MEMORY, rows_within
 from labkit.running.packing import TOKENS, filled, packs
 from labkit.text.corpus import Corpus
 from labkit.tokens import TokenBatch

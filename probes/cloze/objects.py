@@ -48,7 +48,8 @@ from labkit.metrics import rank
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import RunDirectory
-from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.running.execute import Execution
+from labkit.running.logits import MEMORY, rows_within
 from probes.cloze.cloze_result import READINGS, ClozeResult
 from probes.cloze.translator_fit import TranslatorFit
 from probes.cloze.translators import Translators, depths, lens_logits

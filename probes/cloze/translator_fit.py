@@ -19,7 +19,8 @@ from labkit.errors import InputError, SingularSystem
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.running.execute import MEMORY, Execution
+from labkit.running.execute import Execution
+from labkit.running.logits import MEMORY
 from labkit.running.packing import unmasked
 from labkit.text.corpus import Corpus, corpus_of, held_out
 from labkit.text.streams import packed

@@ -39,7 +39,8 @@ from labkit import stats
 from labkit.errors import FingerprintMismatch
 from labkit.models.model import LabModel
 from labkit.results.result import Result
-from labkit.running.execute import Execution, read_logits
+from labkit.running.execute import Execution
+from labkit.running.logits import read_logits
 
 LENSES = ("logit", "translated")
 

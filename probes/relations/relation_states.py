@@ -13,8 +13,9 @@ from torch import Tensor
 
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
-from labkit.running.execute import Execution, freeze, read_logits
-from labkit.words import joined
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import read_logits
+from labkit.tokens.words import joined
 from probes.cloze.translators import depths
 
 ROWS = 128

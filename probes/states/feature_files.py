@@ -22,7 +22,8 @@ import numpy as np
 
 from labkit import cache
 from labkit.errors import OutputError
-from labkit.files import output_errors, sweep, temporary_beside
+from labkit.files import output_errors
+from labkit.temporary import sweep, temporary_beside
 
 CODES = {"float32": "F32", "float16": "F16"}
 NAME = "features"

@@ -30,9 +30,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
 from labkit.errors import EmptySplit
-from labkit.facts.fact import Fact, bundled_facts, bundled_relations
+from labkit.facts.bundled import bundled_facts, bundled_relations
+from labkit.facts.fact import Fact
 from labkit.stats import numpy_generator
-from labkit.words import joined
+from labkit.tokens.words import joined
 from probes.tasks.task import Example, Label, Task
 
 SOURCE = "labkit's bundled facts"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from labkit.metrics import is_argmax, kl_divergence, log_prob
 from labkit.models.model import LabModel
-from labkit.running.execute import Execution, read_logits, rows_within
+from labkit.running.execute import Execution
+from labkit.running.logits import read_logits, rows_within
 from labkit.stats import Estimate, average, share
 from labkit.tokens import target_ids
 from probes.states.alignment import encoded

@@ -15,7 +15,7 @@ import torch
 from labkit.icl import Shot, label_ids, prompt_ids, score_labels, task, told_apart
 from labkit.icl.tasks.prompts import write
 from labkit.models.loading import load
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from tests.benchmarks.locate import flops, timed
 
 K, QUERIES, SETS, ROUNDS = 8, 50, 1, 3

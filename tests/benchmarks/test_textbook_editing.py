@@ -7,7 +7,8 @@ from editing.edits.requests import Group
 from editing.methods.closed_form.keys import contexts, group_keys
 from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.solve import Euclidean, change
-from editing.methods.closed_form.values import ValueSearch, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import value_stars
 from labkit.facts.fact import Rewrite
 from labkit.text.corpus import Corpus
 from labkit.text.moments import RIDGE, second_moments

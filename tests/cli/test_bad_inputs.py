@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from editing import ROME, WeightDelta, applied, evaluate, export_hf
 from editing.edits.delta import LowRank
 from editing.evaluation.many_cases import Evaluation
-from editing.methods.closed_form.values import ValueSearch
+from editing.methods.closed_form.value_search import ValueSearch
 from labkit.errors import (
     DuplicateSubject,
     EmptyPrompt,
@@ -44,7 +44,8 @@ from labkit.models.loading import load
 from labkit.readout import direct_logit_attribution, logit_lens, predict
 from labkit.results.result import RunDirectory
 from labkit.running.activations import capture
-from labkit.running.execute import Execution, freeze, next_token_logits
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import next_token_logits
 from labkit.text.corpus import Corpus
 from labkit.text.moments import second_moments
 from tests.reference import n_hooks

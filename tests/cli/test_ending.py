@@ -128,7 +128,7 @@ def test_a_refused_map_leaves_nothing_and_can_be_corrected(labkit):
 
 
 def test_a_failed_demo_leaves_nothing(labkit, monkeypatch):
-    monkeypatch.setattr("labkit.demo.logit_lens", raising(ValueError("x")))
+    monkeypatch.setattr("labkit.demo.walk.logit_lens", raising(ValueError("x")))
     assert labkit("demo", "--model", "pocket", "--out", "run")[0] == 70
     assert list(Path.cwd().glob("run*")) == []
 

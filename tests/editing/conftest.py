@@ -7,7 +7,7 @@ import torch
 
 from editing import METHODS
 from editing.edits.delta import LowRank, WeightDelta
-from editing.methods.closed_form.values import ValueSearch
+from editing.methods.closed_form.value_search import ValueSearch
 from editing.methods.tuning.training import Training
 from labkit.facts.fact import Case, Neighbour, Rewrite
 from labkit.locate import KnowledgeNeurons

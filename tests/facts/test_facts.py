@@ -9,17 +9,9 @@ import pytest
 import torch
 
 from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
+from labkit.facts.bundled import bundled_facts, bundled_relations
 from labkit.facts.cases import demo_case, make_case
-from labkit.facts.fact import (
-    Case,
-    Fact,
-    Neighbour,
-    Relation,
-    Rewrite,
-    bundled_facts,
-    bundled_relations,
-    fill,
-)
+from labkit.facts.fact import Case, Fact, Neighbour, Relation, Rewrite, fill
 from labkit.facts.known import known_facts, known_sample
 from labkit.facts.worlds import facts_of
 from labkit.models.loading import load

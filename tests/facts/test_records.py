@@ -5,9 +5,10 @@ import json
 import pytest
 
 from labkit.errors import MalformedRecord, MissingFile, OutputError
+from labkit.facts.bundled import bundled_facts
 from labkit.facts.cases import demo_case, make_case
 from labkit.facts.datasets import read_known, read_multihop, read_questions, read_relations
-from labkit.facts.fact import Deletion, Rewrite, bundled_facts
+from labkit.facts.fact import Deletion, Rewrite
 from labkit.facts.records import read_cases, read_facts, read_rewrites, write_jsonl
 from tests.reference import DATA
 

@@ -20,7 +20,7 @@ from labkit.icl.inside.anchor_edges import (
     random_cut,
 )
 from labkit.icl.inside.anchors import reading, windows_of
-from labkit.running.execute import accepts
+from labkit.running.forwards import accepts
 from tests.icl.by_hand import by_mask, whole
 
 N_HEADS, ANSWERS = 4, (7, 11, 30)

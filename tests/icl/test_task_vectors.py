@@ -61,7 +61,7 @@ def test_a_state_put_back_changes_nothing(model):
 
 
 def test_a_vector_does_what_a_hook_by_hand_does(exact):
-    from labkit.running.execute import read_logits
+    from labkit.running.logits import read_logits
 
     prompts = prompt_ids(exact, TEXTS)
     asked = LastPositions(exact, prompts)

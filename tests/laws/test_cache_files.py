@@ -14,9 +14,10 @@ from editing.edits.delta import applied
 from editing.presets.preset_files import Preset, preset, preset_file, write_preset
 from labkit import cache
 from labkit.errors import MalformedRecord
-from labkit.files import atomic_write, sweep, temporary_beside
+from labkit.files import atomic_write
 from labkit.models import registry
 from labkit.models.in_effect import fingerprint
+from labkit.temporary import sweep, temporary_beside
 from tests.laws.cached import (
     CACHED,
     delta_of,

@@ -5,14 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit.errors import InputError
-from labkit.running.execute import (
-    Execution,
-    freeze,
-    next_token_logits,
-    read_logits,
-    repeat_rows,
-    rows_within,
-)
+from labkit.running.execute import Execution, freeze, repeat_rows
+from labkit.running.logits import next_token_logits, read_logits, rows_within
 from tests.reference import (
     at_tokens,
     full_logits,

@@ -15,7 +15,8 @@ from labkit.locate.attention import head_kinds
 from labkit.locate.attention.edges import Cuts, answer_when_blocked, head_mask, window_mask
 from labkit.locate.attention.head_kinds import head_scores
 from labkit.locate.attention.heads import HeadReport, head_report
-from labkit.locate.attention.knockout import AttentionKnockout, average_knockouts, sources
+from labkit.locate.attention.knockout import AttentionKnockout, sources
+from labkit.locate.attention.knockout_of_many import average_knockouts
 from labkit.locate.attention.knockout_result import (
     SOURCES,
     KnockoutAverage,
@@ -24,7 +25,9 @@ from labkit.locate.attention.knockout_result import (
 )
 from labkit.locate.attention.patterns import AttentionPatterns, attention_patterns
 from labkit.readout import direct_logit_attribution
-from labkit.running.execute import Execution, Prefix, freeze, read_logits
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import read_logits
+from labkit.running.prefixes import Prefix
 from labkit.stats.intervals import over_units
 from tests.reference import at_tokens, full_logits, random_batch, shows
 

@@ -5,14 +5,15 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from editing import ROME, applied
-from editing.methods.closed_form.values import ValueSearch
+from editing.methods.closed_form.value_search import ValueSearch
 from labkit.errors import InputError, SelfCheckFailed
 from labkit.facts import Fact, Rewrite
 from labkit.locate import AttentionKnockout, CausalTrace, KnowledgeNeurons
 from labkit.models.loading import wrap
 from labkit.models.random_models import random_model
 from labkit.running.activations import capture, patched
-from labkit.running.execute import Execution, read_logits
+from labkit.running.execute import Execution
+from labkit.running.logits import read_logits
 from labkit.running.selfcheck import SITES
 from tests.reference import random_batch
 

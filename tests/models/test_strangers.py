@@ -287,13 +287,13 @@ STDLIB = ("random.py", "json.py", "jupyterlab.py", "torch.py", "ipykernel_launch
 
 def test_files_of_the_working_folder_are_not_run(tmp_path, mark, monkeypatch, pocket):
     """Neither by the demo's second process nor by what `labkit lab` starts."""
-    from labkit import demo
     from labkit.cli.lab import lab_command
+    from labkit.demo.checkpoint import ISOLATED
 
     for name in STDLIB:
         (tmp_path / name).write_text(CODE.format(mark=str(mark)))
     monkeypatch.chdir(tmp_path)
-    reload = [sys.executable, *demo.ISOLATED, "-c", "import random, json, torch"]
+    reload = [sys.executable, *ISOLATED, "-c", "import random, json, torch"]
     arguments, environment = lab_command(Path("notebooks"))
     version = [*arguments[: arguments.index("jupyterlab") + 1], "--version"]
     for command, variables in ((reload, None), (version, environment)):

@@ -6,7 +6,8 @@ import torch
 from labkit.errors import InputError, LayerOutOfRange
 from labkit.models.anatomy import Site
 from labkit.running.activations import capture, patched, patched_embedding, run_with_cache
-from labkit.running.execute import Execution, freeze, read_logits
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import read_logits
 from tests.reference import full_logits, full_run, inputs_of, n_hooks, output_hook, random_batch
 
 SITES = Site.__args__

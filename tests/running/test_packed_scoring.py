@@ -8,7 +8,7 @@ import torch
 
 from labkit.errors import EmptyPrompt, InputError
 from labkit.running.beginnings import RUN, hosts_of, n_shared
-from labkit.running.execute import rows_within
+from labkit.running.logits import rows_within
 from labkit.running.packing import ALIKE, FEW, TOKENS, filled, packed, packs
 from labkit.running.scoring import read_next, score_ids
 

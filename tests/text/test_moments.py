@@ -13,7 +13,8 @@ from labkit.errors import (
     MissingFile,
     SingularSystem,
 )
-from labkit.facts.fact import bundled_facts, fill
+from labkit.facts.bundled import bundled_facts
+from labkit.facts.fact import fill
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus, fact_prompts, sample
 from labkit.text.moments import RIDGE, SecondMoment, cache_files, second_moments

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from labkit.running.execute import rows_within
+from labkit.running.logits import rows_within
 from labkit.text.streams import LOOKAHEAD, ROWS, batches, pieces
 
 WINDOW = 23

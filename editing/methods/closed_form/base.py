@@ -19,7 +19,8 @@ from editing.edits.requests import Group, Request, check, grouped
 from editing.methods.closed_form.keys import fitting, group_keys
 from editing.methods.closed_form.prepared import Prepared, prepare
 from editing.methods.closed_form.solve import Metric, Occurring
-from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import refuse_already_true, value_stars
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
 from editing.presets.preset_files import preset
 from labkit.bounds import require_finite

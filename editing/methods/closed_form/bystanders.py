@@ -25,7 +25,7 @@ from editing.methods.closed_form.solve import Metric
 from labkit.errors import InputError
 from labkit.facts.worlds import facts_of
 from labkit.models.model import LabModel
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.running.states import Spot, last_states
 
 ALIKE = 0.5

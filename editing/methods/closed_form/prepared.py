@@ -14,7 +14,7 @@ from editing.edits.requests import Group
 from editing.methods.closed_form.bystanders import Bystander, Pool, pool_of
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.solve import Euclidean, Metric, Subspace
-from editing.methods.closed_form.values import ValueSearch
+from editing.methods.closed_form.value_search import ValueSearch
 from labkit.errors import FingerprintMismatch, InputError, SingularSystem
 from labkit.models.model import LabModel
 from labkit.progress import Progress

@@ -13,9 +13,9 @@ from torch import Tensor
 from editing.edits.requests import Request
 from labkit.facts.fact import fill
 from labkit.models.model import LabModel
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.running.states import Spot, last_states
-from labkit.words import spaceless
+from labkit.tokens.words import spaceless
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from labkit.facts.fact import Rewrite
 from labkit.metrics import log_prob
 from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
-from labkit.running.execute import Execution, read_logits, rows_within
+from labkit.running.execute import Execution
+from labkit.running.logits import read_logits, rows_within
 from labkit.tokens import target_ids
 
 MEMORY = 256 << 20

@@ -24,7 +24,7 @@ from labkit.icl.tasks.items import Task, Template
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.running.beginnings import Ids
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.running.scoring import score_ids
 from labkit.tokens import target_ids
 

@@ -19,7 +19,7 @@ from labkit.errors import SelfCheckFailed
 from labkit.models.model import LabModel
 from labkit.running.activations import capture
 from labkit.running.beginnings import Ids
-from labkit.running.execute import read_logits
+from labkit.running.logits import read_logits
 from labkit.running.packing import packed
 
 

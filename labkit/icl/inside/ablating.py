@@ -13,7 +13,8 @@ from labkit.locate.attention.edges import head_mask
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.running.activations import capture
-from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.running.execute import Execution
+from labkit.running.logits import MEMORY, rows_within
 from labkit.running.scoring import READ_AT_ONCE, logits_of
 from labkit.stats import numpy_generator
 from labkit.text.corpus import Corpus

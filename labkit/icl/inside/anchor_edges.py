@@ -18,8 +18,10 @@ from labkit.icl.tasks.prompts import Prompt, ShotSpans
 from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
 from labkit.running.beginnings import Ids
-from labkit.running.execute import Execution, Prefix, freeze, read_logits
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import read_logits
 from labkit.running.packing import filled, unmasked
+from labkit.running.prefixes import Prefix
 from labkit.tokens import TokenSpan
 
 PARTS = ("labels", "inputs", "format", "query", "first token")

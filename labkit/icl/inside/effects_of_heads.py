@@ -16,7 +16,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched
 from labkit.running.beginnings import Ids
-from labkit.running.execute import MEMORY, rows_within
+from labkit.running.logits import MEMORY, rows_within
 
 
 def require_heads(model: LabModel) -> None:

@@ -53,7 +53,7 @@ from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.beginnings import Ids
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,8 @@ from labkit.icl.tasks.prompts import Prompt
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import run_with_cache
-from labkit.running.execute import MEMORY, Execution, rows_within
+from labkit.running.execute import Execution
+from labkit.running.logits import MEMORY, rows_within
 from labkit.running.scoring import logits_of
 
 

@@ -54,7 +54,7 @@ from labkit.icl.tasks.own import task as own_task
 from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.running.states import last_streams
 
 Form = Literal["replace", "add"]

@@ -43,7 +43,7 @@ from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.running.scoring import READ_AT_ONCE, logits_of
 from labkit.running.states import last_streams
 from labkit.stats import Estimate, average, numpy_generator

@@ -23,7 +23,8 @@ from labkit.icl.tasks.items import Item, Task
 from labkit.metrics import widened
 from labkit.models.model import LabModel
 from labkit.running.beginnings import Ids
-from labkit.running.execute import MEMORY, Execution, freeze, rows_within
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import MEMORY, rows_within
 from labkit.running.scoring import READ_AT_ONCE, logits_of
 from labkit.running.states import Spot, last_states
 

@@ -14,7 +14,7 @@ from importlib import resources
 
 from labkit import pocket
 from labkit.errors import InputError
-from labkit.facts.fact import bundled_facts, bundled_relations
+from labkit.facts.bundled import bundled_facts, bundled_relations
 from labkit.facts.worlds import World, world_of
 from labkit.icl.tasks.items import Item, Task, Template, pairs_task
 from labkit.models.model import LabModel

@@ -7,7 +7,8 @@ from labkit.doors import door
 if TYPE_CHECKING:
     from labkit.locate.attention.head_kinds import HeadScores, head_scores
     from labkit.locate.attention.heads import HeadReport, head_report
-    from labkit.locate.attention.knockout import AttentionKnockout, average_knockouts
+    from labkit.locate.attention.knockout import AttentionKnockout
+    from labkit.locate.attention.knockout_of_many import average_knockouts
     from labkit.locate.attention.knockout_result import KnockoutAverage, KnockoutResult
     from labkit.locate.attention.patterns import AttentionPatterns, attention_patterns
 

@@ -18,7 +18,8 @@ from labkit.locate.traces.tracing import answer_probability
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import capture
-from labkit.running.execute import MEMORY, Execution, freeze, rows_within
+from labkit.running.execute import Execution, freeze
+from labkit.running.logits import MEMORY, rows_within
 from labkit.tokens import TokenBatch
 
 

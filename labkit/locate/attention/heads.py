@@ -34,7 +34,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.readout import direct_logit_attribution
 from labkit.results.result import Result
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from labkit.stats.intervals import over_units
 
 READINGS = ("direct", "attention", "blocked", "control")

@@ -36,14 +36,12 @@ from labkit.facts.fact import Fact
 from labkit.locate.attention.edges import Cuts, answer_when_blocked, head_mask, window_mask
 from labkit.locate.attention.knockout_result import (
     SOURCES,
-    KnockoutAverage,
     KnockoutResult,
-    costliest,
 )
 from labkit.locate.traces.tracing import object_token
 from labkit.models.model import LabModel
-from labkit.progress import Progress, listener
-from labkit.running.execute import MEMORY, next_token_logits
+from labkit.progress import Progress
+from labkit.running.logits import MEMORY, next_token_logits
 from labkit.tokens import TokenBatch, TokenSpan
 
 PAPER_WINDOW = 9 / 48
@@ -234,70 +232,3 @@ def first_answer(model: LabModel, fact: Fact, batch: TokenBatch) -> int:
     """The token that is followed: the object's first, or what the model itself says next."""
     token = object_token(model, fact)
     return int(next_token_logits(model, batch)[0].argmax()) if token is None else token
-
-
-def average_knockouts(
-    model: LabModel,
-    facts: Sequence[Fact],
-    *,
-    method: AttentionKnockout | None = None,
-    n_together: int | None = None,
-    progress: Progress | None = None,
-) -> KnockoutAverage:
-    """Knock attention out of several facts; the unit of every interval is the fact.
-
-    The grid of single heads names the heads that cost most. Whether they carry the fact is
-    then tested on facts that had no say in the choice: for each fact, the `n_together` heads
-    that cost most on all *others* are blocked at once, beside as many random heads of the
-    same layers.
-
-    Args:
-        model: The model.
-        facts: Two facts or more; every one must fit, none is left out.
-        method: The knock-out; by default `AttentionKnockout()`.
-        n_together: Number of heads blocked at once; by default one in 25, at least 2.
-        progress: Called with what is being done and the share that is done.
-
-    Raises:
-        InputError: If there are fewer than two facts, there are not that many heads, or a
-            fact does not fit; see `AttentionKnockout`.
-    """
-    method = AttentionKnockout() if method is None else method
-    n_heads = model.n_layers * model.n_heads
-    n_together = max(2, n_heads // 25) if n_together is None else n_together
-    if len(facts) < 2 or not 1 <= n_together <= n_heads:
-        raise InputError(
-            f"an average needs two facts or more, not {len(facts)}, and 1..{n_heads} heads to "
-            f"block at once, not {n_together}"
-        )
-    for fact in facts:  # all of them, before any work
-        sources(model, fact)
-    results = []
-    for index, fact in enumerate(facts):
-        listener(progress)(
-            f"blocking attention, fact {index + 1} of {len(facts)}", index / len(facts)
-        )
-        results.append(method(model, fact))
-    by_head = np.stack([result.change(result.by_head) for result in results])
-    at_once, random = [], []
-    for index, (fact, result) in enumerate(zip(facts, results, strict=True)):
-        chosen = costliest(np.delete(by_head, index, axis=0), n_together)
-        blocked, control = method.together(model, fact, chosen)
-        at_once.append((blocked - result.clean) / result.clean)
-        random.append(result.change(control).mean())
-    return KnockoutAverage(
-        prompts=tuple(result.prompt for result in results),
-        answers=tuple(result.answer for result in results),
-        window=results[0].window,
-        clean=np.array([result.clean for result in results]),
-        by_layer=np.stack([result.change(result.by_layer) for result in results]),
-        control=np.stack([result.change(result.control).mean(axis=0) for result in results]),
-        by_head=by_head,
-        by_head_control=np.stack([result.change(result.by_head_control) for result in results]),
-        n_together=n_together,
-        together=np.array(at_once),
-        together_control=np.array(random),
-        model=model.name,
-        fingerprint=model.in_effect,
-        config=asdict(method),
-    )

@@ -46,7 +46,9 @@ from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched_embedding
-from labkit.running.execute import MEMORY, Execution, Prefix, read_logits, repeat_rows, rows_within
+from labkit.running.execute import Execution, repeat_rows
+from labkit.running.logits import MEMORY, read_logits, rows_within
+from labkit.running.prefixes import Prefix
 from labkit.tokens import TokenBatch, TokenSpan
 
 

@@ -27,7 +27,7 @@ from labkit.facts.answers import follow
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from labkit.stats.intervals import over_units
 from labkit.tokens import target_ids
 

@@ -20,7 +20,8 @@ from labkit.locate.traces.tracing import object_token, require_traceable
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.running.activations import capture, patched
-from labkit.running.execute import Execution, read_logits
+from labkit.running.execute import Execution
+from labkit.running.logits import read_logits
 from labkit.tokens import TokenBatch
 
 Positions = Literal["last", "subject", "all"]

@@ -37,7 +37,7 @@ from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
 from labkit.locate.neurons.knowledge_result import KnowledgeNeuronsResult, most_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.running.execute import MEMORY, rows_within
+from labkit.running.logits import MEMORY, rows_within
 
 logger = logging.getLogger(__name__)
 

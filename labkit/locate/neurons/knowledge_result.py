@@ -13,7 +13,7 @@ from labkit.facts.fact import Fact
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.model import LabModel
 from labkit.results.result import Result
-from labkit.running.execute import MEMORY
+from labkit.running.logits import MEMORY
 from labkit.stats.intervals import over_units
 
 

@@ -26,7 +26,7 @@ from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
 from labkit.memories.values import require_neuron
 from labkit.models.model import LabModel
 from labkit.results.result import Result
-from labkit.running.execute import MEMORY, rows_within
+from labkit.running.logits import MEMORY, rows_within
 from labkit.stats import Estimate
 
 FACTORS = {"suppressed": 0.0, "amplified": 2.0}

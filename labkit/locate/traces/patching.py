@@ -40,7 +40,8 @@ from labkit.locate.traces.tracing import object_token, require_traceable
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import Result
-from labkit.running.execute import MEMORY, Execution, read_logits
+from labkit.running.execute import Execution
+from labkit.running.logits import MEMORY, read_logits
 
 READINGS = ("probability", "logit_difference")
 """What is read off a patched run: P(r), and logit(r) - logit(r')."""

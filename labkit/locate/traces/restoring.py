@@ -25,7 +25,9 @@ from torch import Tensor
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.running.activations import Activations, capture, patched
-from labkit.running.execute import Execution, Prefix, rows_within
+from labkit.running.execute import Execution
+from labkit.running.logits import rows_within
+from labkit.running.prefixes import Prefix
 from labkit.tokens import TokenBatch
 
 Kind = Literal["resid", "ffn", "attn"]

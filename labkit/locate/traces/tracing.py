@@ -40,7 +40,8 @@ from labkit.locate.traces.trace_result import TraceResult
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import patched_embedding
-from labkit.running.execute import MEMORY, Execution, read_logits, repeat_rows
+from labkit.running.execute import Execution, repeat_rows
+from labkit.running.logits import MEMORY, read_logits
 from labkit.tokens import TokenSpan, n_prepended, target_ids
 
 __all__ = [

@@ -9,7 +9,8 @@ import torch
 from editing.edits.requests import grouped
 from editing.evaluation.many_cases import evaluate
 from editing.layers.screening import screen
-from editing.layers.sweep import SCREENING, LayerSweep, at_layer, sweep_layers
+from editing.layers.sweep import at_layer, sweep_layers
+from editing.layers.sweep_result import SCREENING, LayerSweep
 from editing.layers.tuning_cases import known_cases
 from editing.methods.closed_form.keys import group_keys, key_star, subject_keys
 from editing.methods.closed_form.prepared import Prepared, moments

@@ -13,7 +13,8 @@ from editing.methods.closed_form.alphaedit import AlphaEdit
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.solve import null_space
-from editing.methods.closed_form.values import ValueSearch, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import value_stars
 from labkit.errors import InputError
 from labkit.models.loading import wrap
 from labkit.text.moments import second_moments

@@ -10,12 +10,13 @@ from editing.edits.requests import grouped
 from editing.methods.closed_form.bystanders import ALIKE, Bystander, pool_of
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.values import ValueSearch, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import value_stars
 from editing.methods.closed_form.writing import ffn_answer
 from labkit.errors import InputError
 from labkit.facts.fact import fill
 from labkit.running.activations import patched
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from tests.reference import inputs_of
 
 NAMES = ["dog", "old ship", "king", "red hen", "the cat", "moon"]

@@ -12,7 +12,8 @@ from editing.methods.closed_form.emmet import EMMET
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.memit import MEMIT
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.values import ValueSearch, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import value_stars
 from labkit.errors import SingularSystem
 from labkit.facts.fact import Rewrite
 from labkit.text.moments import RIDGE

@@ -10,7 +10,8 @@ from editing.edits.delta import applied
 from editing.methods.neuron_editing import KnowledgeNeuronEditing, activations
 from labkit import pocket as world
 from labkit.errors import ContradictoryRewrites, EmptyTarget, InputError
-from labkit.facts.fact import Deletion, Fact, Rewrite, bundled_facts
+from labkit.facts.bundled import bundled_facts
+from labkit.facts.fact import Deletion, Fact, Rewrite
 from labkit.locate import KnowledgeNeurons
 from tests.reference import full_logits, inputs_of
 

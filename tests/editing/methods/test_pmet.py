@@ -7,7 +7,8 @@ from editing.edits.delta import applied
 from editing.edits.requests import grouped
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.pmet import PMET
-from editing.methods.closed_form.values import ValueSearch, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import value_stars
 from tests.reference import full_run, outputs_of
 
 SEARCH = ValueSearch(steps=4)

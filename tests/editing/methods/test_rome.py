@@ -10,7 +10,8 @@ from editing.edits.delta import applied
 from editing.edits.requests import grouped
 from editing.methods.closed_form.keys import contexts, key_star, subject_keys
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.values import ValueSearch, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import value_stars
 from labkit.errors import DuplicateSubject, InputError, LayerOutOfRange
 from labkit.text.moments import RIDGE
 from tests.reference import inputs_of

@@ -9,7 +9,8 @@ from editing.edits.requests import ESSENCE, grouped
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.values import ValueSearch, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import value_stars
 from labkit import pocket as world
 from labkit.errors import NonFiniteLoss
 from labkit.text.corpus import corpus_of

@@ -8,13 +8,14 @@ import torch
 
 from editing.edits.requests import check, grouped
 from editing.methods.closed_form.keys import contexts, group_keys, key_star, subject_keys
-from editing.methods.closed_form.values import ValueSearch, refuse_already_true, value_stars
+from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.values import refuse_already_true, value_stars
 from labkit import pocket as world
 from labkit.errors import AlreadyTrue, ContradictoryRewrites, InputError, SubjectOnSink
 from labkit.facts.fact import Deletion, Rewrite
 from labkit.metrics import entropy
 from labkit.running.activations import patched
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from labkit.text.corpus import corpus_of
 
 LAYER = 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labkit.running.execute import next_token_logits
+from labkit.running.logits import next_token_logits
 from labkit.stats import Estimate, holm
 from probes.probing.by_depth import probe_features
 from probes.probing.controls import (

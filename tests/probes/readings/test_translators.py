@@ -8,7 +8,8 @@ import torch
 
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.metrics import kl_divergence
-from labkit.running.execute import Execution, next_token_logits
+from labkit.running.execute import Execution
+from labkit.running.logits import next_token_logits
 from labkit.text.corpus import Corpus
 from probes.cloze import translator_fit as module
 from probes.cloze.translator_fit import TranslatorFit

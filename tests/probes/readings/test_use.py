@@ -6,7 +6,8 @@ import torch
 
 from labkit.errors import InputError
 from labkit.running.activations import patched
-from labkit.running.execute import Execution, read_logits
+from labkit.running.execute import Execution
+from labkit.running.logits import read_logits
 from probes.probing.estimators import make
 from probes.states.features import features_of
 from probes.tasks.task import Example, Task

@@ -5,8 +5,9 @@ from collections import Counter, defaultdict
 import pytest
 
 from labkit.errors import EmptySplit, LeakingSplit, MalformedRecord, OneClass
+from labkit.facts.bundled import bundled_facts
 from labkit.facts.datasets import read_relations
-from labkit.facts.fact import Fact, bundled_facts
+from labkit.facts.fact import Fact
 from probes.tasks.factual import (
     continent,
     maker_country,

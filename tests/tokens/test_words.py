@@ -6,7 +6,7 @@ from editing.methods.closed_form.keys import contexts, fitting
 from labkit.errors import ContextTooShort
 from labkit.facts.fact import Rewrite
 from labkit.text.corpus import Corpus
-from labkit.words import holds_phrase, sentences_of
+from labkit.tokens.words import holds_phrase, sentences_of
 
 
 @pytest.mark.parametrize(
