@@ -27,9 +27,10 @@ from editing.readings.asking import (
 from editing.readings.comparison import Comparison
 from labkit import stats
 from labkit.errors import InputError
-from labkit.facts.fact import Case, Rewrite
+from labkit.facts.fact import Case
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
+from labkit.progress import Progress, listener
 from labkit.running.reading import PIECE, text_nll
 from labkit.running.scoring import generate
 from labkit.stats import Estimate
@@ -216,6 +217,7 @@ def audit(
     *,
     n_tokens: int = GENERATED_TOKENS,
     held_out_texts: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
     """Read one case before and after an edit.
 
@@ -225,19 +227,16 @@ def audit(
         case: The prompts to read.
         n_tokens: Length of free continuations; 0 leaves that reading out.
         held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
+        progress: Called before each of the two readings.
 
     Raises:
         InputError: If it is no case.
         FingerprintMismatch: If the edit belongs to another model.
     """
     if not isinstance(case, Case):
-        more = (
-            "; labkit.facts.cases.make_case makes one of facts" if isinstance(case, Rewrite) else ""
-        )
         raise InputError(
-            f"an audit reads a Case (a rewrite and the prompts that judge it), not "
-            f"{type(case).__name__}: Case(case_id='mine', rewrite=..., paraphrases=(...), "
-            f"neighbours=(...)){more}"
+            "an audit reads a Case (a rewrite and the prompts that judge it), not "
+            f"{type(case).__name__}: labkit.case_of(model, rewrite) makes one"
         )
     texts = held_out(model) if held_out_texts is None else held_out_texts
     openings = tuple(dict.fromkeys(case.generation))
@@ -251,7 +250,10 @@ def audit(
 
     with in_effect(model, edit):
         pass  # refuses the edit of another model before any work
+    told = listener(progress)
+    told("reading the unedited model", 0.0)
     before, written_before, nll_before, was = look(as_it_is)
+    told("reading the edited model", 0.5)
     with in_effect(model, edit) as wording:
         after, written_after, nll_after, became = look(wording)
     return Audit(

@@ -49,6 +49,7 @@ from editing.methods.closed_form.value_search import ValueSearch
 from labkit.errors import AlreadyTrue, NonFiniteLoss
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
+from labkit.progress import listener
 from labkit.running.activations import patched
 from labkit.running.logits import read_logits
 
@@ -177,6 +178,7 @@ def _search(
         lowest = _lowest(logprobs.detach(), reads, batch.n_groups)
         if step_done is not None:
             step_done(step, float(losses.detach()[active].mean()))
+        listener(None)(f"searching for v*, step {step} of {search.steps}", step / search.steps)
         ended = [n for n in active if step == search.steps or lowest[n] >= search.enough]
         for number in ended:
             found[:, number] = change.detach()[:, number]

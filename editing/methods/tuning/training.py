@@ -28,6 +28,7 @@ from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.facts.fact import Rewrite
 from labkit.metrics import log_prob
 from labkit.models.model import LabModel
+from labkit.progress import listener
 from labkit.running.activations import capture, patched
 from labkit.running.execute import Execution
 from labkit.running.logits import read_logits, rows_within
@@ -205,6 +206,7 @@ def descend(
                 part.backward()
         if step_done is not None:
             step_done(step, loss)
+        listener(None)(f"tuning, step {step} of {training.steps}", step / training.steps)
         if last or float(lowest.min()) >= training.enough:
             break
         optimiser.step()
