@@ -297,9 +297,9 @@ def test_ctrl_c_in_a_case_leaves_the_model_as_it_was(
 
 def test_every_case_is_looked_at_before_any_work(tiny, case):
     method = Nothing()
-    merging = Neighbour(prompt="the dog is in ", object="the house")  # Ġ + the is one token
-    wrong = dataclasses.replace(case, case_id="wrong", neighbours=(merging,))
-    with pytest.raises(InputError, match="merges"):
+    unwritable = Neighbour(prompt="the dog is in", object="\ud800")
+    wrong = dataclasses.replace(case, case_id="wrong", neighbours=(unwritable,))
+    with pytest.raises(InputError, match="surrogate"):
         evaluate(tiny("llama"), method, [case, wrong], held_out_texts=TEXTS)
     with pytest.raises(InputError, match="no cases"):
         evaluate(tiny("llama"), method, [])
