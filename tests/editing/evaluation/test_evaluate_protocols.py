@@ -157,7 +157,10 @@ def test_a_chunk_is_edited_in_one_call(tiny, cases):
 @pytest.mark.parametrize(
     ("name", "reported"),
     [
-        ("emmet", {"search_steps", "lowest_target_probability_in_search", "distance_in_norms"}),
+        (
+            "emmet",
+            {"contexts", "search_steps", "lowest_target_probability_in_search", "distance_in_norms"},
+        ),
         ("ft", {"training_steps", "loss", "probability"}),
     ],
 )
