@@ -26,8 +26,7 @@ from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.execute import Execution
 from labkit.running.logits import next_token_logits, read_logits
-from labkit.tokens import TokenBatch, target_ids
-from labkit.tokens.vocabulary import Token
+from labkit.tokens import Token, TokenBatch, target_ids
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,5 +14,6 @@ if TYPE_CHECKING:
     from labkit.tokens.prompts import adds_bos, front_id, n_prepended, require_text, text_ids
     from labkit.tokens.subjects import TokenSpan, find_subject, subject_span
     from labkit.tokens.targets import continuation_ids, target_ids
+    from labkit.tokens.vocabulary import Token
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Planted in what is read of an edited model, and in the protocols and tables."""
+"""Planted in what is read of an edited model, in the protocols and tables, and in the demo."""
 
 from tests.mutants.record import Mutant
 
@@ -86,5 +86,12 @@ MUTANTS = (
         tests=(
             f"{EVALUATION}/test_evaluate_protocols.py::test_every_case_is_read_on_the_final_state",
         ),
+    ),
+    Mutant(
+        name="a second process that runs files of the working folder",
+        file="labkit/demo/checkpoint.py",
+        before='ISOLATED = ("-P",)',
+        after="ISOLATED = ()",
+        tests=("tests/models/test_strangers.py::test_files_of_the_working_folder_are_not_run",),
     ),
 )

@@ -102,7 +102,7 @@ MUTANTS = (
     ),
     Mutant(
         name="heads chosen on the fact that they are tested on",
-        file="labkit/locate/attention/knockout.py",
+        file="labkit/locate/attention/knockout_of_many.py",
         before="chosen = costliest(np.delete(by_head, index, axis=0), n_together)",
         after="chosen = costliest(by_head, n_together)",
         tests=(

@@ -6,24 +6,24 @@ from tests.mutants.record import Mutant
 MUTANTS = (
     Mutant(
         name="a span that forgets the BOS",
-        file="labkit/tokens.py",
+        file="labkit/tokens/subjects.py",
         before="return TokenSpan(covering[0] + shift, covering[-1] + 1 + shift)",
         after="return TokenSpan(covering[0], covering[-1] + 1)",
-        tests=("tests/test_tokens.py::test_decoding_the_span_gives_the_subject",),
+        tests=("tests/tokens/test_tokens.py::test_decoding_the_span_gives_the_subject",),
     ),
     Mutant(
         name="accents in one form only",
-        file="labkit/tokens.py",
+        file="labkit/tokens/subjects.py",
         before='forms = dict.fromkeys((subject, *(unicodedata.normalize(f, subject) for f in ("NFC", "NFD"))))',
         after='forms = dict.fromkeys((subject, unicodedata.normalize("NFC", subject)))',
-        tests=("tests/test_tokens.py::test_accents_match_however_they_are_composed",),
+        tests=("tests/tokens/test_tokens.py::test_accents_match_however_they_are_composed",),
     ),
     Mutant(
         name="padding on the wrong side of the mask",
-        file="labkit/tokens.py",
+        file="labkit/tokens/batches.py",
         before="mask[row, width - len(sequence) :] = True",
         after="mask[row, : len(sequence)] = True",
-        tests=("tests/test_tokens.py::test_padding_is_on_the_left_and_nowhere_else",),
+        tests=("tests/tokens/test_tokens.py::test_padding_is_on_the_left_and_nowhere_else",),
     ),
     Mutant(
         name="a variance over n instead of n - 1",
