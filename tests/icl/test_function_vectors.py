@@ -158,6 +158,19 @@ def test_placebos_have_the_norm_and_none_of_the_heads(tiny):
     torch.testing.assert_close(outputs[2:].T @ rest.solution, got[0].T, atol=1e-4, rtol=1e-4)
 
 
+def test_placebos_are_drawn_from_heads_that_are_not_in_the_vector(tiny, monkeypatch):
+    seen, own = [], FunctionVectors.placebos
+
+    def placebos(self, task, outputs, left, vector):
+        seen.append({divmod(int(cell), tiny("llama").n_heads) for cell in left})
+        return own(self, task, outputs, left, vector)
+
+    monkeypatch.setattr(FunctionVectors, "placebos", placebos)
+    found = METHOD(tiny("llama"), SMALL)
+    assert len(found.heads) == 2 and not seen[0] & set(found.heads)
+    assert len(seen[0]) == found.effects[0].size - 2
+
+
 def test_labels_are_permuted_and_queries_kept(pocket):
     own = task("country_continent", pocket)
     pool = list(own.items)

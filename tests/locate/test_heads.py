@@ -287,6 +287,7 @@ def test_random_heads_sit_in_the_layers_of_the_chosen(tiny, monkeypatch):
     assert heads[0].nonzero().tolist() == [list(pair) for pair in chosen]
     assert (heads.sum(dim=2) == torch.tensor([1, 0, 2])).all()
     assert not (heads[1:] & heads[0]).any()
+    assert len({tuple(one.flatten().tolist()) for one in heads[1:]}) > 1  # they are drawn
 
 
 # --- the average over facts ---------------------------------------------------------------

@@ -126,12 +126,10 @@ def test_the_attributions_of_a_block_add_up_to_what_it_brings(model, positions):
 def test_prompts_of_different_lengths_do_not_disturb_each_other(model, positions):
     method = KnowledgeNeurons(positions=positions, steps=3)
     both = method(model, FACT)
-    other = replace(FACT, template=FACT.paraphrases[0], paraphrases=())
-    alone = method(model, other)
     assert both.prompts == ("the cat is in", "in the house a cat is")
-    np.testing.assert_allclose(
-        both.attributions[1], alone.attributions[0], atol=1e-3 * np.abs(alone.attributions).max()
-    )
+    for row, template in enumerate((FACT.template, *FACT.paraphrases)):
+        alone = method(model, replace(FACT, template=template, paraphrases=())).attributions[0]
+        np.testing.assert_allclose(both.attributions[row], alone, atol=1e-3 * np.abs(alone).max())
     small = replace(method, memory=1)(model, FACT)
     np.testing.assert_allclose(
         small.attributions, both.attributions, atol=1e-3 * np.abs(both.attributions).max()
@@ -306,6 +304,10 @@ def test_changes_are_relative_with_prompts_and_draws_as_units(tmp_path):
     assert (change.mean, change.n) == (pytest.approx(-0.65), 2)
     control = test.change("random neurons", "suppressed")
     assert (control.mean, control.n) == (pytest.approx(-0.05), 2)
+    more = test.cases[test.cases["draw"] == 2].assign(draw=3)
+    three = replace(test, cases=pd.concat([test.cases, more]))
+    assert three.change("random neurons", "suppressed").n == 3
+    assert three.kept("random neurons", "suppressed").n == 3
     assert test.change("random neurons", "amplified").mean == pytest.approx(0.5)
     assert test.kept("this fact", "suppressed").mean == 0.5
     with pytest.raises(InputError, match="other facts"):

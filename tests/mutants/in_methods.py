@@ -126,7 +126,8 @@ MUTANTS = (
         before="values[at] = values.get(at, 0) + active[at].sign() * towards",
         after="values[at] = values.get(at, 0) + towards",
         tests=(
-            f"{TESTS}/test_neuron_editing.py::test_a_push_towards_the_object_whatever_the_sign",
+            f"{TESTS}/test_neuron_editing.py"
+            "::test_the_neurons_found_get_the_new_object_for_the_old",
         ),
     ),
     Mutant(

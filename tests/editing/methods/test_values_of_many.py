@@ -137,6 +137,7 @@ def test_a_subject_that_is_the_first_token_alone_is_refused(tiny, rewrite):
     with pytest.raises(SubjectOnSink, match="put words in front"):
         check(tiny("gpt2"), [rewrite, alone])
     check(tiny("gpt2"), [dataclasses.replace(alone, template="the {} is in")])
+    check(tiny("gpt2"), [dataclasses.replace(alone, subject="cats")])  # it ends behind the sink
 
 
 # --- deletions ----------------------------------------------------------------------------
