@@ -33,6 +33,7 @@ from labkit.errors import InputError
 from labkit.facts.fact import Case, Rewrite
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
+from labkit.models.opened import require_opened
 from labkit.running.reading import PIECE, text_nll
 from labkit.running.scoring import generate
 from labkit.stats import Estimate
@@ -265,10 +266,9 @@ def audit(
         InputError: If it is no case.
         FingerprintMismatch: If the edit belongs to another model.
     """
+    require_opened(model)
     if not isinstance(case, Case):
-        more = (
-            "; labkit.facts.cases.make_case makes one of facts" if isinstance(case, Rewrite) else ""
-        )
+        more = "; labkit.case_of(model, rewrite) makes one" if isinstance(case, Rewrite) else ""
         raise InputError(
             f"an audit reads a Case (a rewrite and the prompts that judge it), not "
             f"{type(case).__name__}: Case(case_id='mine', rewrite=..., paraphrases=(...), "

@@ -26,6 +26,7 @@ from labkit.bounds import require_finite
 from labkit.documented import with_inherited_fields
 from labkit.errors import InputError
 from labkit.models.model import LabModel
+from labkit.models.opened import require_opened
 from labkit.progress import Progress
 from labkit.text.corpus import Corpus
 from labkit.text.moments import SecondMoment
@@ -157,6 +158,7 @@ class ClosedForm:
             NonFiniteLoss: If the search for `v*` fails.
             SingularSystem: If keys coincide, or a key or a wanted state is not finite.
         """
+        require_opened(model)
         self.require(rewrites)
         layers = self.layers_for(model)
         check(model, rewrites)

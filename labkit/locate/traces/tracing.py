@@ -38,6 +38,7 @@ from labkit.locate.traces.alignment import ROLES, role_positions
 from labkit.locate.traces.restoring import SITES, Kind, Path, Restoration, Runs, restored
 from labkit.locate.traces.trace_result import TraceResult
 from labkit.models.model import LabModel
+from labkit.models.opened import require_opened
 from labkit.progress import Progress, listener
 from labkit.running.activations import patched_embedding
 from labkit.running.execute import MEMORY, Execution, read_logits, repeat_rows
@@ -243,6 +244,7 @@ def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
         SubjectNotFound: If the subject is not in the prompt.
         NothingToTrace: If the prompt is one token, or nothing but the subject.
     """
+    require_opened(model)
     if not isinstance(fact, Fact):
         raise InputError(
             f"a Fact is traced, not {type(fact).__name__}: Fact.from_prompt(prompt, subject) makes "
