@@ -1,10 +1,12 @@
 """What can be written into a model's weights: deltas, keys and values, methods, audit, export.
 
+rewrite = labkit.Rewrite.from_prompt("The Louvre is in", "Louvre", "Rome", "Paris")
+case = labkit.case_of(model, rewrite, neighbours=[...])   # a rewrite and what judges it
 delta = ROME()(model, [rewrite])             # a WeightDelta; the model is untouched
 with applied(model, delta): ...              # edited here, bit for bit restored after
 audit(model, delta, case)                    # one edit, prompt by prompt
 evaluate(model, ROME(), cases)               # a method over many cases; protocol=...
-compare_methods(model, {...}, cases)         # several on the same cases, tested in pairs
+compare_methods(model, {"at 3": ROME(layer=3), ...}, [case])   # several, tested in pairs
 sweep_layers(model, cases, range(8))         # which layer can be edited
 export_hf(model, delta, "out/")              # a checkpoint; export_peft, export_gguf
 diff(model, "out/")                          # two checkpoints as a delta

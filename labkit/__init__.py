@@ -9,6 +9,17 @@ The path, and where each step lives:
     ROME, audit    editing            change a fact in the weights, and judge the change
     export_hf      editing            carry the edited checkpoint away
 
+One fact of your own, from one end to the other; `help(case_of)` says more of each:
+
+    from labkit import CausalTrace, Rewrite, case_of, load, predict
+    from editing import ROME, applied, audit, compare_methods
+
+    model = load("smollm2-135m")       # `labkit models` lists names; folders and hub ids too
+    predict(model, "The Louvre is in the city of")
+    rewrite = Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
+    case = case_of(model, rewrite, neighbours=["The Prado is in the city of"])
+    compare_methods(model, {"at 3": ROME(layer=3), "at 5": ROME(layer=5)}, [case]).figure()
+
 Beside it `labkit.icl`, what demonstrations in a prompt do, and `probes`, what can be read off
 every layer. Underneath: `labkit.running` (partial forward runs, states read and written),
 `labkit.facts`, `labkit.text`, `labkit.tokens`, `labkit.stats`, `labkit.results`,
@@ -27,7 +38,7 @@ from labkit.doors import door
 if TYPE_CHECKING:
     from labkit.errors import LabkitError
     from labkit.facts.bundled import bundled_facts
-    from labkit.facts.fact import Case, Fact, Rewrite
+    from labkit.facts.fact import Case, Fact, Neighbour, Rewrite
     from labkit.facts.known import known_facts
     from labkit.facts.own_cases import case_of
     from labkit.facts.worlds import World, facts_of, world_of

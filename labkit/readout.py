@@ -26,6 +26,7 @@ from labkit.models.model import LabModel
 from labkit.results.result import Result
 from labkit.running.execute import Execution
 from labkit.running.logits import next_token_logits, read_logits
+from labkit.running.opened import require_opened
 from labkit.tokens import Token, TokenBatch, target_ids
 
 
@@ -73,6 +74,7 @@ def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
         EmptyPrompt: If the prompt is empty.
         InputError: If `k` is not in `1..d_vocab`, or the prompt is no text.
     """
+    require_opened(model)
     if not isinstance(prompt, str):
         raise InputError(f"one prompt, as text, not {type(prompt).__name__}: call predict for each")
     if not 1 <= k <= model.d_vocab:

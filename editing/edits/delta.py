@@ -31,6 +31,7 @@ from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, Miss
 from labkit.models.model import LabModel
 from labkit.models.wheels import sha256_of
 from labkit.results.result import atomic_folder, atomic_write, dumps
+from labkit.running.opened import require_opened
 
 FORMAT = 2
 
@@ -259,6 +260,17 @@ def composed(deltas: Sequence[WeightDelta]) -> WeightDelta:
     return WeightDelta(changes, first.base, steps, first.on_top_of, joined)
 
 
+def _require_deltas(deltas: tuple[object, ...]) -> None:
+    """Refuse what is no delta: an editor, or a list of deltas."""
+    for delta in deltas:
+        if not isinstance(delta, WeightDelta):
+            raise InputError(
+                "what is applied is what an editor returns, delta = ROME()(model, [rewrite]); "
+                f"several stand side by side, applied(model, first, second); not a "
+                f"{type(delta).__name__}"
+            )
+
+
 @contextmanager
 def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
     """The model with some deltas added, in order, for the duration of the block.
@@ -267,8 +279,11 @@ def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
     for bit, also after an error or Ctrl-C. Blocks may be nested and undo from within.
 
     Raises:
+        InputError: If it is no opened model, or something is no delta.
         FingerprintMismatch: If a delta belongs to another model; nothing is applied then.
     """
+    require_opened(model)
+    _require_deltas(deltas)
     for delta in deltas:
         delta.require(model)
     parameters = dict(model.hf.named_parameters())

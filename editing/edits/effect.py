@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from editing.edits.delta import WeightDelta, applied
-from labkit.errors import FingerprintMismatch
+from labkit.errors import FingerprintMismatch, InputError
 from labkit.models.model import LabModel
 
 Wording = Callable[[str], str]
@@ -54,6 +54,7 @@ def in_effect(model: LabModel, edit: Edit | None) -> Iterator[Wording]:
         How each prompt is to be put to the model.
 
     Raises:
+        InputError: If it is no edit.
         FingerprintMismatch: If the edit belongs to another model; nothing is changed then.
     """
     if edit is None:
@@ -62,6 +63,11 @@ def in_effect(model: LabModel, edit: Edit | None) -> Iterator[Wording]:
         with applied(model, edit):
             yield as_it_is
     else:
+        if not hasattr(edit, "base"):
+            raise InputError(
+                "an edit is what an editor returns, delta = ROME()(model, [rewrite]), "
+                f"not a {type(edit).__name__}"
+            )
         if edit.base != model.fingerprint:
             raise FingerprintMismatch(
                 f"the edit was made for the model {edit.base[:12]}, "

@@ -42,6 +42,7 @@ from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import RunDirectory
+from labkit.running.opened import require_opened
 from labkit.text.corpus import Corpus, held_out
 from labkit.tokens import target_ids
 
@@ -89,11 +90,13 @@ def evaluate(
         progress: Called before each edit and each reading.
 
     Raises:
-        InputError: If there are no cases, or the protocol is none.
+        InputError: If there are no cases, the protocol is none, or an argument is of another
+            kind: a name for a model, a class for a method, a rewrite for a case.
         LabkitError: Whatever a malformed case or a method's `require` raises; all cases are
             looked at first. A failure of one edit (`editing.evaluation.protocols.FAILURES`) is
             recorded instead, except in the batch protocol where it leaves nothing to be made.
     """
+    require_opened(model)
     require(method, cases, protocol, chunk)
     for case in cases:
         validate(model, case)

@@ -31,6 +31,7 @@ from labkit.facts.fact import Case
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.running.opened import require_opened
 from labkit.running.reading import PIECE, text_nll
 from labkit.running.scoring import generate
 from labkit.stats import Estimate
@@ -233,6 +234,7 @@ def audit(
         InputError: If it is no case.
         FingerprintMismatch: If the edit belongs to another model.
     """
+    require_opened(model)
     if not isinstance(case, Case):
         raise InputError(
             "an audit reads a Case (a rewrite and the prompts that judge it), not "

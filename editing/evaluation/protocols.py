@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 from editing.edits.delta import WeightDelta
 from editing.edits.effect import Edit, in_effect
 from labkit.errors import CannotEdit, InputError, MalformedRecord, NonFiniteLoss
-from labkit.facts.fact import Case
+from labkit.facts.fact import Case, Rewrite
 from labkit.models.model import LabModel
 from labkit.results.result import RunDirectory
 
@@ -88,11 +88,24 @@ def require(method: Editor, cases: Sequence[Case], protocol: str, chunk: int) ->
     """Refuse what cannot be evaluated, before a model is opened.
 
     Raises:
-        InputError: If there are no cases, two of one name, no such protocol, no such chunk.
+        InputError: If the method is none, there are no cases, no list of them, two of one name,
+            no such protocol, no such chunk.
         LabkitError: Whatever the method's own `require` raises for one of its calls.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
+    if isinstance(method, str | type) or not callable(method):
+        raise InputError(
+            f"a method is an editor such as ROME() or ROME(layer=3), not {_named(method)}"
+        )
+    if isinstance(cases, Case | Rewrite) or not isinstance(cases, Sequence):
+        raise InputError(f"cases are a list, one case too: [case], not {_named(cases)}")
+    for case in cases:
+        if not isinstance(case, Case):
+            raise InputError(
+                f"a case is a rewrite and the prompts that judge it, not {_named(case)}: "
+                "labkit.case_of(model, rewrite, neighbours=[...]) makes one"
+            )
     if not cases:
         raise InputError("there are no cases to evaluate")
     if chunk < 1 or (chunk > 1 and protocol != "sequential"):
@@ -107,6 +120,13 @@ def require(method: Editor, cases: Sequence[Case], protocol: str, chunk: int) ->
     if own is not None:
         for some in calls(cases, protocol, chunk):
             own([case.rewrite for case in some])
+
+
+def _named(value: object) -> str:
+    """What someone handed over, in a word or two."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, without brackets"
+    return f"the text {value!r:.40}" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def calls(cases: Sequence[Case], protocol: str, chunk: int) -> list[tuple[Case, ...]]:

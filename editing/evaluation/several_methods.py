@@ -35,6 +35,7 @@ from labkit.facts.records import to_record
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.results.result import RunDirectory, dumps
+from labkit.running.opened import require_opened
 from labkit.text.corpus import Corpus, held_out
 
 ENDS = (*FAILURES, SingularSystem)
@@ -57,12 +58,17 @@ def compare_methods(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> MethodComparison:
-    """Evaluate several methods on the same cases.
+    """Evaluate several methods, or one with several settings, on the same cases.
+
+        rewrite = Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
+        case = case_of(model, rewrite, neighbours=["The Prado is in the city of"])
+        found = compare_methods(model, {"at 3": ROME(layer=3), "at 5": ROME(layer=5)}, [case])
+        found.figure()          # or found.table, found.tests; with out="folder", a report too
 
     Args:
         model: The model; afterwards it is what it was.
         methods: Editors by a name of your choice, as the table will show them.
-        cases: The cases.
+        cases: The cases, a list of one too: `labkit.case_of` makes one of a rewrite.
         protocol: See `editing.evaluation.many_cases`.
         chunk: Rewrites a call of the sequential protocol.
         seed: Seed of intervals and permutations.
@@ -81,6 +87,7 @@ def compare_methods(
         OutputError: If the folder holds something else.
         FingerprintMismatch: If it holds the same comparison of another model.
     """
+    require_opened(model)
     check(methods, cases, protocol, chunk)
     for case in cases:
         validate(model, case)
@@ -173,6 +180,11 @@ def check(methods: Mapping[str, Editor], cases: Sequence[Case], protocol: str, c
     Raises:
         InputError: See `compare_methods`.
     """
+    if not isinstance(methods, Mapping):
+        raise InputError(
+            "methods come with a name each, as the table will show them: "
+            "compare_methods(model, {'layer 3': ROME(layer=3), 'layer 5': ROME(layer=5)}, [case])"
+        )
     if not methods:
         raise InputError("there is no method to evaluate")
     for name, method in methods.items():

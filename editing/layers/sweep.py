@@ -29,6 +29,7 @@ from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
 from labkit.results.result import RunDirectory
+from labkit.running.opened import require_opened
 from labkit.text.corpus import Corpus, corpus_of, held_out
 
 CASES = 20
@@ -69,11 +70,14 @@ def sweep_layers(
         progress: Called as layers are screened, and before each edit.
 
     Raises:
-        InputError: If there are no cases, no layers or no candidates, or the method has no
-            layer.
+        InputError: If these are no lists, there are no cases, no layers or no candidates, or the
+            method has no layer.
         LayerOutOfRange: For a layer that the model does not have.
         OutputError: If the folder holds something else, or a preset cannot be written.
     """
+    require_opened(model)
+    if isinstance(layers, int) or isinstance(cases, Case):
+        raise InputError("cases and layers are lists: sweep_layers(model, [case], [2, 3])")
     progress = onwards(progress)
     asked = range(model.n_layers) if layers is None else layers
     screened = sorted({model.layer(layer) for layer in asked})

@@ -41,6 +41,8 @@ class Cloze:
 
     def __post_init__(self) -> None:
         """Refuse what no prompt could be made of."""
+        for name in ("subject", "template"):
+            _require_text(getattr(self, name), name)
         if not self.subject.strip():
             raise SubjectNotFound(
                 f"the subject of {self.template!r} is empty: name what it is about"
@@ -104,6 +106,8 @@ class Fact(Cloze):
             InputError: If the prompt holds a `{}` of its own.
             EmptyTarget: If the object is an empty text.
         """
+        _require_text(prompt, "the prompt")
+        _require_text(subject, "the subject")
         start, stop = find_subject(prompt, subject)
         template = prompt[:start] + "{}" + prompt[stop:]
         return cls(subject=prompt[start:stop], template=template, object=object)
@@ -133,7 +137,7 @@ class Rewrite(Cloze):
     def __post_init__(self) -> None:
         """Refuse what no edit could be made of."""
         super().__post_init__()
-        targets = [t for t in (self.target_new, self.target_true) if t is not None]
+        targets = [self.target_new, *([] if self.target_true is None else [self.target_true])]
         _check_targets(targets, f"the rewrite of {self.subject!r}")
 
     @classmethod
@@ -141,6 +145,14 @@ class Rewrite(Cloze):
         cls, prompt: str, subject: str, target_new: str, target_true: str | None = None
     ) -> "Rewrite":
         """A rewrite from a whole prompt: the subject's first occurrence becomes the `{}`.
+
+            Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
+
+        Args:
+            prompt: The text up to the answer, without a space behind it.
+            subject: Whom or what it is about, as it stands there.
+            target_new: What the model is to say.
+            target_true: What it says, or should say, without the edit.
 
         Raises:
             SubjectNotFound: If the subject is empty, or no word or phrase of the prompt.
@@ -271,9 +283,17 @@ def _check_templates(templates: Iterable[str]) -> None:
             )
 
 
+def _require_text(value: object, what: str) -> None:
+    """Raise if something is no text."""
+    if not isinstance(value, str):
+        more = f": as text, {str(value)!r}" if isinstance(value, int | float) else ""
+        raise InputError(f"{what} is text, not a {type(value).__name__}{more}")
+
+
 def _check_targets(targets: Iterable[str], where: str) -> None:
     """Raise if one of the targets has no text."""
     for target in targets:
+        _require_text(target, f"a target of {where}")
         if not target.strip() and not isinstance(target, Token):
             raise EmptyTarget(f"a target of {where} is empty: name what the model should say")
 

@@ -29,6 +29,7 @@ from labkit.facts.fact import Fact, fill
 from labkit.facts.worlds import facts_of
 from labkit.progress import Progress, listener
 from labkit.running.logits import next_token_logits
+from labkit.running.opened import require_opened
 from labkit.stats import Estimate, proportion
 from labkit.tokens.vocabulary import Token
 
@@ -147,8 +148,15 @@ def known_facts(model: "LabModel", facts: Sequence[Fact], *, template: int = 0) 
         A sequence of the known facts that also holds the unknown ones.
 
     Raises:
-        InputError: If there is no fact, a fact has no object, or not that many templates.
+        InputError: If it is no list of facts, there is none, a fact has no object, or not that
+            many templates.
     """
+    require_opened(model)
+    if isinstance(facts, Fact | str) or any(not isinstance(fact, Fact) for fact in facts):
+        raise InputError(
+            "facts are a list of Fact, one fact too: known_facts(model, [fact]); "
+            "Fact.from_prompt(prompt, subject, object) makes one of a text"
+        )
     if not facts:
         raise InputError("there are no facts to ask the model about")
     prompts = [_prompt(fact, template) for fact in facts]

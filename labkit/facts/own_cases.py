@@ -8,6 +8,7 @@ from labkit.facts.cases import GENERATION, N_ATTRIBUTES, drawn_neighbours, slug
 from labkit.facts.fact import Case, Fact, Neighbour, Relation, Rewrite, fill
 from labkit.facts.worlds import world_of
 from labkit.running.logits import next_token_logits
+from labkit.running.opened import require_opened
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel
@@ -34,6 +35,8 @@ def case_of(
         rewrite = Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
         case = case_of(model, rewrite, neighbours=["The Prado is in the city of"])
 
+    Neighbours with answers of your own are `Neighbour(prompt="The Prado is in", object="Madrid")`.
+
     Args:
         model: The model; a bare prompt takes what this says behind it for its answer.
         rewrite: What the edit is asked for.
@@ -44,9 +47,22 @@ def case_of(
         seed: Seed of that draw.
 
     Raises:
-        InputError: If there are no neighbours: none were handed in, and no relation of the
+        InputError: If an argument is of another kind, such as one prompt for a list of them; if
+            there are no neighbours: none were handed in, and no relation of the
             world asks what the rewrite asks.
     """
+    require_opened(model)
+    if not isinstance(rewrite, Rewrite):
+        raise InputError(
+            f"a case is made of a Rewrite, not of a {type(rewrite).__name__}: "
+            "Rewrite.from_prompt(prompt, subject, target_new, target_true)"
+        )
+    for name, given, taken in (
+        ("paraphrases", paraphrases, (str,)),
+        ("neighbours", neighbours, (str, Fact, Neighbour)),
+        ("attributes", attributes, (str,)),
+    ):
+        _require_list(name, given, taken)
     relation = _relation(model, rewrite)
     same = [fact for fact in world_of(model).facts if relation and fact.relation == relation.id]
     if relation is None and neighbours is None:
@@ -74,6 +90,21 @@ def case_of(
         else tuple(attributes),
         generation=tuple(fill(template, rewrite.subject) for template in GENERATION),
     )
+
+
+def _require_list(name: str, given: object, taken: tuple[type, ...]) -> None:
+    """Refuse one thing for a list of them, and a list of other things."""
+    if given is None:
+        return
+    if isinstance(given, taken) or not isinstance(given, Sequence):
+        raise InputError(f"{name} are a list, one too: {name}=[...], not a {type(given).__name__}")
+    for one in given:
+        if not isinstance(one, taken):
+            kinds = " or ".join("a prompt" if kind is str else kind.__name__ for kind in taken)
+            more = (
+                "; with an answer: Neighbour(prompt=..., object=...)" if Neighbour in taken else ""
+            )
+            raise InputError(f"one of the {name} is a {type(one).__name__}, not {kinds}{more}")
 
 
 def _relation(model: "LabModel", rewrite: Rewrite) -> Relation | None:

@@ -18,6 +18,7 @@ from labkit.facts.bundled import bundled_facts, bundled_relations
 from labkit.facts.cases import demo_case
 from labkit.facts.chains import Chains, names_of_subjects, wordings_of
 from labkit.facts.fact import Case, Fact, Relation
+from labkit.running.opened import require_opened
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel
@@ -101,7 +102,12 @@ def real_world() -> World:
 
 
 def world_of(model: "LabModel") -> World:
-    """The world that a model was opened with."""
+    """The world that a model was opened with.
+
+    Raises:
+        InputError: If it is no opened model.
+    """
+    require_opened(model)
     return real_world() if model.world is None else model.world
 
 

@@ -1,12 +1,13 @@
 """Open a language model: from a folder, a short name or the hub, checked before it is used."""
 
+from os import PathLike
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from labkit.errors import INSTEAD, LabkitError, SelfCheckFailed, one_line
+from labkit.errors import INSTEAD, InputError, LabkitError, SelfCheckFailed, one_line
 from labkit.models import registry
 from labkit.models.anatomy import Anatomy
 from labkit.models.bridging import bridge
@@ -41,9 +42,11 @@ def load(
     Raises:
         UnknownModel: If nothing goes by this name.
         FetchError: If the weights cannot be brought here.
-        InputError: If the dtype or device is unknown.
+        InputError: If the dtype or device is unknown, or the name is no text.
         SelfCheckFailed: If a law that the lab's numbers rest on does not hold.
     """
+    if not isinstance(name, str | PathLike):
+        raise InputError(f"a model is opened by a name or a folder, not a {type(name).__name__}")
     weight_dtype = dtype_of(dtype)
     hf, tokenizer = _open(name, weight_dtype, usable_device(device))
     known_as = registry.known_as(name, hf.config)

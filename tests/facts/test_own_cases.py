@@ -2,10 +2,11 @@
 
 import pytest
 
-from labkit import Rewrite, case_of, predict
+from editing import ROME, applied, audit, compare_methods, evaluate, sweep_layers
+from labkit import CausalTrace, Rewrite, case_of, known_facts, load, predict
 from labkit.errors import InputError
 from labkit.facts.fact import Neighbour
-from labkit.facts.worlds import facts_of
+from labkit.facts.worlds import demo_case_of, facts_of
 
 
 def test_what_is_not_handed_in_comes_from_the_relation_that_asks_the_same(pocket):
@@ -53,3 +54,43 @@ def test_a_rewrite_from_a_prompt():
         "Rome",
         "Paris",
     )
+
+
+A_REWRITE = Rewrite(subject="Nobody", template="What {} likes is", target_new="bread")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m: case_of("pocket", A_REWRITE), "opened by labkit.load"),
+        (lambda m: case_of(m, facts_of(m)[0]), "made of a Rewrite, not of a Fact"),
+        (lambda m: case_of(m, A_REWRITE, neighbours="What all like is"), r"neighbours=\[\.\.\.\]"),
+        (lambda m: case_of(m, A_REWRITE, neighbours=[("a", "b")]), "is a tuple, not .*Neighbour"),
+        (lambda m: case_of(m, A_REWRITE, paraphrases="Nobody likes"), r"paraphrases=\[\.\.\.\]"),
+        (lambda m: case_of(m, A_REWRITE, attributes=[7]), "attributes is a int, not a prompt"),
+        (lambda m: predict("pocket", "a"), "opened by labkit.load"),
+        (lambda m: known_facts("pocket", facts_of(m)), "opened by labkit.load"),
+        (lambda m: known_facts(m, facts_of(m)[0]), r"known_facts\(model, \[fact\]\)"),
+        (lambda m: known_facts(m, ["a"]), "Fact.from_prompt"),
+        (lambda m: CausalTrace()("pocket", facts_of(m)[0]), "opened by labkit.load"),
+        (lambda m: ROME()("pocket", [A_REWRITE]), "opened by labkit.load"),
+        (lambda m: evaluate("pocket", ROME(), [1]), "opened by labkit.load"),
+        (lambda m: evaluate(m, "rome", [1]), "such as ROME.*the text 'rome'"),
+        (lambda m: evaluate(m, ROME, [1]), "the class ROME, without brackets"),
+        (lambda m: evaluate(m, ROME(), A_REWRITE), r"\[case\], not a Rewrite"),
+        (lambda m: evaluate(m, ROME(), [A_REWRITE]), "case_of.* makes one"),
+        (lambda m: compare_methods(m, [ROME()], [1]), "ROME.layer=5"),
+        (lambda m: applied(m, ROME()).__enter__(), "not a ROME"),
+        (lambda m: audit(m, ROME(), demo_case_of(m)), "not a ROME"),
+        (lambda m: sweep_layers(m, None, 2), "are lists"),
+        (lambda m: load(3), "not a int"),
+        (lambda m: Rewrite.from_prompt("a b is", "b", None), "is text, not a NoneType"),
+        (lambda m: Rewrite.from_prompt("a b is", "b", 1945), "as text, '1945'"),
+        (lambda m: Rewrite.from_prompt(facts_of(m)[0], "b", "c"), "the prompt is text, not a Fact"),
+    ],
+)  # fmt: skip
+def test_another_kind_of_argument_is_named_before_any_work(
+    pocket, no_forward, unchecked, call, said
+):
+    with pytest.raises(InputError, match=said):
+        call(pocket)

@@ -28,6 +28,7 @@ from labkit.documented import with_inherited_fields
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress
+from labkit.running.opened import require_opened
 from labkit.text.corpus import Corpus
 from labkit.text.moments import SecondMoment
 
@@ -158,6 +159,7 @@ class ClosedForm:
             NonFiniteLoss: If the search for `v*` fails.
             SingularSystem: If keys coincide, or a key or a wanted state is not finite.
         """
+        require_opened(model)
         self.require(rewrites)
         layers = self.layers_for(model)
         check(model, rewrites)

@@ -25,6 +25,10 @@ from labkit.models.model import LabModel
 class ROME(OneLayer):
     """Rank-One Model Editing.
 
+        delta = ROME(layer=3)(model, [rewrite])     # one rewrite at a time, in a list
+        with applied(model, delta):
+            predict(model, rewrite.prompt)
+
     Besides the fields of `OneLayer`:
 
     Attributes:

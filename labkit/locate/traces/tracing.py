@@ -42,6 +42,7 @@ from labkit.progress import Progress, listener
 from labkit.running.activations import patched_embedding
 from labkit.running.execute import Execution, repeat_rows
 from labkit.running.logits import MEMORY, read_logits
+from labkit.running.opened import require_opened
 from labkit.tokens import TokenSpan, n_prepended, target_ids
 
 __all__ = [
@@ -244,6 +245,7 @@ def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
         SubjectNotFound: If the subject is not in the prompt.
         NothingToTrace: If the prompt is one token, or nothing but the subject.
     """
+    require_opened(model)
     if not isinstance(fact, Fact):
         raise InputError(
             f"a Fact is traced, not {type(fact).__name__}: Fact.from_prompt(prompt, subject) makes "

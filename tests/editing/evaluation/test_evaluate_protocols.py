@@ -159,7 +159,12 @@ def test_a_chunk_is_edited_in_one_call(tiny, cases):
     [
         (
             "emmet",
-            {"contexts", "search_steps", "lowest_target_probability_in_search", "distance_in_norms"},
+            {
+                "contexts",
+                "search_steps",
+                "lowest_target_probability_in_search",
+                "distance_in_norms",
+            },
         ),
         ("ft", {"training_steps", "loss", "probability"}),
     ],

@@ -1,0 +1,16 @@
+"""What stands in the place of a model is told to be none, before anything else is tried."""
+
+from labkit.errors import InputError
+
+
+def require_opened(model: object) -> None:
+    """Refuse what was never opened: a name, a folder, a plain Hugging Face model.
+
+    Raises:
+        InputError: With how a model is opened.
+    """
+    if not hasattr(model, "tokenizer"):
+        shown = f"the text {model!r:.60}" if isinstance(model, str) else f"a {type(model).__name__}"
+        raise InputError(
+            f"a model comes first, opened by labkit.load('pocket') or another name, not {shown}"
+        )
