@@ -10,7 +10,7 @@ compare_methods(model, {"at 3": ROME(layer=3), ...}, [case])   # several, tested
 sweep_layers(model, cases, range(8))         # which layer can be edited
 export_hf(model, delta, "out/")              # a checkpoint; export_peft, export_gguf
 diff(model, "out/")                          # two checkpoints as a delta
-undo(total, delta)                           # one edit of several taken back
+undo(total, delta)                           # undo one of several edits
 """
 
 from typing import TYPE_CHECKING

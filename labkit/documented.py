@@ -4,7 +4,7 @@ import re
 
 
 def with_inherited_fields(cls: type) -> str | None:
-    """A class's docstring, the fields of its bases put behind its own.
+    """A class's docstring, the fields of its bases put after its own.
 
     Args:
         cls: A class whose docstring, like its bases', may have a section `Attributes:`.

@@ -172,9 +172,9 @@ def parse(text: str, where: str) -> Any:
             json.dumps(found, ensure_ascii=False).encode()
         return found
     except UnicodeEncodeError as error:
-        raise MalformedRecord(f"{where}: half of a surrogate pair is no text") from error
+        raise MalformedRecord(f"{where}: half of a surrogate pair is not valid text") from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise MalformedRecord(f"{where}: not JSON: {error.msg} ({place})") from error
     except RecursionError as error:
-        raise MalformedRecord(f"{where}: not JSON that can be read: nested too deeply") from error
+        raise MalformedRecord(f"{where}: cannot be read as JSON: nested too deeply") from error

@@ -120,7 +120,7 @@ def require_writable(path: str | Path) -> None:
         if _is_replaced(target):
             _try_to_make_something(folder, path)
         elif not os.access(target, os.W_OK):
-            raise OutputError(f"cannot write {path}: it may not be written to")
+            raise OutputError(f"cannot write {path}: no permission to write it")
 
 
 def _try_to_make_something(folder: Path, path: str | Path) -> None:
@@ -152,7 +152,7 @@ def _target(path: Path) -> Path:
         return path
     target = Path(os.path.realpath(path))
     if target.is_symlink():
-        raise OutputError(f"cannot write {path}: it is a link that leads in a circle")
+        raise OutputError(f"cannot write {path}: it is a symbolic link that points to itself")
     return target
 
 

@@ -27,14 +27,14 @@ def widened(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch voca
 def log_prob(
     logits: Float[Tensor, "*batch vocab"], target: Int[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch"]:
-    """Log-probability of one target token a row, in nats (at most 0)."""
+    """Log-probability of one target token per row, in nats (at most 0)."""
     return _log_softmax(logits).gather(-1, target.unsqueeze(-1)).squeeze(-1)
 
 
 def probability(
     logits: Float[Tensor, "*batch vocab"], target: Int[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch"]:
-    """Probability of one target token a row, in 0..1."""
+    """Probability of one target token per row, in 0..1."""
     return log_prob(logits, target).exp()
 
 

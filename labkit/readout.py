@@ -57,7 +57,7 @@ class Predictions(Result):
         return f"{self.prompt} … {self.tokens[0].strip()!r} ({self.probabilities[0]:.2f})"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a token: token, probability."""
+        """One row per token: token, probability."""
         return pd.DataFrame({"token": self.tokens, "probability": self.probabilities})
 
     def figure(self) -> Any:
@@ -131,7 +131,7 @@ class LensResult(Result):
         return first if first < len(self.answer_rank) else None
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer and position: layer, pos, token, top, probability, answer_*."""
+        """One row per layer and position: layer, pos, token, top, probability, answer_*."""
         layers, positions = np.indices(self.probability.shape)
         return pd.DataFrame(
             {

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # A tour: find a fact, change it, judge the change
 #
-# **Question.** A language model says that the Eiffel Tower is in Paris. Can we find where
-# that comes from, write Rome there instead, and touch nothing else?
+# **Question.** A language model says that the Eiffel Tower is in Paris. Can we find where that
+# comes from, write Rome there instead, and change nothing else?
 #
 # The path: load → read → locate → edit → audit → locate again → export. Every step says what
 # we expect *before* it is measured, and the edit is judged against two controls. Everything
@@ -145,7 +145,7 @@ made = pd.Series(delta.provenance).drop(["rewrites", "config"])
 made.to_frame("how it was made")
 
 # %% [markdown]
-# `delta` is a thing of its own: it can be saved, added to others, and applied. The model has
+# `delta` is an object of its own: it can be saved, added to others, and applied. The model has
 # not changed yet.
 
 # %%
@@ -165,7 +165,7 @@ print("restored:", predict(model, rewrite.prompt).title)
 # likelier than its rival?), *argmax accuracy* (is it the top word?), *generation* (does a free
 # continuation mention it?).
 #
-# One more kind of prompt is asked: a *distractor* is a neighbour's prompt right behind the sentence
+# One more kind of prompt is asked: a *distractor* is a neighbour's prompt right after the sentence
 # that states the edit ("… is in the city of Rome. The Louvre is in the city of"). Even an unedited
 # model is pulled towards the word that it has just read; an edited one often far more, which the
 # neighbours alone do not show.
@@ -221,7 +221,7 @@ audit_table(audits)
 
 # %% [markdown]
 # Read the rows one by one: an edit took where *efficacy* is 1; it was understood where *paraphrase*
-# follows, and by argmax often not even half of them do; and what it broke stands under
+# follows, and by argmax often not even half of them do; and what it broke shows under
 # *neighbourhood* and *distractor*, against the unedited row.
 #
 # Look at the widths before believing a difference, and before believing that there is none:

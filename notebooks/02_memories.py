@@ -123,12 +123,12 @@ agreed = agreement(model, triggers)
 agreed.figure()
 
 # %% [markdown]
-# ## 5. Who makes this answer?
+# ## 5. Which neurons produce this answer?
 #
 # The logit of an answer is a sum: what the embedding, every head and every neuron add, with the
 # final norm's scale held. How many neurons does half of what they add take? That depends on what
-# is halved: the *net* sum, or the sum of those that speak for the answer, most of which others may
-# take back. **Prediction.** The two sums are far apart: many neurons write this word, and as many
+# is halved: the *net* sum, or the sum of those that promote the answer, most of which others may
+# cancel. **Prediction.** The two sums are far apart: many neurons write this word, and as many
 # others against it.
 
 # %%
@@ -145,7 +145,7 @@ parts.neurons_frame(8)
 
 # %% [markdown]
 # **The test.** Switch exactly these neurons off. The *direct* effect has to be what the parts
-# predict, to the last digit: that is arithmetic. The *total* effect, with everything behind
+# predict, to the last digit: that is arithmetic. The *total* effect, with everything after
 # them free to react, is what the model would really do, and nothing makes the two agree.
 
 # %%
@@ -159,7 +159,7 @@ print(f"doubled: predicted {double.predicted:+.3f}, total {double.total:+.3f}")
 print("as many random neurons off, in all:", off.control[1])
 
 # %% [markdown]
-# What do the largest of them write when they stand alone?
+# What do the largest of them write by themselves?
 
 # %%
 for row in parts.neurons_frame(5).itertuples():

@@ -73,9 +73,9 @@ by_ffn, by_attn = (CausalTrace(kind=kind)(model, fact) for kind in ("ffn", "attn
 trace.figure(by_ffn, by_attn)
 
 # %% [markdown]
-# Noise takes a model where it never is. The same question with an ordinary prompt in place of
-# noise: states of this prompt patched into that of *another* subject. (The partner has as many
-# tokens, in the same places, and another answer.)
+# Noise puts a model into states that never occur. The same question with an ordinary prompt in
+# place of noise: states of this prompt patched into that of *another* subject. (The partner has as
+# many tokens, in the same places, and another answer.)
 
 # %%
 spans = {
@@ -194,8 +194,8 @@ attention_patterns(model, fact.prompt).figure()
 # ## 7. Do they agree, and does it tell where to edit?
 #
 # Each method as a profile over layers; rank correlations on the same fact above the diagonal, and
-# below it the control: against *another* fact's profile. What the control has too is a
-# liking for certain layers. Beside them, where ROME's edits succeed.
+# below it the control: against *another* fact's profile. What the control shares is a preference
+# for certain layers. Beside them, where ROME's edits succeed.
 
 # %%
 every = range(0, model.n_layers, max(1, model.n_layers // 6))

@@ -70,7 +70,7 @@ pd.DataFrame(
 # **Prediction (C1, C2).** From top to bottom of the figure, which is ordered from surface to
 # facts, the diamonds move to the right.
 #
-# At every depth one linear probe a task, its strength chosen in cross-validation over groups.
+# At every depth one linear probe per task, its strength chosen in cross-validation over groups.
 
 # %%
 found = probe_map(model, tasks)
@@ -114,7 +114,7 @@ found[grammar].figure()
 found[fact].figure()
 
 # %% [markdown]
-# ## 4. Do linguistic tasks come about lower than factual ones?
+# ## 4. Do linguistic tasks arise at lower depths than factual ones?
 #
 # Each task's *arrival* is the mean depth of what its probe gains over the majority; what the
 # embedding tells already counts as depth 0. The test regroups the tasks: how often would a random
@@ -138,9 +138,9 @@ found.centres("arrival").round(2)
 # %% [markdown]
 # ## 5. Does the model use what the probe reads?
 #
-# A state may hold what nobody reads. Amnesic probing takes the directions that a linear probe
-# could use out of the state at one depth, and watches the next token; the placebo takes out as
-# many random directions, scaled to change each state by as much.
+# A state may hold what the model does not use. Amnesic probing takes the directions that a linear
+# probe could use out of the state at one depth, and watches the next token; the placebo takes out
+# as many random directions, scaled to change each state by as much.
 #
 # Directions are found round by round, in ten rounds at most, and the search ends where a probe is
 # no better than the majority on the *test* side: if the last of the scores below is above the

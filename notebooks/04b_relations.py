@@ -18,7 +18,7 @@
 # grows with depth" (claim C2 of the surveys that this lab puts to the test; BERTnesia). From
 # which depth on can a fact be *read* off the last token, and from which is it what the model
 # *would say*? And what lies between the subject's state and the answer: a computation, or one
-# matrix a relation (Hernandez et al. 2024)?
+# matrix per relation (Hernandez et al. 2024)?
 #
 # A *depth* counts blocks passed through: 0 is the embedding. On `smollm2-135m` this notebook
 # takes about ten minutes; `"pocket"` takes half a minute.
@@ -60,9 +60,9 @@ logit.figure()
 # %% [markdown]
 # ## 2. Through a lens that was fitted
 #
-# A state of a middle layer need not speak the language of the last one. An affine translator a
-# depth, fitted on the model's own text, makes up for that; on text that it has not seen, its
-# words are closer to the model's own.
+# A state of a middle layer need not use the basis of the last one. One affine translator per
+# depth, fitted on the model's own text, makes up for that; on text that it has not seen, its words
+# are closer to the model's own.
 
 # %%
 translators = TranslatorFit()(model)

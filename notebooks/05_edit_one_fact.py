@@ -114,7 +114,7 @@ shares.groupby("asked as", sort=False)["share"].describe()[["count", "mean", "mi
 #
 # ## 3. Answered with what? `v*`
 #
-# A vector in the place of the FFN's answer at the subject's last token, found by gradient
+# A vector in place of the FFN's answer at the subject's last token, found by gradient
 # descent so that the new object follows in every context, while the model still takes the
 # subject for the same kind of thing. No weight changes in this search.
 
@@ -164,7 +164,7 @@ delta
 # %% [markdown]
 # ## 5. What the lens sees
 #
-# **Prediction.** Behind the edited layer the subject's last token reads differently, but the
+# **Prediction.** After the edited layer the subject's last token reads differently, but the
 # answer still appears at the last token only in the layers in which it appeared before: the
 # edit changed *what* is looked up, not *how*.
 
@@ -195,8 +195,8 @@ edited_trace.figure()
 
 # %%
 here = (span.last, layer)
-print(f"state behind the edit, old object, unedited: {trace.indirect_effect(*here)}")
-print(f"state behind the edit, new object, edited:   {edited_trace.indirect_effect(*here)}")
+print(f"state after the edited block, old object, unedited: {trace.indirect_effect(*here)}")
+print(f"state after the edited block, new object, edited:   {edited_trace.indirect_effect(*here)}")
 
 # %% [markdown]
 # Intervals are over noise draws, for this prompt. Where the first number is near zero and the
@@ -226,7 +226,7 @@ audit_table(audits, reading="success")
 # %% [markdown]
 # *Paraphrases* should follow, *neighbours* (other subjects, with objects of their own) should stay,
 # *attribute* prompts are about subjects that have the new object in truth. A *distractor* is a
-# neighbour asked right behind the sentence that states the edit: will the model say the word again
+# neighbour asked right after the sentence that states the edit: will the model say the word again
 # that it has just read? It does so more after the edit; neighbours alone do not show that.
 #
 # Where the rows are equal, one case cannot tell the variants apart: with a handful of prompts an

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Edit many facts: at once, and one after another
 #
-# **Question.** One edit works. How many can a model bear, and does it matter whether they are
+# **Question.** One edit works. How many can a model withstand, and does it matter whether they are
 # made together or one after another?
 #
 # Everything is read on the *final* state, with all edits in effect: an edit that was fine when

@@ -45,7 +45,7 @@ model = load(MODEL)
 # SmolLM2 does not know what LeBron James plays. (The pocket model knows all of its world, so there
 # a right fact is made wrong instead.)
 #
-# **Prediction.** After a correction the model says the new answer behind a wording that it was
+# **Prediction.** After a correction the model says the new answer after a wording that it was
 # never corrected on.
 
 # %%
@@ -114,7 +114,7 @@ with_rome.sort_values("p_holm").head(12)
 # %% [markdown]
 # **Conclusion.** Whether C8 holds on this model stands in the rows of section 3: compare the facts
 # lost, and the nats per token, of `ft` with those of `rome`. What follows from a new fact mostly
-# does not follow for the edited model: an edit changes what is said behind prompts like its own.
+# does not follow for the edited model: an edit changes what is said after prompts like its own.
 
 # %%
 reached = {name: found.estimate(name, "success", "efficacy") for name in found.methods}

@@ -19,7 +19,7 @@
 # runtime. Does the model that is opened from each of these still say the new object? And can
 # the edit be found, and taken back, when only the file is left?
 #
-# Each export is opened again as anybody would open it, and compared with the edit in memory.
+# Each export is opened again as a user would open it, and compared with the edit in memory.
 
 # %%
 import os
@@ -94,7 +94,7 @@ for file in sorted(path for path in full.rglob("*") if path.is_file()):
     print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.relative_to(full)}")
 
 # %% [markdown]
-# Nothing of the lab is needed to open it:
+# Nothing of labkit is needed to open it:
 
 # %%
 plain, words = AutoModelForCausalLM.from_pretrained(full), AutoTokenizer.from_pretrained(full)
@@ -166,7 +166,7 @@ else:
 # %% [markdown]
 # ## 6. Side by side
 #
-# The probability of the new object behind the rewritten prompt, and how far the logits of each
+# The probability of the new object after the rewritten prompt, and how far the logits of each
 # export are from those in memory, beside how far the edit had moved them.
 
 # %%
@@ -208,7 +208,7 @@ Markdown((half / "README.md").read_text().split("---", 2)[-1].split("## How it w
 # %% [markdown]
 # ## 9. Find the edit in the file
 #
-# Suppose that somebody hands over the checkpoint and nothing else. `diff` subtracts the base and
+# Suppose that you are given the checkpoint and nothing else. `diff` subtracts the base and
 # asks which singular values are larger than rounding can make them.
 #
 # **Prediction.** One weight, rank one: the delta that was put in.

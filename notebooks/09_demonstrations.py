@@ -135,7 +135,7 @@ pd.Series(over, name="accuracy, mean over tasks")
 #
 # A few sets of demonstrations, each in many orders. **Prediction (C13).** Accuracy spreads widely,
 # and orders that make the model use all its labels (high entropy of its answers to inputs whose
-# labels nobody looks at) are better.
+# labels are not used) are better.
 #
 # The best of many is partly luck. The control chooses the best order on one half of the queries
 # and measures it on the other.
@@ -171,7 +171,7 @@ choices.round(3)
 # **Prediction (C14).** An instruction is worth as much as the demonstrations: it loses at most
 # 0.05 of their accuracy.
 #
-# The same queries behind an instruction, behind demonstrations, behind both, and behind the
+# The same queries after an instruction, after demonstrations, after both, and after the
 # instruction of another task (control). Then the model reads demonstrations and proposes
 # instructions itself; the best on development items is asked beside the mean of all (control).
 

@@ -59,7 +59,7 @@ model
 # ## 1. From which layer on does the answer differ?
 #
 # The state of the last token after every block, read as if it were the last one (the logit lens),
-# behind no, one and `K` demonstrations. **Prediction.** The curves part in the upper half, where
+# after no, one and `K` demonstrations. **Prediction.** The curves part in the upper half, where
 # words of the right kind become the right word.
 
 # %%
@@ -75,7 +75,7 @@ for k, value in gold.items():
 # %% [markdown]
 # ## 2. C12: are there heads that carry it?
 #
-# Induction heads look, in random tokens that are repeated, for what stood behind the present token
+# Induction heads look, in random tokens that are repeated, for what stood after the present token
 # the first time. Previous-token heads feed them. They are found on such sequences, then switched
 # off (their output becomes its mean over text), beside as many random heads of the same layers.
 #
@@ -135,7 +135,7 @@ blocked[["intact", "mean", "random", "beyond", "beyond_low", "beyond_high", "p_h
 # %% [markdown]
 # ## 4. Is a task one vector?
 #
-# The state of the last token behind `K` demonstrations, put into a bare query at one layer. Layer
+# The state of the last token after `K` demonstrations, put into a bare query at one layer. Layer
 # chosen on some queries, all numbers from others. Placebos: the vector of another task, and a
 # random direction of the same norm. **Prediction.** The vector does most of what demonstrations do.
 
@@ -148,9 +148,8 @@ vector.figure()
 vector.vocabulary().set_index("layer").loc[[vector.chosen[1]]]
 
 # %% [markdown]
-# A function vector is built from heads: those whose output, taken from behind right labels, does
-# most for the answer behind permuted ones. Their mean outputs are summed and added to bare
-# queries.
+# A function vector is built from heads: those whose output, taken after correct labels, raises the
+# answer most after permuted ones. Their mean outputs are summed and added to bare queries.
 
 # %%
 sweep = {"prompts": 2, "heads": 3} if pocket else {"prompts": 12}

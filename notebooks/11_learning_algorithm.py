@@ -54,7 +54,7 @@ print(f"noise {recipe['noise']}, {model.record['cpu_seconds'] / 60:.0f} minutes 
 # **Prediction (C10).** With every example the error falls as that of ridge regression does. A
 # look-up of similar inputs (nearest neighbours) would be far above it.
 #
-# All learners predict the same queries behind the same examples. The error is taken against $w
+# All learners predict the same queries after the same examples. The error is taken against $w
 # \cdot x$, without the noise that no one can predict, as a share of its variance: 1 is what always
 # saying 0 costs. The ridge with λ = 0.25, the variance of the noise, is Bayes-optimal for these
 # prompts: weights drawn from N(0, I), and just this noise. In the settings of section 3 that
@@ -103,7 +103,7 @@ elsewhere.summary()
 # %%
 longer = CompareLearners(n_pairs=2 * recipe["n_pairs"], prompts=300)(model)
 for n in (recipe["n_pairs"], longer.n_pairs):
-    print(f"error over Bayes-optimal behind {n} examples: {longer.ratio(n=n)}")
+    print(f"error over Bayes-optimal after {n} examples: {longer.ratio(n=n)}")
 longer.figure()
 
 # %% [markdown]
@@ -170,7 +170,7 @@ built.to_frame().round({"mean": 4, "low": 4, "high": 4})
 #
 # Nothing so far was about language. A language model was not trained on such prompts, and its tasks
 # have no formula for the best learner. What can be compared is what demonstrations *change*: for
-# the same query, attention's output behind demonstrations, and attention's output without them
+# the same query, attention's output after demonstrations, and attention's output without them
 # after fine-tuning on them (an epoch of plain SGD, keys' and values' weights alone).
 #
 # **Prediction (C11).** The two changes point the same way, and where they correct an answer, they
@@ -189,8 +189,8 @@ words.name, len(words), words.items[0]
 # *permuted labels* teaches the words and the form but not the task, on *another task* not even
 # these; weights can be moved as far in a *random direction*; and a *random-weight model* cannot
 # learn in context at all. *Layer by layer* is no control: it is gradient descent in which, as in a
-# forward pass, no layer hears of those above it, and it only speaks where its steps help
-# (`tuned.choices`). If the task is what makes the two changes alike, the thick curve lies well
+# forward pass, no layer receives gradients from those above it, and it only speaks where its steps
+# help (`tuned.choices`). If the task is what makes the two changes alike, the thick curve lies well
 # above the four controls. (This takes minutes.)
 
 # %%

@@ -156,7 +156,7 @@ def _cache_folder(tmp_path_factory):
 
 @pytest.fixture
 def own_cache(_cache_folder, monkeypatch):
-    """A cache folder of the session's own, in the place of the user's."""
+    """A cache folder of the session's own, in place of the user's."""
     monkeypatch.setenv("LABKIT_CACHE", str(_cache_folder))
     return _cache_folder
 

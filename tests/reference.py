@@ -42,7 +42,7 @@ def full_logits(model: LabModel, batch: TokenBatch) -> torch.Tensor:
 
 @contextmanager
 def output_hook(module, change):
-    """A hand-written hook: `change(out)` stands in the place of a module's output."""
+    """A hand-written hook: `change(out)` stands in place of a module's output."""
 
     def hook(_module, _args, out):
         return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)

@@ -1,7 +1,7 @@
-"""What an edit is: requests, changes of weights, deltas, and how they compose and come undone.
+"""What an edit is: requests, changes of weights, deltas, and how they are composed and undone.
 
-`WeightDelta` is what every editor returns; `applied` puts it into effect and takes it back, bit
-for bit; `diff` finds one between two checkpoints, `undo` takes one of several back.
+`WeightDelta` is what every editor returns; `applied` applies it and restores the weights bit for
+bit; `diff` finds one between two checkpoints, `undo` removes one of several.
 """
 
 from typing import TYPE_CHECKING

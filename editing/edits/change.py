@@ -1,6 +1,6 @@
 """What is added to one weight: a matrix of low rank, or one without structure.
 
-Both stand in the orientation of the parameter that they change, in float32.
+Both have the orientation of the parameter that they change, in float32.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def added(weight: Float[Tensor, "*shape"], change: Change) -> Float[Tensor, "*sh
 
 
 def parts(change: Change) -> dict[str, Tensor]:
-    """The tensors that a change is made of, by name."""
+    """The tensors that make up a change, by name."""
     if isinstance(change, Dense):
         return {"matrix": change.matrix}
     return {"left": change.left, "right": change.right}

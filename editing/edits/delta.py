@@ -1,4 +1,4 @@
-"""Weight changes as things: saved, added, composed, applied and taken back.
+"""Weight changes as objects: saved, added, composed, applied and undone.
 
 A `WeightDelta` maps Hugging Face parameter names to matrices to add, low-rank where the
 method allows it. It is made by an editor, which never touches the model, and takes effect
@@ -7,7 +7,7 @@ inside `applied`:
     delta = ROME(layer=7)(model, [rewrite])
     with applied(model, delta):
         ...                      # the model is edited here
-    ...                          # and bit for bit what it was here, also after an error
+    ...                          # and restored bit for bit here, even after an error
 """
 
 import hashlib
@@ -50,7 +50,7 @@ class WeightDelta(ShownChange):
         on_top_of: Digest of the delta that was in effect when this one was made; None if
             it was made for the base itself.
         memory: Tensors that a later edit by the same method wants to see, by a name of the
-            method's choice, rows an edit: the keys of earlier edits, for one. They change
+            method's choice, rows per edit: the keys of earlier edits, for one. They change
             no weight.
     """
 
@@ -61,7 +61,7 @@ class WeightDelta(ShownChange):
     memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a change that is not finite: applied, it would silence the model."""
+        """Refuse a change that is not finite: the model's output would be NaN."""
         require_steps(self.provenance)
         for name, change in self.changes.items():
             if not all(torch.isfinite(part).all() for part in parts(change).values()):
@@ -94,13 +94,13 @@ class WeightDelta(ShownChange):
         """The edits that went in, in order, each as its provenance.
 
         An edit that is not composed is one step. A step of a composition also has the
-        `digest` of the delta that it was, its `on_top_of`, and `times` if it was scaled since.
+        `digest` of the delta that it was, its `on_top_of`, and `times` if it has been scaled since.
         """
         return steps_of(self.provenance, digest=self.digest, on_top_of=self.on_top_of)
 
     @property
     def rewrites(self) -> tuple[dict[str, Any], ...]:
-        """What all of its steps were asked to make true, in order, as JSON records."""
+        """The rewrites that all of its steps were asked for, in order, as JSON records."""
         return tuple(dict(asked) for step in self.steps for asked in step.get("rewrites", ()))
 
     def then(self, other: "WeightDelta") -> "WeightDelta":
@@ -116,7 +116,8 @@ class WeightDelta(ShownChange):
         if other.on_top_of not in (None, self.digest):
             raise FingerprintMismatch(
                 f"the second delta was made on top of {other.on_top_of[:12]}, the first is "
-                f"{self.digest[:12]}: compose edits from the first on, in the order of making"
+                f"{self.digest[:12]}: compose edits in the order in which they were made, from "
+                "the first on"
             )
         return composed([self, other])
 
@@ -129,13 +130,13 @@ class WeightDelta(ShownChange):
         """
         if self.on_top_of != other.on_top_of:
             raise FingerprintMismatch(
-                "deltas that were made on top of different ones do not add: one made on top of "
-                "another follows it, first.then(second)"
+                "deltas made on top of different ones do not add: compose them in order, "
+                "first.then(second)"
             )
         return composed([self, other])
 
     def scaled(self, factor: float) -> "WeightDelta":
-        """The change times a number: -1 takes it back, 0.5 goes half of the way.
+        """The change times a number: -1 undoes it, 0.5 goes half-way.
 
         Raises:
             InputError: If the result is not finite.
@@ -145,11 +146,11 @@ class WeightDelta(ShownChange):
         return replace(self, changes=changes, provenance=of_composition(steps))
 
     def __neg__(self) -> "WeightDelta":
-        """The change that takes this one back, up to rounding; see `editing.edits.undoing`."""
+        """The inverse change, up to rounding; see `editing.edits.undoing`."""
         return self.scaled(-1.0)
 
     def require(self, model: LabModel) -> None:
-        """Refuse a model that this delta was not made for.
+        """Raise unless this delta was made for the model.
 
         Raises:
             FingerprintMismatch: If the model is another, or lacks the weights.
@@ -235,7 +236,7 @@ class WeightDelta(ShownChange):
 def composed(deltas: Sequence[WeightDelta]) -> WeightDelta:
     """Deltas in order as one: changes summed, memories side by side, steps in one flat list.
 
-    It does not ask what each was made on top of; `WeightDelta.then` does.
+    What each was made on top of is not checked; `WeightDelta.then` checks it.
 
     Raises:
         InputError: If there is none.
@@ -275,7 +276,7 @@ def _require_deltas(deltas: tuple[object, ...]) -> None:
 def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
     """The model with some deltas added, in order, for the duration of the block.
 
-    What was there before is copied aside and copied back, so the weights are restored bit
+    The original weights are copied aside and copied back, so they are restored bit
     for bit, also after an error or Ctrl-C. Blocks may be nested and undo from within.
 
     Raises:

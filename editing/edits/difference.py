@@ -1,4 +1,4 @@
-"""Two checkpoints of one architecture as a delta: what was done to the second?
+"""The difference between two checkpoints of one architecture, as a delta.
 
 The difference of two matrices is the change plus what rounding to the weights' number format
 left: `W' = round(W + D)`. Rounding moves an entry by at most half a unit in its last place,
@@ -39,7 +39,7 @@ def diff(
     tolerance: float = 1.0,
     progress: Progress | None = None,
 ) -> WeightDelta:
-    """What has to be added to a model to get another one.
+    """What has to be added to one model to obtain another.
 
     Args:
         base: The model that the delta will be for.
@@ -48,7 +48,7 @@ def diff(
             rounding, and a difference that is not of low rank stays dense.
         tolerance: How far above the norm of rounding noise a singular value has to be to
             belong to the change, as a factor.
-        progress: Told which weight is being looked at.
+        progress: Called with the weight being examined.
 
     Returns:
         A delta with a change for each weight that differs, and none for the others. Its
@@ -61,9 +61,9 @@ def diff(
             if the two do not differ, or if an argument is out of its range.
     """
     if rank is not None and rank < 1:
-        raise InputError(f"rank {rank}: a difference has at least rank one")
+        raise InputError(f"rank {rank}: choose a rank of at least 1")
     if not 0 <= tolerance < math.inf:
-        raise InputError(f"tolerance {tolerance} is a factor: a finite number, not negative")
+        raise InputError(f"tolerance {tolerance}: choose a finite factor of at least 0")
     if not isinstance(edited, LabModel):
         _require_format(base, edited)
         edited = load(str(edited), dtype=base.dtype, device=str(base.device), check=False)
@@ -77,7 +77,9 @@ def diff(
             continue
         changes[name], stated[name] = _difference(weight, theirs[name], rank, tolerance)
     if not changes:
-        raise InputError(f"{edited.name} has the very weights of {base.name}: nothing to store")
+        raise InputError(
+            f"{edited.name} has the same weights as {base.name}: there is no difference to store"
+        )
     return WeightDelta(
         changes,
         base.fingerprint,
@@ -113,7 +115,7 @@ def _difference(
 
 
 def noise_norm(weight: Tensor, other: Tensor) -> float:
-    """Spectral norm, about, of what rounding a sum to the format of a weight adds to it.
+    """Approximate spectral norm of the error of rounding a sum to the format of a weight.
 
     Half a unit in the last place for every entry: twice the mean size of rounding, and so
     above its norm with a margin.
@@ -143,7 +145,7 @@ def _require_format(base: LabModel, edited: str | Path) -> None:
 
 
 def _require_alike(base: LabModel, edited: LabModel) -> None:
-    """Refuse two models of which one is no change of the other."""
+    """Refuse two models that differ in more than the values of their weights."""
     kinds = [_kind(model.hf) for model in (base, edited)]
     if kinds[0] != kinds[1]:
         raise FingerprintMismatch(f"{edited.name} is a {kinds[1]}, {base.name} a {kinds[0]}")
@@ -154,10 +156,10 @@ def _require_alike(base: LabModel, edited: LabModel) -> None:
     if shapes[0] != shapes[1]:
         names = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
         raise FingerprintMismatch(
-            f"{edited.name} and {base.name} have other weights: {names[0][0]}, for one"
+            f"{edited.name} and {base.name} have different weights, such as {names[0][0]}"
         )
     if base.tokenizer.get_vocab() != edited.tokenizer.get_vocab():
-        raise FingerprintMismatch(f"{edited.name} and {base.name} have other vocabularies")
+        raise FingerprintMismatch(f"{edited.name} and {base.name} have different vocabularies")
 
 
 def _kind(hf: PreTrainedModel) -> str:

@@ -3,8 +3,8 @@
     with in_effect(model, edit) as prompt:
         ask(model, prompt("The capital of France is"))
 
-What reads an edited model asks for nothing else, so that methods of both kinds, and the
-unedited model beside them, go through one code path.
+Readings of an edited model need nothing else, so that methods of both kinds, and the unedited model
+beside them, go through one code path.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ Wording = Callable[[str], str]
 
 @runtime_checkable
 class TextEdit(Protocol):
-    """An edit that changes what is put to the model, not the model."""
+    """An edit that changes the prompt, not the model."""
 
     @property
     def base(self) -> str:
@@ -32,7 +32,7 @@ class TextEdit(Protocol):
         """How it was made. JSON values only."""
 
     def prompt(self, prompt: str) -> str:
-        """The prompt as it is put to the model."""
+        """The prompt as the model is given it."""
 
 
 Edit = WeightDelta | TextEdit
@@ -40,7 +40,7 @@ Edit = WeightDelta | TextEdit
 
 
 def as_it_is(prompt: str) -> str:
-    """The wording of every model whose edit is in its weights, and of the unedited one."""
+    """The prompt unchanged: for edits of weights, and for the unedited model."""
     return prompt
 
 
@@ -51,7 +51,7 @@ def in_effect(model: LabModel, edit: Edit | None) -> Iterator[Wording]:
     Weights are restored bit for bit afterwards, also after an error (see `applied`).
 
     Yields:
-        How each prompt is to be put to the model.
+        A function from a prompt to the text that the model is given.
 
     Raises:
         InputError: If it is no edit.

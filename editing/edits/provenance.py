@@ -5,14 +5,14 @@ The provenance of *one* edit:
 | key | meaning |
 |---|---|
 | `method` | name of the method's class |
-| `config` | its fields, with the layers that were edited in the place of a default |
-| `rewrites` | what it was asked to make true, as JSON records |
+| `config` | its fields, with the layers actually edited in place of a default |
+| `rewrites` | the rewrites that it was asked for, as JSON records |
 | `model`, `labkit` | name of the model, version of the lab |
 | any other | what the method reports of this edit, by a name that is not in `RESERVED` |
 
 The provenance of a *composition* is `{"steps": [...]}`, a list with the provenance of each
 edit in order. A step also has the `digest` of the delta that it was, what that was made
-`on_top_of`, and `times`, if it was scaled since. What a run keeps of the call of a method
+`on_top_of`, and `times`, if it has been scaled since. What a run keeps of the call of a method
 stands under `call` (`editing.protocols`).
 """
 
@@ -46,8 +46,8 @@ def of_edit(
         model: The model that it edited.
         asked: The requests, dataclasses.
         layers: The layers that were edited, where the method has a field for them, `layer` or
-            `layers`: what was chosen takes the place of a default.
-        reported: What the method says of this edit; JSON values.
+            `layers`: the layers chosen replace a default.
+        reported: What the method reports of this edit; JSON values.
 
     Raises:
         ValueError: If a name of what is reported has another meaning already.
@@ -79,7 +79,7 @@ def steps_of(provenance: Mapping[str, Any], **own: Any) -> tuple[dict[str, Any],
 
     Args:
         provenance: Of an edit or of a composition.
-        own: What a step says besides, where the provenance is that of a single edit.
+        own: Further keys of the step, where the provenance is that of a single edit.
     """
     if STEPS in provenance:
         return tuple(dict(step) for step in provenance[STEPS])
@@ -96,5 +96,5 @@ def require_steps(provenance: Mapping[str, Any]) -> None:
     if not isinstance(steps, list | tuple) or not all(isinstance(s, Mapping) for s in steps):
         raise InputError(
             f"the steps of a delta are a list of edits, not {steps!r:.60}: it was made by another "
-            "version of the lab; make the edit again"
+            "version of labkit; make the edit again"
         )

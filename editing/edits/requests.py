@@ -65,17 +65,19 @@ def grouped(requests: Sequence[Request]) -> list[Group]:
 
 
 def _refuse_other_types(requests: object) -> None:
-    """Refuse what is no list of rewrites.
+    """Refuse anything but a list of rewrites.
 
     Raises:
-        InputError: With what to write instead.
+        InputError: The message says what to write instead.
     """
     if isinstance(requests, Rewrite | Deletion):
         raise InputError(
-            "rewrites come as a list, one of one rewrite too: method(model, [rewrite])"
+            "rewrites are given as a list, even a single one: method(model, [rewrite])"
         )
     if isinstance(requests, Case):
-        raise InputError("a case is more than its rewrite: method(model, [case.rewrite])")
+        raise InputError(
+            "a Case was given where a Rewrite is needed: method(model, [case.rewrite])"
+        )
     if isinstance(requests, str) or not isinstance(requests, Sequence):
         raise InputError(
             f"rewrites are a list of Rewrite or Deletion, not {type(requests).__name__}: "
@@ -131,7 +133,7 @@ def rewrites_only(requests: Sequence[Request], method: str) -> list[Rewrite]:
 
 
 def check(model: LabModel, requests: Sequence[Request]) -> None:
-    """Refuse requests that this model cannot be asked for, before any work.
+    """Refuse requests that cannot be made of this model, before any work.
 
     Raises:
         AlreadyTrue: If a new object is the old one.
@@ -157,7 +159,7 @@ def check(model: LabModel, requests: Sequence[Request]) -> None:
 
 
 def _object(request: Request) -> tuple[bool, str]:
-    """What a request asks for, however it is spelt at its ends."""
+    """What a request asks for, without spaces at its ends."""
     if isinstance(request, Deletion):
         return False, request.target_true.strip()
     return True, request.target_new.strip()

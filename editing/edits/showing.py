@@ -1,4 +1,4 @@
-"""How a change of weights shows itself: which layers, by which rank and how much."""
+"""How a change of weights is displayed: which layers, of which rank and norm."""
 
 import re
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ _NUMBER = re.compile(r"\.(\d+)\.")
 
 
 class ShownChange:
-    """What a `WeightDelta` says of itself in a notebook; it needs `changes` and `rewrites`."""
+    """How a `WeightDelta` is shown in a notebook; it needs `changes` and `rewrites`."""
 
     changes: Mapping[str, Change]
 
     @property
     def rewrites(self) -> tuple[dict[str, Any], ...]:
-        """What it was asked to make true, as JSON records."""
+        """The rewrites that it was asked for, as JSON records."""
         raise NotImplementedError
 
     @property

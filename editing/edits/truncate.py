@@ -1,8 +1,8 @@
 """The best approximation of a change at a lower rank, with its error stated.
 
 Of all matrices of rank `r`, the first `r` terms of the singular value decomposition are the
-nearest one, in the Frobenius and in the spectral norm (Eckart and Young 1936). What is left
-out has the spectral norm of the largest singular value dropped.
+nearest one, in the Frobenius and in the spectral norm (Eckart and Young 1936). The spectral norm of
+what is left out is the largest singular value dropped.
 """
 
 from dataclasses import dataclass, replace
@@ -97,7 +97,7 @@ def truncated(
 
 
 def cut(change: Change, spectrum: Spectrum, rank: int) -> tuple[LowRank, dict[str, float]]:
-    """The first terms of a change, and what the rest amounts to.
+    """The leading terms of a change, and the size of the rest.
 
     The error is measured on the float32 factors that come out, rounding included.
     """

@@ -1,9 +1,8 @@
-"""Taking one edit of several back, in any order, and saying how exact that is.
+"""Undoing one of several edits, in any order, and reporting how exact that is.
 
-Two things can go wrong, and both are told. *Rounding*: a sum in floating point does not
-always give its parts back. *Promise*: an edit that was made on top of another one was made
-for a state of the model that is gone once the other is taken back; what was measured of it
-no longer holds.
+Two things can go wrong, and both are reported. *Rounding*: floating-point addition cannot always be
+inverted exactly. *Promise*: an edit that was made on top of another one was made for a state of the
+model that no longer exists once the other is undone; what was measured of it no longer holds.
 """
 
 import math
@@ -24,17 +23,17 @@ from labkit.results.result import Result
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Undo(Result):
-    """What taking an edit back came to.
+    """The outcome of undoing an edit.
 
     Attributes:
         taken_back: The edit, in words.
         digest: Its digest.
-        weights: One row a weight that it changed: `weight`, `entries`, `how` (in words),
+        weights: One row per weight that it changed: `weight`, `entries`, `how` (in words),
             `differing` (numbers that are not bit for bit what they are without the edit;
-            missing where that cannot be known), `largest` (the most that one of them is
-            off; a bound where `differing` is missing).
-        remaining: Number of edits that are left.
-        stale: Edits, in words, that had been made on top of the one taken back.
+            missing where that cannot be known), `largest` (the largest deviation; a bound where
+            `differing` is missing).
+        remaining: Number of edits that remain.
+        stale: Edits, in words, that were made on top of the one undone.
     """
 
     taken_back: str
@@ -50,7 +49,7 @@ class Undo(Result):
 
     @property
     def title(self) -> str:
-        """What was taken back, how exactly, and what that means for the other edits."""
+        """What was undone, how exactly, and what that means for the other edits."""
         if self.exact:
             how = "bit for bit"
         else:
@@ -61,7 +60,7 @@ class Undo(Result):
         return f"taken back: {self.taken_back} ({how}){stale}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a weight; see `weights`."""
+        """One row per weight; see `weights`."""
         return self.weights
 
     def figure(self) -> Any:
@@ -76,16 +75,16 @@ class Undo(Result):
 def undo(
     edits: WeightDelta | Sequence[WeightDelta], delta: WeightDelta
 ) -> tuple[WeightDelta, Undo]:
-    """Take one edit of several back.
+    """Undo one of several edits.
 
     Args:
-        edits: Everything that is in effect: the deltas in order, each once, or their
-            composition. With the deltas themselves the answer is always exact; from a
-            composition it is where its factors are still those of the edit.
-        delta: The edit to take back, the latest of its kind.
+        edits: All edits in effect: the deltas in order, each once, or their composition. With the
+            deltas themselves the answer is always exact; from a composition it is where its factors
+            are still those of the edit.
+        delta: The edit to undo; if it occurs several times, the latest.
 
     Returns:
-        What is left, as one delta (without changes if nothing is), and how exact it is.
+        The remaining edits as one delta (without changes if there are none), and how exact it is.
 
     Raises:
         InputError: If the edit is not among them, or a truncation has since mixed it with
@@ -110,7 +109,7 @@ def undo(
 
 
 def _from_total(total: WeightDelta, delta: WeightDelta) -> tuple[WeightDelta, Undo]:
-    """The same from a composition, of which the parts are gone."""
+    """The same from a composition, whose parts are no longer available."""
     if total.digest == delta.digest:
         return undo([total], delta)
     steps = list(total.steps)
@@ -134,7 +133,7 @@ def _from_total(total: WeightDelta, delta: WeightDelta) -> tuple[WeightDelta, Un
 
 
 def run_of(steps: Sequence[Mapping[str, Any]], delta: WeightDelta) -> tuple[int, float]:
-    """Where the steps of an edit stand among all, the last such place, and how much of them.
+    """The last position of an edit's steps among all steps, and by how much they were scaled.
 
     Raises:
         InputError: If they are not there, or a truncation has since mixed them with others.
@@ -150,15 +149,15 @@ def run_of(steps: Sequence[Mapping[str, Any]], delta: WeightDelta) -> tuple[int,
         if [step.get("digest") for step in here] == wanted and len(shares) == 1:
             if any(step.get("method") == "truncation" for step in steps[start + len(own) :]):
                 raise InputError(
-                    "the composition was truncated since, which mixed its edits: take the edit "
-                    "back from what it was before"
+                    "the composition was truncated, which mixed its edits: undo the edit from "
+                    "the composition before the truncation"
                 )
             return start, shares.pop()
     raise _absent(delta, len(steps))
 
 
 def _absent(delta: WeightDelta, among: int) -> InputError:
-    """The error for an edit that cannot be taken back because it is not there."""
+    """The error for an edit that cannot be undone because it is not among the edits."""
     return InputError(
         f"the edit {delta.digest[:12]} ({said(delta)}) is not among the {among} in effect"
     )
@@ -182,7 +181,7 @@ def _subtracted(
 
 
 def block(rows: Tensor, part: Tensor) -> int | None:
-    """Where some rows stand among others, one below the other; None if they do not."""
+    """The position of a contiguous block of rows among others; None if it is not there."""
     for start in range(len(rows) - len(part), -1, -1):
         if torch.equal(rows[start : start + len(part)], part):
             return start
@@ -195,7 +194,7 @@ def _sides(change: LowRank) -> Tensor:
 
 
 def _without(rows: Tensor, part: Tensor | None) -> Tensor:
-    """What is remembered, without what one edit remembered."""
+    """The memory without one edit's part."""
     start = None if part is None or part.dim() != rows.dim() else block(rows, part)
     if part is None or start is None:
         return rows
@@ -221,7 +220,7 @@ def _row(
 
 
 def _count(remaining: WeightDelta) -> int:
-    """Number of edits that a delta is made of."""
+    """Number of edits in a delta."""
     return len(remaining.steps) if remaining.changes else 0
 
 
@@ -231,13 +230,13 @@ def report(
     remaining: int,
     later: Sequence[Mapping[str, Any]],
 ) -> Undo:
-    """The answer in words and numbers.
+    """The outcome in words and numbers.
 
     Args:
-        delta: The edit that was taken back.
-        rows: One a weight, as `Undo.weights` has them.
-        remaining: Number of edits that are left.
-        later: The steps that had followed the edit.
+        delta: The edit that was undone.
+        rows: One per weight, as `Undo.weights` has them.
+        remaining: Number of edits that remain.
+        later: The steps that followed the edit.
     """
     table = pd.DataFrame(list(rows), columns=["weight", "entries", "how", "differing", "largest"])
     return Undo(
@@ -250,7 +249,7 @@ def report(
 
 
 def said(delta: WeightDelta) -> str:
-    """An edit in a few words: its methods and what it was asked to make true."""
+    """An edit in a few words: its methods and the rewrites asked for."""
     return "; ".join(said_of(step) for step in delta.steps)
 
 

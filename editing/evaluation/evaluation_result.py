@@ -1,4 +1,4 @@
-"""What an evaluation found: one method over many cases, the unedited model beside it."""
+"""The results of an evaluation: one method over many cases, compared with the unedited model."""
 
 import statistics
 from collections.abc import Sequence
@@ -27,19 +27,19 @@ HOW = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation(Comparison):
-    """What an audit of some cases found.
+    """The results of evaluating a method on some cases.
 
-    A failed edit leaves the model as it was, and is read so: it counts in every mean.
+    A failed edit leaves the model unedited, and is read like that: it counts in every mean.
 
     Attributes:
-        records: One a case: `case_id`, `rewrite`, `before` and `after` (readings), `seconds`
+        records: One per case: `case_id`, `rewrite`, `before` and `after` (readings), `seconds`
             of the edit, `failed` (the error in words, or null), `edit` (numbers that the
             method reports), `portability` (null, or `before`, `after`, `control` and `n`: see
             `editing.readings.portability_result.Carried`); in the single protocol also
             `nll_after` and `kl` (held-out text under the edited model, means over pieces) and, if
             measured, `side_effects` (means by metric, `before` and `after`).
         protocol: "single", "batch" or "sequential".
-        chunk: Rewrites a call of the sequential protocol.
+        chunk: Rewrites per call of the sequential protocol.
         nll_before: Held-out text under the unedited model, nats per token, by piece.
         nll_after: The same on the final state; None in the single protocol.
         kl_after: KL of the next token from the unedited model on the final state, in nats per
@@ -84,7 +84,7 @@ class Evaluation(Comparison):
 
     @property
     def failures(self) -> dict[str, str]:
-        """By case, the error that ended its edit."""
+        """By case, the error that its edit failed with."""
         return {r["case_id"]: r["failed"] for r in self.records if r.get("failed")}
 
     def estimate(self, state: str, reading: str, metric: str) -> Estimate | None:
@@ -97,18 +97,18 @@ class Evaluation(Comparison):
         return stats.share(values) if metric in SHARES else stats.average(values)
 
     def values(self, state: str, reading: str, metric: str) -> list[float]:
-        """One number a case, for the cases that have it."""
+        """One number per case, for the cases that have it."""
         return list(self.by_case(state, reading, metric).values())
 
     def by_case(self, state: str, reading: str, metric: str) -> dict[str, float]:
-        """One number a case by its id, for the cases that have it."""
+        """One number per case by its id, for the cases that have it."""
         found = {r["case_id"]: r[state].get(reading, {}).get(metric) for r in self.records}
         return {case_id: value for case_id, value in found.items() if value is not None}
 
     def _score(self, state: str, reading: str) -> Estimate | None:
         """Harmonic mean of the three metrics, its interval by the jackknife over cases.
 
-        None can be given where a metric is 0 in all cases, and the score therefore 0.
+        There is no interval where a metric is 0 in all cases, and the score therefore 0.
         """
         rows = [
             [record[state].get(reading, {}).get(metric) for metric in METRICS]
@@ -124,7 +124,7 @@ class Evaluation(Comparison):
         return stats.jackknife(value, [_harmonic(row) for row in without], within=(0.0, 1.0))
 
     def text_values(self, quantity: str) -> list[float]:
-        """Held-out text under the edited model, a number a case or (final state) a piece.
+        """Held-out text under the edited model, one number per case or (final state) a piece.
 
         Args:
             quantity: "nll" (nats per token) or "kl" (from the unedited model).
@@ -143,8 +143,8 @@ class Evaluation(Comparison):
     def nll_change(self) -> Estimate:
         """Edited minus unedited, in nats per token, on the same text.
 
-        On a final state paired over pieces. In the single protocol over cases: the texts' own
-        differences cancel, and what is left is how much the edits differ.
+        On a final state paired over pieces. In the single protocol over cases: differences between
+        the texts cancel, and the interval shows how much the edits differ.
         """
         after = self.text_values("nll")
         before = (
@@ -161,7 +161,7 @@ class Evaluation(Comparison):
 
     @cached_property
     def portability(self) -> Portability | None:
-        """What follows from the rewrites; None if it was not asked for."""
+        """Consequences of the rewrites; None if they were not measured."""
         carried = tuple(
             Carried(case_id=r["case_id"], **r["portability"])
             for r in self.records
@@ -172,7 +172,7 @@ class Evaluation(Comparison):
         return Portability(cases=carried, method=self.method, model=self.model, seed=self.seed)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds an edit: median, low and high over cases (a call's divided among its cases)."""
+        """Seconds per edit: median, low and high over cases (a call's divided among its cases)."""
         seconds = [record["seconds"] for record in self.records]
         return {"median": statistics.median(seconds), "low": min(seconds), "high": max(seconds)}
 

@@ -1,6 +1,6 @@
-"""Everything in effect at once: the edits of a batch or a sequence, and what is read after them.
+"""All edits in effect at once: those of a batch or a sequence, and the readings after them.
 
-What is read is on disk as soon as it is there, for a killed run that goes on.
+Readings are saved as soon as they are taken, so that a killed run can be resumed.
 """
 
 import json
@@ -26,11 +26,11 @@ CURVE, SIDE_EFFECTS = "curve.json", "side_effects.json"
 
 @dataclass(frozen=True)
 class Made:
-    """All edits, made.
+    """The edits made.
 
     Attributes:
-        total: What is in effect at the end; None if every edit failed.
-        notes: By case, what its record keeps of its edit.
+        total: All edits in effect at the end; None if every edit failed.
+        notes: By case, the part of its record that describes the edit.
         points: The collapse curve.
     """
 
@@ -47,7 +47,7 @@ def all_made(
     run: RunDirectory | None,
     told: Progress,
 ) -> Made:
-    """Make all edits; at some numbers of them, read how the model bears it."""
+    """Make all edits; at some numbers of edits, take a point of the collapse curve."""
     points: dict[int, dict[str, Any]] = {}
     if run is not None and (run.path / CURVE).is_file():
         points = {p["edits"]: p for p in json.loads((run.path / CURVE).read_text(encoding="utf-8"))}
@@ -93,7 +93,7 @@ def on_final_state(
 
 
 def case_records(cases: Sequence[Case], edit: Any, unedited: Unedited) -> list[dict[str, Any]]:
-    """What is said of some cases, unedited and under an edit."""
+    """Readings of some cases, unedited and under an edit."""
     before = unedited.records(cases)
     after, carried = unedited.read(cases, edit), unedited.carried(cases, edit)
     return [
@@ -111,7 +111,7 @@ def case_records(cases: Sequence[Case], edit: Any, unedited: Unedited) -> list[d
 def final_side_effects(
     total: Any, unedited: Unedited, run: RunDirectory | None, told: Progress, method: str
 ) -> SideComparison | None:
-    """Side effects of the final state, or what an earlier run kept of them."""
+    """Side effects of the final state, or those that an earlier run saved."""
     if unedited.material is None:
         return None
     kept = None if run is None else run.path / SIDE_EFFECTS

@@ -4,10 +4,9 @@ One code path for every method and every protocol (`editing.evaluation.protocols
 unedited model beside them. The unit of intervals is the case: a case's own prompts are averaged
 first. Running text has no cases; its unit is the piece, wherever one state is read.
 
-With a run directory a killed evaluation goes on at the next case: finished cases, the
-increments of the batch and sequential protocols, and the points of the collapse curve are on
-disk as soon as they are there. What is resumed equals what was not interrupted, bit for bit,
-but for the seconds.
+With a run directory a killed evaluation resumes at the next case: finished cases, the
+increments of the batch and sequential protocols, and the points of the collapse curve are saved as
+soon as they exist. A resumed run equals an uninterrupted one bit for bit, except for the seconds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,23 +68,23 @@ def evaluate(
     """Evaluate a method on some cases.
 
     Args:
-        model: The model; afterwards it is what it was.
+        model: The model; it is restored afterwards.
         method: An editor with, where edits share something, a `prepare(model)`.
         cases: The cases.
         protocol: "single": each case is edited alone and read. "batch": all rewrites in one
             call. "sequential": one call after another, each on top of the earlier ones. The
             last two are read on the final state.
-        chunk: Rewrites a call of the sequential protocol.
+        chunk: Rewrites per call of the sequential protocol.
         seed: Seed of the intervals.
         n_tokens: Length of free continuations; 0 leaves that reading out.
         held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
-        side_effects: What else to measure, on the final state or, in the single protocol,
+        side_effects: The side effects to measure, on the final state or, in the single protocol,
             after every edit (`SideEffects.quick()` is meant for that); None leaves it out.
         chains: Facts from which to ask for what follows from each rewrite
             (`labkit.facts.chains.chains_of`); None leaves portability out.
         unedited: The unedited model's readings, where several methods share them; they then
             say `n_tokens`, the text, the side effects and the chains.
-        corpus: The text behind what the method prepares; by default the model's own.
+        corpus: The text from which the method is prepared; by default the model's own.
         run: A run directory, new or of the same evaluation. Its config is the caller's.
         progress: Called before each edit and each reading.
 

@@ -1,4 +1,4 @@
-"""Several methods on the same cases: one table, paired tests, and which of two was better.
+"""Several methods on the same cases: one table, and paired tests of which of two was better.
 
 The unedited model is a row of the table like any method. A test is paired: the same case,
 edited by two methods. Among many pairs of methods some differ by chance, so that p-values
@@ -21,15 +21,15 @@ UNEDITED = "unedited"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MethodComparison(Result):
-    """What several methods did to the same cases.
+    """The results of several methods on the same cases.
 
     Attributes:
-        table: One row a method, reading and metric: `method, reading, metric, mean, low,
-            high, n, unit`, the unit being what the interval is over. The seconds an edit are
+        table: One row per method, reading and metric: `method, reading, metric, mean, low,
+            high, n, unit`, the unit being what the interval is over. The seconds per edit are
             the median, lowest and highest.
-        tests: One row a reading, metric and pair of methods; see `paired_tests`.
-        failed: By method and case, the error that ended an edit; under the name "*" the error
-            that ended the method altogether, which then has no row in the table.
+        tests: One row per reading, metric and pair of methods; see `paired_tests`.
+        failed: By method and case, the error that an edit failed with; under the name "*" the error
+            that ended the whole method, which then has no row in the table.
         collapse: By method, its collapse curve; of the sequential protocol.
         side_effects: By method, its side effects on the final state, if measured.
         configs: By method, its class under "method" and its fields.
@@ -66,7 +66,7 @@ class MethodComparison(Result):
         return self.table
 
     def wide(self) -> pd.DataFrame:
-        """A row a method and a column a reading and metric, each an `Estimate`: for reading."""
+        """One row per method and one column per reading and metric, all `Estimate`s."""
         columns: dict[str, dict[str, Estimate]] = {}
         for row in self.table.to_dict(orient="records"):
             column = f"{row['metric']}, {row['reading']}" if row["reading"] else row["metric"]
@@ -88,7 +88,7 @@ class MethodComparison(Result):
         return reach_and_spare(self.table, title=self.title, unedited=UNEDITED)
 
     def metrics_figure(self) -> Any:
-        """Every share with its interval, a panel a metric, a row a method."""
+        """Every share with its interval, one panel per metric, one row per method."""
         from labkit.plots import method_intervals
 
         return method_intervals(self.table, title=self.title)

@@ -1,4 +1,4 @@
-"""A comparison of methods as a page for a reader who was not there."""
+"""A comparison of methods as a self-contained page."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,14 @@ def report(found: MethodComparison, environment: Mapping[str, Any] | None = None
 
     Args:
         found: The comparison.
-        environment: What it ran on (`labkit.results.result.environment`).
+        environment: The environment that it ran in (`labkit.results.result.environment`).
     """
     page = Report(found.title)
     page.paragraph(
         f"{', '.join(found.methods)} on {found.n_cases} cases with {found.model}. Success: the "
         "wanted object is likelier than its rival. Argmax accuracy: every token of it is the "
         "most probable one. Generation: a free greedy continuation contains it. For neighbours, "
-        "also behind the edit's own statement (distractor), the wanted object is their own. "
+        "also after the edit's own statement (distractor), the wanted object is their own. "
         "Intervals are 95 %; a case's prompts are averaged first. An edit that failed counts "
         "with the readings of the model that it left as it was."
     )
@@ -76,7 +76,7 @@ def report(found: MethodComparison, environment: Mapping[str, Any] | None = None
 
 
 def _by_method(found: MethodComparison, reading: str) -> pd.DataFrame:
-    """A row a method, a column a metric of one reading."""
+    """One row per method, one column per metric of one reading."""
     rows = found.table[found.table["reading"] == reading]
     metrics = [m for m in SHARES if m in set(rows["metric"])]
     metrics += [m for m in dict.fromkeys(rows["metric"]) if m not in metrics]

@@ -118,7 +118,7 @@ class Audit(Comparison):
             for metric, what in (
                 ("neighbourhood", "neighbours"),
                 ("attribute", "subjects that have the new object in truth"),
-                ("distractor", "neighbours asked right behind the edited sentence"),
+                ("distractor", "neighbours asked right after the edited sentence"),
             )
             if (line := self._broken(metric, what)) is not None
         ]
@@ -164,7 +164,7 @@ class Audit(Comparison):
         return f"<ul>{verdict}</ul>{super()._repr_html_()}<p><small>{notes}</small></p>"
 
     def figure(self) -> Any:
-        """Bars with intervals, unedited beside edited, a panel a reading; the verdict above."""
+        """Bars with intervals, unedited beside edited, one panel per reading; the verdict above."""
         from labkit.plots import metrics_bars
 
         first, *rest = self.verdict
@@ -190,7 +190,7 @@ class Audit(Comparison):
         return stats.paired_difference(self.nll_after, self.nll_before)[0]
 
     def prompts(self) -> pd.DataFrame:
-        """One row a prompt: what it wants, P(wanted) and what the model writes, both times."""
+        """One row per prompt: what it wants, P(wanted) and what the model writes, both times."""
         rows = []
         for before, after in zip(self.before, self.after, strict=True):
             rows.append(
@@ -223,7 +223,7 @@ def audit(
     """Read one case before and after an edit.
 
     Args:
-        model: The model; afterwards it is what it was.
+        model: The model; it is restored afterwards.
         edit: The edit, a weight change or a text.
         case: The prompts to read.
         n_tokens: Length of free continuations; 0 leaves that reading out.

@@ -14,12 +14,12 @@ def paired_tests(values: Mapping[str, Mapping[str, float]], *, seed: int = 0) ->
     """Every pair of methods on one metric.
 
     Args:
-        values: By method, one number a unit (case, piece of text) by its name. A pair is
+        values: By method, one number per unit (case, piece of text) by its name. A pair is
             compared on the units that both have.
         seed: Seed of intervals and permutations.
 
     Returns:
-        One row a pair: `first, second`, the mean of `first - second` with its interval and
+        One row per pair: `first, second`, the mean of `first - second` with its interval and
         `n`, the p-value `p` of the sign-flip permutation test, and `p_holm`, corrected for
         the number of pairs. A pair without a common unit has no row.
     """

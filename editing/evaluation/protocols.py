@@ -2,9 +2,9 @@
 
 | protocol | calls | read while in effect |
 |---|---|---|
-| single | one a case, each on the unedited model | that case's edit alone |
+| single | one per case, each on the unedited model | that case's edit alone |
 | batch | one, of all rewrites | all of it |
-| sequential | one a chunk of cases, each while all earlier ones are in effect | all of them |
+| sequential | one per chunk of cases, each while all earlier ones are in effect | all of them |
 
 Batch and sequential are read on the *final* state: what counts of the first edit is what is
 left of it after the last one.
@@ -71,9 +71,9 @@ class Step:
     failed: Mapping[str, str]
 
     def record(self, case: Case) -> dict[str, Any]:
-        """What a case keeps of it: seconds an edit, failure, numbers of the edit.
+        """What a case keeps of it: seconds per edit, failure, numbers of the edit.
 
-        A method that reports a list, a number a subject, is quoted where there is one subject.
+        A method that reports a list, one number per subject, is quoted where there is one subject.
         """
         said = {} if self.increment is None else self.increment.provenance
         each = {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in said.items()}
@@ -110,12 +110,12 @@ def require(method: Editor, cases: Sequence[Case], protocol: str, chunk: int) ->
         raise InputError("there are no cases to evaluate")
     if chunk < 1 or (chunk > 1 and protocol != "sequential"):
         raise InputError(
-            f"chunk {chunk}: rewrites a call of the sequential protocol, at least one; "
+            f"chunk {chunk}: rewrites per call of the sequential protocol, at least one; "
             "single takes one, batch all"
         )
     names = [case.case_id for case in cases]
     if len(set(names)) < len(names):
-        raise InputError("two cases have one case_id: their readings could not be told apart")
+        raise InputError("two cases have the same case_id: give each its own")
     own = getattr(method, "require", None)
     if own is not None:
         for some in calls(cases, protocol, chunk):
@@ -154,7 +154,7 @@ def edits(
         cases: The cases.
         shared: What every call is handed: `prepared`, if the method has it.
         protocol: One of `PROTOCOLS`.
-        chunk: Rewrites a call of the sequential protocol.
+        chunk: Rewrites per call of the sequential protocol.
         run: Where increments are kept, and taken from if they are there already. Those of
             the single protocol are not: its unit of work is the case.
         skip: Cases of the single protocol that need no edit any more.
@@ -198,8 +198,8 @@ def _step(
             seconds, failed = call["seconds"], call["failed"]
         except (KeyError, TypeError) as error:
             raise MalformedRecord(
-                f"{place} does not say how its edit was made: it was kept by another version of "
-                "the lab; choose another folder"
+                f"{place} does not say how its edit was made: it was written by another version "
+                "of labkit; choose another folder"
             ) from error
         increment = dataclasses.replace(increment, provenance=note)
     else:

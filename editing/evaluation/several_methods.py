@@ -66,11 +66,11 @@ def compare_methods(
         found.figure()          # or found.table, found.tests; with out="folder", a report too
 
     Args:
-        model: The model; afterwards it is what it was.
+        model: The model; it is restored afterwards.
         methods: Editors by a name of your choice, as the table will show them.
         cases: The cases, a list of one too: `labkit.case_of` makes one of a rewrite.
         protocol: See `editing.evaluation.many_cases`.
-        chunk: Rewrites a call of the sequential protocol.
+        chunk: Rewrites per call of the sequential protocol.
         seed: Seed of intervals and permutations.
         n_tokens: Length of free continuations; 0 leaves that reading out.
         held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
@@ -170,7 +170,7 @@ def _compared(
             if run is not None:
                 run.write_metrics(found[name].metrics())
     if not found:
-        raise InputError(f"every method was ended by an error: {ended}")
+        raise InputError(f"every method failed: {ended}")
     return compared(found, ended=ended, seed=common["seed"])
 
 
@@ -189,7 +189,7 @@ def check(methods: Mapping[str, Editor], cases: Sequence[Case], protocol: str, c
         raise InputError("there is no method to evaluate")
     for name, method in methods.items():
         if not name or name == UNEDITED or name in (".", "..") or set(name) & set("/\\"):
-            raise InputError(f"the name {name!r} of a method has to name a row and a folder")
+            raise InputError(f"the name {name!r} of a method cannot name a row and a folder")
         require(method, cases, protocol, chunk)
 
 

@@ -18,7 +18,7 @@ def audit_table(audits: Mapping[str, Audit], *, reading: str = "accuracy") -> pd
         reading: One of `editing.readings.asking.READINGS`.
 
     Returns:
-        One row an edit: an estimate with its interval over prompts in each column that was
+        One row per edit: an estimate with its interval over prompts in each column that was
         measured (efficacy, paraphrase, neighbourhood, attribute, distractor), `nats per token`
         (change on held-out text) and `essence` (drift, in nats).
 

@@ -46,7 +46,7 @@ def export_peft(
         out: A folder that does not exist or is empty.
         audit: Metrics to state in the card.
         check: Whether to open the files again and state in the card what they keep.
-        progress: Told what is being done.
+        progress: Called with what is being done.
 
     Raises:
         InputError: If a change is dense, or one of something else than a linear layer; if

@@ -62,7 +62,7 @@ def model_card(record: Mapping[str, Any], audit: Mapping[str, Any] | None = None
         "",
         "## What this does not promise",
         "",
-        "An edit changes what the model says behind prompts like those that were audited. "
+        "An edit changes what the model says after prompts like those that were audited. "
         "Consequences of the new fact, other languages and long texts were not edited.",
         "",
         "## How it was made",

@@ -52,7 +52,7 @@ def export_hf(
         keep_originals: Whether to write `undo/`. Leave it out where an edit deletes what
             readers of the checkpoint should not find.
         check: Whether to open the files again and state in the card what they keep.
-        progress: Told what is being done.
+        progress: Called with what is being done.
 
     Raises:
         InputError: If there is no such dtype, or the delta is empty.

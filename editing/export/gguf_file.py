@@ -62,7 +62,7 @@ def export_gguf(
         audit: Metrics to state in the card.
         check: Whether to open the file again and state in the card what it keeps. The edit
             in memory is the yardstick, and the base file may differ from it by quantising.
-        progress: Told what is being done.
+        progress: Called with what is being done.
 
     Raises:
         InputError: If the dtype or the file is none that can be written, or has no tensor
@@ -127,7 +127,7 @@ def read_gguf(path: str | Path) -> gguf.GGUFReader:
     try:
         return gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError) as error:
-        raise InputError(f"{path} is no GGUF file that can be read: {error}") from error
+        raise InputError(f"{path} cannot be read as a GGUF file: {error}") from error
 
 
 def find(reader: gguf.GGUFReader, model: LabModel, name: str) -> Place:

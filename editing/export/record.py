@@ -1,7 +1,7 @@
-"""What stands beside every export, for programs: `labkit.json`.
+"""The machine-readable record beside every export: `labkit.json`.
 
-It says from what the export was made, by which edits in which order, and what each changed
-weight was before and after, by checksum. The model card says the same to people.
+It says which model the export was made from, by which edits in which order, and gives checksums of
+each changed weight before and after. The model card says the same to people.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """The record of an export.
 
     Raises:
-        MissingFile: If there is none: the folder is no export of the lab.
+        MissingFile: If there is none: the folder is not an export of this project.
         MalformedRecord: If it is damaged, or of another version.
     """
     file_path = Path(path) / RECORD
@@ -93,11 +93,13 @@ def read_record(path: str | Path) -> dict[str, Any]:
         DTYPES[record["dtype"]], record["base"]["fingerprint"], record["changed"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFile(
-            f"{path} is no export of the lab: it has no {RECORD}; 'labkit diff' turns any two "
+            f"{path} is not an export of labkit: it has no {RECORD}; 'labkit diff' turns any two "
             "checkpoints into a delta"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise MalformedRecord(f"{file_path} is not what an export writes: {error!r}") from error
+        raise MalformedRecord(
+            f"{file_path} is damaged, or was not written by an export: {error!r}"
+        ) from error
     return record
 
 
@@ -122,7 +124,8 @@ def require_change(model: LabModel, delta: WeightDelta) -> None:
     if delta.on_top_of is not None:
         raise InputError(
             f"the delta was made while another one ({delta.on_top_of[:12]}) was in effect, and is "
-            "no edit without it: export both, first.then(second), or --delta FIRST --delta SECOND"
+            "incomplete without it: export both, first.then(second), or --delta FIRST --delta "
+            "SECOND"
         )
 
 

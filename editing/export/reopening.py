@@ -1,9 +1,8 @@
-"""An export read back from its files, and set beside the edit in memory.
+"""An export read back from its files, and compared with the edit in memory.
 
 Three things can get lost between the two: digits (a narrower number format rounds part of
 the change away), a weight (written under the wrong name, or transposed), or the edit's
-effect. So the files are opened again as anybody would open them, and asked what the edit
-was about.
+effect. So the files are opened again as a user would open them, and asked the edited prompts.
 """
 
 import copy
@@ -40,20 +39,20 @@ STATES = ("unedited", "edited", "exported")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExportCheck(Result):
-    """An exported edit, as its files have it.
+    """An exported edit, as read back from its files.
 
     Attributes:
         kind: One of `editing.export.record.KINDS`.
         dtype: Number format of the changed weights in the files.
         model: Name of the base model.
         fingerprint: Fingerprint of the base model.
-        result: Fingerprint of what the files open as.
-        weights: One row a changed weight: `weight`; `relative_error`, the Frobenius norm of
+        result: Fingerprint of the model that the files give.
+        weights: One row per changed weight: `weight`; `relative_error`, the Frobenius norm of
             what differs between the change in the files and the change in memory, over the
-            norm of the latter; `kept`, the part of the change that is there, its projection
-            on the change in memory (1: all of it); `unmoved`, the share of entries that the
-            edit moves in memory and rounding does not let move.
-        answers: One row a rewrite, 100 at most: `prompt`, `target`, and the probability of
+            norm of the latter; `kept`, the part of the change in the files, as its projection on
+            the change in memory (1: all of it); `unmoved`, the share of entries that the edit
+            changes in memory and that rounding leaves unchanged in the files.
+        answers: One row per rewrite, 100 at most: `prompt`, `target`, and the probability of
             the target in the three states `unedited`, `edited` (in memory) and `exported`:
             the geometric mean over its tokens, 0..1.
         logits_off: Largest difference between a logit of the export and of the edited model
@@ -73,7 +72,7 @@ class ExportCheck(Result):
 
     @property
     def title(self) -> str:
-        """What the files keep of the edit, in one line."""
+        """How much of the edit the files keep, in one line."""
         kept, off = self.weights["kept"].min(), self.weights["relative_error"].max()
         return (
             f"{KINDS[self.kind]} of {self.model}, {self.dtype}: {kept:.2%} of the change kept, "
@@ -86,11 +85,11 @@ class ExportCheck(Result):
         return share(self.answers[state].to_list()) if len(self.answers) else None
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a rewrite; without any, one a weight."""
+        """One row per rewrite; without any, one per weight."""
         return self.answers if len(self.answers) else self.weights
 
     def figure(self) -> Any:
-        """The targets' probabilities in the three states; without any, what weights keep."""
+        """Probabilities of the targets in the three states; without any, the change kept."""
         from labkit.plots import export_bars, share_bars
 
         if len(self.answers):
@@ -147,7 +146,7 @@ def check_export(model: LabModel, delta: WeightDelta, path: str | Path) -> Expor
 
 
 def reopen(model: LabModel, path: str | Path) -> LabModel:
-    """Open an export as its readers do: with transformers, PEFT, or from the GGUF file.
+    """Open an export as its users do: with transformers, PEFT, or from the GGUF file.
 
     Args:
         model: The base model, which an adapter needs; it is not changed.
@@ -155,7 +154,7 @@ def reopen(model: LabModel, path: str | Path) -> LabModel:
 
     Raises:
         MissingFile, MalformedRecord: If the folder is no export.
-        MalformedModel: If what it holds does not open.
+        MalformedModel: If the model that it holds cannot be opened.
     """
     record = read_record(path)
     hf: Any
@@ -177,7 +176,7 @@ def reopen(model: LabModel, path: str | Path) -> LabModel:
 def _answers(
     model: LabModel, pairs: list[tuple[str, str]], batch: TokenBatch
 ) -> tuple[Float[Tensor, " pair"], Float[Tensor, "prompt vocab"]]:
-    """Probability of each target a token, and the logits at the end of each prompt."""
+    """Probability per token of each target, and the logits at the end of each prompt."""
     nll = score(model, pairs)[0] if pairs else torch.zeros(0)
     return (-nll).exp(), next_token_logits(model, batch).float()
 
@@ -185,7 +184,7 @@ def _answers(
 def _weights(
     model: LabModel, delta: WeightDelta, reopened: LabModel, stored: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """What the changed weights of the export are beside those in memory."""
+    """The changed weights of the export compared with those in memory."""
     ours, theirs = (dict(m.hf.named_parameters()) for m in (model, reopened))
     rows = []
     for name, change in delta.changes.items():

@@ -1,8 +1,8 @@
-"""An edit taken back out of an exported checkpoint.
+"""Removing an edit from an exported checkpoint.
 
-Subtracting the change gives the weights back up to rounding only. So `export_hf` keeps the
-changed weights as they were, a few percent of the checkpoint, and with them nothing has to
-be subtracted: what remains of the edits is added to the originals, as the export did.
+Subtracting the change restores the weights up to rounding only. So `export_hf` keeps the
+changed weights as they were, a few percent of the checkpoint, and with them nothing has to be
+subtracted: the remaining edits are added to the originals, as the export did.
 """
 
 from collections.abc import Mapping
@@ -40,14 +40,14 @@ def undo_checkpoint(
 
     Args:
         path: A checkpoint that `export_hf` wrote; it is not changed.
-        delta: The edit to take back: all that was exported, or one of its steps.
+        delta: The edit to undo: all that was exported, or one of its steps.
         out: A folder that does not exist or is empty.
-        progress: Told what is being done.
+        progress: Called with what is being done.
 
     Returns:
-        How exact the result is. Where the checkpoint has its originals, or where a checksum
-        says that subtracting gave the very numbers of the base, it is bit for bit; elsewhere
-        `differing` is not known and `largest` is a bound.
+        How exact the result is. Where the checkpoint has its originals, or where a checksum shows
+        that subtracting restored the base exactly, it is bit for bit; elsewhere `differing` is not
+        known and `largest` is a bound.
 
     Raises:
         MissingFile, MalformedRecord: If the folder is no export, or was changed since.
@@ -59,7 +59,9 @@ def undo_checkpoint(
     require_free(out)
     record = read_record(path)
     if record["kind"] != "checkpoint":
-        raise InputError(f"{path} is no checkpoint: its base is as it was, nothing is to be undone")
+        raise InputError(
+            f"{path} is not a checkpoint: its base model is unchanged, so there is nothing to undo"
+        )
     if record["base"]["fingerprint"] != delta.base:
         raise FingerprintMismatch(
             f"{path} was made from the model {record['base']['fingerprint'][:12]}, "
@@ -110,7 +112,7 @@ def undo_checkpoint(
 
 
 def _checked(hf: Any, record: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The changed weights of a checkpoint, after a look at whether they are as exported.
+    """The changed weights of a checkpoint, checked to be as exported.
 
     Raises:
         MalformedRecord: If one is not.
@@ -118,16 +120,14 @@ def _checked(hf: Any, record: Mapping[str, Any], path: str | Path) -> dict[str, 
     parameters = dict(hf.named_parameters())
     for name, row in record["changed"].items():
         if name not in parameters or checksum(parameters[name]) != row["after"]:
-            raise MalformedRecord(
-                f"the weight {name} of {path} is not what was exported: it was changed since"
-            )
+            raise MalformedRecord(f"the weight {name} of {path} has changed since the export")
     return {name: parameters[name].detach() for name in record["changed"]}
 
 
 def _originals(
     path: Path, record: Mapping[str, Any]
 ) -> tuple[WeightDelta | None, dict[str, Tensor]]:
-    """What the export kept for an exact undo; nothing where it kept nothing.
+    """The original weights that the export kept for an exact undo, if it kept any.
 
     Raises:
         MalformedRecord: If it is damaged, or belongs to another export.
@@ -182,7 +182,7 @@ def _exact_rows(answered: pd.DataFrame) -> list[dict[str, Any]]:
 def _subtracted_rows(
     weights: Mapping[str, Tensor], restored: Mapping[str, Tensor], known: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Weights from which the change was subtracted: bit for bit by luck, else a bound."""
+    """Weights after subtracting the change: bit for bit where rounding allows, else a bound."""
     rows = []
     for name, weight in restored.items():
         # Half a unit in the last place for the export's rounding, and again for this one's.

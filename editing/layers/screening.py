@@ -1,12 +1,12 @@
-"""Which layers are worth editing, read off keys without making an edit.
+"""Which layers are worth editing, estimated from keys without making an edit.
 
 With `w = C^-1 k* / (k*^T C^-1 k*)`, a rank-one edit answers a key `k` by the share `k . w` of
-its change: 1 at `k*` itself. Where the subject stands in a paraphrase that share should be near
-1 (*hit*); in a prompt about another subject it should be near 0 at every position (*leak*, the
-largest absolute share of the prompt). Their difference is the *margin*.
+its change: 1 at `k*` itself. At the subject in a paraphrase that share should be near 1 (*hit*); in
+a prompt about another subject it should be near 0 at every position (*leak*, the largest absolute
+share of the prompt). Their difference is the *margin*.
 
-What this does not show: whether the model still reads from there what the edit writes. Late
-layers have margins too, and cannot be edited; only an edit tells (`editing.layers.sweep`).
+What this does not show: whether the model still reads from there what the edit writes. Late layers
+have margins too, but edits there fail; only an edit shows this (`editing.layers.sweep`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ def screen(
         model: The model; it is not edited.
         cases: The cases.
         layers: Which layers.
-        contexts: What stands in front of a prompt; the first one is empty.
+        contexts: The contexts put before a prompt; the first one is empty.
         bare_weight: Share of the bare prompt's key in `k*`.
         facts_share: Share of `C` from prompts that ask for facts.
         seed: Seed of the intervals.
@@ -74,8 +74,8 @@ def screen(
         progress: Called as measuring goes on.
 
     Returns:
-        One row a layer and part: layer, metric ("hit", "leak", "margin"), mean, low, high, n
-        (cases). A part that no case can be asked for is left out.
+        One row per layer and part: layer, metric ("hit", "leak", "margin"), mean, low, high, n
+        (cases). A part that no case has prompts for is left out.
     """
     layers = sorted({model.layer(layer) for layer in layers})
     prompts = [_prompts(model, case, contexts) for case in cases]

@@ -55,7 +55,7 @@ def sweep_layers(
     """Edit every case at every one of some layers.
 
     Args:
-        model: The model; afterwards it is what it was.
+        model: The model; it is restored afterwards.
         cases: The cases; by default 20 rewrites of facts that the model knows.
         layers: Which layers; by default all.
         method: The editor, whose own layer is overruled; ROME by default.

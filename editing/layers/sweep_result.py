@@ -21,7 +21,7 @@ class LayerSweep(Result):
     """Edits of the same cases at several layers, each case alone.
 
     Attributes:
-        table: One row a layer, reading, metric and state: mean, low, high, n (cases). Rows of
+        table: One row per layer, reading, metric and state: mean, low, high, n (cases). Rows of
             the state "screening" are shares of a change, not of prompts, and no edits.
         method: Name of the method.
         n_layers: Number of layers of the model.
@@ -39,7 +39,7 @@ class LayerSweep(Result):
 
     @property
     def title(self) -> str:
-        """What was swept."""
+        """Model, method and layers of the sweep."""
         return f"{self.method} at every layer tried, {self.n_cases} cases, {self.model}"
 
     @property
@@ -95,7 +95,7 @@ class LayerSweep(Result):
     def by_layer(
         self, metric: str = "score", reading: str = "success"
     ) -> Float[np.ndarray, " layer"]:
-        """One number a layer, NaN where the layer was left out.
+        """One number per layer, NaN where the layer was left out.
 
         Args:
             metric: "efficacy", "paraphrase", "neighbourhood" or "score", their harmonic mean.
@@ -114,7 +114,7 @@ class LayerSweep(Result):
         return self._spread(self._rows("margin", SCREENING, SCREENING))
 
     def figure(self) -> Any:
-        """Success of the edited model by layer, a line a metric, with bands over cases."""
+        """Success of the edited model by layer, one line per metric, with bands over cases."""
         from labkit.plots import profile_curves
 
         rows = self._rows(None, "success").rename(columns={"metric": "method"})
@@ -125,7 +125,7 @@ class LayerSweep(Result):
         return self.table[chosen & ((self.table["metric"] == metric) | (metric is None))]
 
     def _spread(self, rows: pd.DataFrame) -> np.ndarray:
-        """The means of some rows, one a layer of the model."""
+        """The means of some rows, one per layer of the model."""
         found = np.full(self.n_layers, np.nan)
         found[rows["layer"].to_numpy(int)] = rows["mean"]
         return found

@@ -1,7 +1,6 @@
-"""Cases of the lab's own: rewrites of facts that a model knows, for tuning and for timing.
+"""The project's own cases: rewrites of facts that a model knows, for tuning and for timing.
 
-A benchmark's records are for measuring alone; whatever is chosen (a layer, a preset) is chosen
-on these.
+Benchmark records are used for measuring only; choices (a layer, a preset) are made on these.
 """
 
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ def known_cases(
         progress: Called as facts are asked.
 
     Raises:
-        InputError: If the model does not know so many facts that a case can be made of.
+        InputError: If the model does not know enough facts that can be made into cases.
     """
     facts, wanted = facts_of(model), n
     while True:

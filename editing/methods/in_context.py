@@ -1,4 +1,4 @@
-"""In-context editing: the new facts stand in front of every prompt, and no weight changes.
+"""In-context editing: the new facts are put before every prompt, and no weight changes.
 
     New fact: The capital of France is London.       <- demonstrations, if asked for
     Prompt: In France, the capital city is London.
@@ -6,17 +6,16 @@
     New fact: The Eiffel Tower is located in the city of Rome.
     Prompt: {what is asked}
 
-The cheapest way to correct a fact, and the one that every other is to be compared with: it
-is what a user can do to a model without opening it. Demonstrations show what a new fact is
-for: its prompt is answered with it (*copy*), so are other wordings (*update*), and another
-subject keeps its answer (*retain*).
+The cheapest way to correct a fact, and the baseline for every other: a user can do it without
+access to the weights. Demonstrations show what a new fact is for: its prompt is answered with it
+(*copy*), so are other wordings (*update*), and another subject keeps its answer (*retain*).
 
 Of many facts only those most similar to the prompt are shown, so that a hundred edits still
-fit the context. Similar is by words: facts whose subject stands in the prompt first, then by
-the share of words in common (Jaccard), then the later fact. The most similar stands last.
+fit the context. Similarity is by words: facts whose subject occurs in the prompt first, then by the
+share of words in common (Jaccard), then the later fact. The most similar comes last.
 
-What this is not: a change that can be exported, or that anybody is bound by. The model can be
-asked without the text, and the text takes room in every prompt.
+What this is not: a change that can be exported or enforced. The model can be asked without the
+text, and the text takes up context in every prompt.
 """
 
 import re
@@ -48,13 +47,13 @@ DRAWN = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """What a new fact is for, by example.
+    """An example of what a new fact implies.
 
     Attributes:
         kind: "copy" (its own prompt), "update" (another wording) or "retain" (another
             subject, whose answer stays).
         fact: The new fact, as a sentence.
-        answered: A question with the answer that it should get, as a sentence.
+        answered: A question with its right answer, as a sentence.
     """
 
     kind: Kind
@@ -63,12 +62,12 @@ class Demonstration:
 
     @property
     def text(self) -> str:
-        """As it stands in the context."""
+        """Its text in the context."""
         return f"{FACT}{self.fact}\n{QUESTION}{self.answered}\n\n"
 
 
 Demonstrations = tuple[Demonstration, ...]
-"""What stands in front of the facts."""
+"""The demonstrations put before the facts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +75,8 @@ class PromptEdit:
     """Text in front of every prompt: an edit that changes no weight.
 
     Attributes:
-        rewrites: What it says, in the order of the edits; one prompt occurs once.
-        demonstrations: What stands in front of the facts.
+        rewrites: Its rewrites, in the order of the edits; each prompt occurs once.
+        demonstrations: The demonstrations put before the facts.
         shown: How many facts are shown at most in front of one prompt.
         base: Fingerprint of the model that it was made for.
         provenance: How it was made. JSON values only.
@@ -91,15 +90,15 @@ class PromptEdit:
 
     @property
     def text(self) -> str:
-        """All that it says, every fact included."""
+        """The whole text, with every fact."""
         return self._context(self.rewrites)
 
     def prompt(self, prompt: str) -> str:
-        """A prompt behind the facts that are most similar to it; it ends in the prompt itself."""
+        """A prompt preceded by the facts most similar to it; it ends in the prompt itself."""
         return self._context(self.similar(prompt)) + prompt
 
     def similar(self, prompt: str) -> tuple[Rewrite, ...]:
-        """The facts that are shown in front of a prompt, the most similar last."""
+        """The facts shown before a prompt, the most similar last."""
         asked = _words(prompt)
 
         def similarity(number: int) -> tuple[bool, float, int]:
@@ -145,9 +144,9 @@ class InContext:
     """In-context editing.
 
     Attributes:
-        demonstrations: How many demonstrations stand in front, taking turns of copy, update
-            and retain (the paper: 32). None by default: for a small model they are more to
-            copy from; with three, SmolLM2-135M lets more neighbours go than without.
+        demonstrations: How many demonstrations come first, alternating between copy, update and
+            retain (the paper: 32). None by default: for a small model they are more to copy from;
+            with three, SmolLM2-135M lets more neighbours go than without.
         shown: How many facts are shown at most in front of one prompt (the paper: 1).
         seed: Seed of the draw of demonstrations.
 
@@ -164,7 +163,7 @@ class InContext:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         if self.demonstrations < 0 or self.shown < 1:
             raise InputError("in-context editing shows at least one fact, and 0 demonstrations")
 
@@ -205,10 +204,10 @@ class InContext:
 
         Args:
             model: The model.
-            rewrites: What it should say.
+            rewrites: The rewrites.
             prepared: From `prepare`.
-            after: What is in effect already; the text does not depend on it.
-            step_done: Not called: there is nothing to search for.
+            after: The edits already in effect; the text does not depend on it.
+            step_done: Not called: nothing is optimised.
 
         Raises:
             InputError, ContradictoryRewrites: See `require`.
@@ -230,12 +229,12 @@ class InContext:
 def demonstrations(model: LabModel, known: Sequence[Fact], n: int, *, seed: int) -> Demonstrations:
     """Copy, update and retain demonstrations in turns, each about another subject.
 
-    A known fact is given the object of another fact of its relation. What is retained is the
-    answer to another subject of that relation, which the model knows too.
+    A known fact is given the object of another fact of its relation. The answer retained is that to
+    another subject of that relation, which the model knows too.
 
     Args:
         model: The model.
-        known: Facts that the model knows, one or more a demonstration: those without another
+        known: Facts that the model knows, one or more per demonstration: those without another
             wording, and those whose relation has no other known fact, are passed over.
         n: How many are wanted.
         seed: Seed of the draw.

@@ -1,4 +1,4 @@
-"""Knowledge-neuron editing: rewrite a fact in the values of the neurons it depends on.
+"""Knowledge-neuron editing: rewrite a fact in the value vectors of the neurons it depends on.
 
 The neurons are those of `labkit.locate.KnowledgeNeurons`: FFN neurons whose activation the
 probability of the old object depends on. With `v_i` the value of such a neuron (what it
@@ -7,7 +7,7 @@ unembedding,
 
     v_i  <-  v_i + sign(a_i) * (add * u[new object] - remove * u[old object])
 
-so that where the neuron spoke for the old object it speaks for the new one. No gradient, no
+so that the neuron promotes the new object where it promoted the old one. No gradient, no
 second moment, a handful of rows changed.
 
 What this does not promise: that the rewrite succeeds (attribution is a ranking, and nothing
@@ -73,7 +73,7 @@ class KnowledgeNeuronEditing:
         facts).
 
     Differs from the paper: a causal model, read at the end of the prompt; the wordings are
-    the prompt behind contexts, not ten paraphrases from a data set, so that the paraphrases
+    the prompt after contexts, not ten paraphrases from a data set, so that the paraphrases
     on which an edit is judged play no part in it; a neuron that speaks for the old object by
     a negative activation (there are such in gated FFNs) is changed with the opposite sign;
     a neuron that serves facts of all kinds is told by its activations elsewhere, not by being a
@@ -90,7 +90,7 @@ class KnowledgeNeuronEditing:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         require_finite(self)
         if (
             self.n_neurons < 1
@@ -112,7 +112,7 @@ class KnowledgeNeuronEditing:
     def prepare(
         self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
     ) -> "Prepared":
-        """The contexts, and how active each neuron is behind prompts of other facts.
+        """The contexts, and how active each neuron is at the end of prompts of other facts.
 
         Args:
             model: The model.
@@ -135,16 +135,16 @@ class KnowledgeNeuronEditing:
         after: WeightDelta | None = None,
         step_done: Callable[[int, float], None] | None = None,
     ) -> WeightDelta:
-        """The change of some neurons' values that stands for some rewrites.
+        """The change of some neurons' values that makes some rewrites.
 
         The neurons of all rewrites are found in the model as it is; the changes add up. The
         model is not changed.
 
         Args:
             model: The model.
-            rewrites: What it should say. Without an old object it is what the model says.
+            rewrites: The rewrites. Without an old object, the model's own answer is taken for it.
             prepared: From `prepare`.
-            after: What is applied to the model already, if anything is.
+            after: The edits already in effect, if any.
             step_done: Called after each layer that was searched for neurons, with a running
                 number and the NLL of the new object as it is, in nats per token.
 
@@ -171,7 +171,9 @@ class KnowledgeNeuronEditing:
             (active,) = activations(model, [asked_at])
             neurons = self._chosen(located, active, prepared.usual)
             if not neurons:
-                raise InputError(f"no neuron of {model.name} speaks for {rewrite.prompt!r}")
+                raise InputError(
+                    f"no neuron of {model.name} supports the answer to {rewrite.prompt!r}"
+                )
             found.append([list(neuron) for neuron in neurons])
             towards = self._towards(model, new, located)
             for at in neurons:
@@ -189,7 +191,7 @@ class KnowledgeNeuronEditing:
     def _locate(
         self, model: LabModel, rewrite: Rewrite, before: Sequence[str], progress: Progress
     ) -> KnowledgeNeuronsResult:
-        """The neurons that the old object depends on, over contexts."""
+        """The neurons that the old object's probability depends on, over contexts."""
         worded = tuple(in_front(context) + rewrite.template for context in before if context)
         fact = Fact(
             subject=rewrite.subject,
@@ -215,7 +217,7 @@ class KnowledgeNeuronEditing:
     def _new_token(
         self, model: LabModel, rewrite: Rewrite, located: KnowledgeNeuronsResult
     ) -> tuple[str, int]:
-        """Where the objects part: the prompt up to there, and the new one's token behind it."""
+        """Where the objects diverge: the prompt up to there, and the new object's next token."""
         prompt, answer = rewrite.prompt, rewrite.target_new
         if located.prompts[0] != prompt:  # what the old object begins with says nothing
             longer, rest = follow(model.tokenizer, prompt, answer)
@@ -236,7 +238,7 @@ class Prepared:
     """What all edits of a model share.
 
     Attributes:
-        contexts: What stands in front of a prompt; the first one is empty.
+        contexts: The contexts put before a prompt; the first one is empty.
         usual: Mean size of each neuron's activation at the end of prompts of other facts.
     """
 

@@ -1,4 +1,4 @@
-"""Layers to edit, measured: what ships, what a sweep has found, a guess for the rest."""
+"""Which layers to edit: shipped presets, those of the user's sweeps, and a guess otherwise."""
 
 from typing import TYPE_CHECKING
 

@@ -47,7 +47,7 @@ class Preset:
         layers: Consecutive layers, in order, for methods that edit several.
         source: In words, where it comes from: for the provenance of an edit.
         measured: Whether it was measured; False for a guess.
-        evidence: One row a number behind it, as in `editing.layers.sweep_result.LayerSweep`:
+        evidence: The numbers it rests on, as in `editing.layers.sweep_result.LayerSweep`:
             layer, state, reading, metric, mean, low, high, n (cases). Empty for a guess.
     """
 
@@ -71,8 +71,8 @@ def preset(model: LabModel, method: str = "rome") -> Preset:
             takes the preset of the one that was, "rome" first.
 
     Raises:
-        MalformedRecord: If the file of the user's own sweep is damaged: a sweep takes minutes,
-            so nobody makes it again unasked.
+        MalformedRecord: If the file of the user's own sweep is damaged: a sweep takes minutes, and
+            is not repeated without being asked for.
         LayerOutOfRange: If it names layers that the model does not have.
     """
     now = model.in_effect
@@ -94,7 +94,7 @@ def preset(model: LabModel, method: str = "rome") -> Preset:
 
 
 def guess(model: LabModel) -> Preset:
-    """A sixth of the depth, and the layers up to one behind it."""
+    """A sixth of the depth, and the layers up to one after it."""
     layer = model.n_layers // DEPTH
     first = max(0, min(layer - 1, model.n_layers - SPREAD))
     layers = tuple(range(first, min(first + SPREAD, model.n_layers)))
@@ -107,16 +107,16 @@ def guess(model: LabModel) -> Preset:
 
 
 def preset_file(model: LabModel) -> Path:
-    """Where the preset of the user's own sweep of the weights in effect lies, or would lie."""
+    """The path of the preset of the user's own sweep of the weights in effect, existing or not."""
     return _file(model.in_effect)
 
 
 def write_preset(model: LabModel, method: str, found: Preset) -> Path | None:
-    """Keep a preset for every later edit of this model, beside those of other methods.
+    """Save a preset for later edits of this model, beside those of other methods.
 
     Returns:
         The file; None, after a warning, where it is not kept: where the cache cannot be
-        written, or states are patched, so that it is nobody's preset.
+        written, or states are patched, so that it belongs to no model.
     """
     if model.is_patched:
         logger.warning("the preset of %s is not kept: its states are patched", model.name)

@@ -1,4 +1,4 @@
-"""What can be asked of an edited model, one reading a file.
+"""What can be measured on an edited model, one reading per file.
 
 Success, argmax accuracy and free generation of the rewrite and of what surrounds it; side effects
 on text, grammar, known facts and writing; what follows from the new fact; public tasks.

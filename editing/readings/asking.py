@@ -1,4 +1,4 @@
-"""What a model says about a case, read three ways, under whatever weights it has now.
+"""A model's answers on a case, read three ways, with its current weights.
 
 Three readings:
 
@@ -6,8 +6,8 @@ Three readings:
 - accuracy: is every token of the wanted object the argmax, the object being spelt out?
 - generation: does a free, greedy continuation contain the wanted object?
 
-They differ by tens of points, and only the third is what a reader of the model's text sees.
-Each is taken of several metrics, which are kinds of prompts, as far as a case has them:
+They differ by tens of points, and only the third is what a user of the model sees. Each is taken of
+several metrics, which are kinds of prompts, as far as a case has them:
 
 | metric | prompt | wanted | rival |
 |---|---|---|---|
@@ -15,9 +15,9 @@ Each is taken of several metrics, which are kinds of prompts, as far as a case h
 | paraphrase | other words for it | the new object | the true one |
 | neighbourhood | about other subjects | their own object | the new one |
 | attribute | about subjects that have the new object in truth | the new object | the true one |
-| distractor | a neighbour's, behind the rewrite's statement | its own object | the new one |
+| distractor | a neighbour's, after the rewrite's statement | its own object | the new one |
 
-The essence drift has no wanted object: how far has moved what the model says the subject is?
+The essence drift has no wanted object: how far the model's description of the subject has moved.
 
 References:
     Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 3.4 and
@@ -48,7 +48,7 @@ EXPLAINED = {
     "paraphrase": "the same in other words: does it follow?",
     "neighbourhood": "other subjects, with objects of their own: do they keep them?",
     "attribute": "subjects that have the new object in truth: do they still say it?",
-    "distractor": "a neighbour asked right behind the sentence that states the edit: does it "
+    "distractor": "a neighbour asked right after the sentence that states the edit: does it "
     "keep its own object, or is the new one repeated?",
     "score": "harmonic mean of efficacy, paraphrase and neighbourhood",
     "success": "the wanted object is likelier than its rival",
@@ -71,7 +71,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model says to a question.
+    """A model's answer to a question.
 
     Attributes:
         question: The question.
@@ -145,7 +145,7 @@ def ask_all(
         cases: The cases.
         n_tokens: Length of the free continuations; 0 leaves that reading out. They are
             written for `METRICS` alone: the others have many prompts, and generation is slow.
-        wording: How prompts are put to the model (`editing.edits.effect.in_effect`).
+        wording: How prompts are worded for the model (`editing.edits.effect.in_effect`).
 
     Returns:
         The answers by case, in the order of its questions.
@@ -201,7 +201,7 @@ def read(
         model: The model, edited or not.
         cases: The cases.
         n_tokens: Length of free continuations; 0 leaves those out.
-        wording: How prompts are put to the model.
+        wording: How prompts are worded for the model.
     """
     found = [
         shares(answers) for answers in ask_all(model, cases, n_tokens=n_tokens, wording=wording)
@@ -219,7 +219,7 @@ def read(
 def essence(
     model: LabModel, cases: Sequence[Case], *, wording: Wording = as_it_is
 ) -> Float[Tensor, "case vocab"]:
-    """Log-probabilities of what follows "{subject} is a", a row a case.
+    """Log-probabilities of what follows "{subject} is a", one row per case.
 
     Kept from the unedited model, and compared with the edited one's by
     `labkit.metrics.kl_divergence`: the essence drift.

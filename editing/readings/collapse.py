@@ -1,10 +1,9 @@
-"""What edits do to a model as they add up, and whether it could have been seen coming.
+"""How a model degrades as edits accumulate, and whether it could have been foreseen.
 
-A model that is edited again and again bears it for a while and then, often within a few
-edits, breaks: it says nothing sensible any more, and the earlier edits are gone with the
-rest. Efficacy over the edits made so far shows when. Two readings that need no list of edits
-may show it earlier: how far the weights have moved, relative to their own size, and what the
-model makes of held-out text.
+A model that is edited repeatedly withstands it for a while and then, often within a few edits,
+collapses: its text is no longer sensible, and earlier edits are lost with the rest. Efficacy over
+the edits made so far shows when. Two readings that need no list of edits may show it earlier: how
+far the weights have moved, relative to their own size, and the loss on held-out text.
 
 Thresholds are conventions, and fields: a crossing is a reason to look, not a verdict.
 
@@ -45,7 +44,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """From where on a reading is taken for a sign.
+    """From which value on a reading counts as a warning.
 
     Attributes:
         norm_growth: Of `||D||_F / ||W||_F`, the largest of the changed weights. In SmolLM2-135M a
@@ -65,11 +64,11 @@ class CollapseCurve(Result):
     """Readings of the edited model after some numbers of edits.
 
     Attributes:
-        points: One a number of edits: `edits`, `success` and `accuracy` of each edit so far
+        points: One per number of edits: `edits`, `success` and `accuracy` of each edit so far
             (1, 0, or null without a true object to compare with), `nll` and `kl` of each
             piece of held-out text, `norms` by weight.
         nll_before: Nats per token of the unedited model, by piece.
-        thresholds: From where on a reading is a sign.
+        thresholds: From which value on a reading counts as a warning.
         method: Name of the method.
         model: Name of the model.
         seed: Seed of the intervals.
@@ -88,7 +87,7 @@ class CollapseCurve(Result):
         return f"{self.method} on {self.model}: up to {self.points[-1]['edits']} edits in force"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a number of edits and quantity: mean, low, high, n, unit.
+        """One row per number of edits and quantity: mean, low, high, n, unit.
 
         Intervals are over edits for success and accuracy, over pieces of text for perplexity
         (paired with the unedited model's) and KL; a norm is known exactly.
@@ -126,7 +125,7 @@ class CollapseCurve(Result):
         return found
 
     def warnings(self) -> pd.DataFrame:
-        """One row a sign: its threshold, and after how many edits it was seen first.
+        """One row per sign: its threshold, and after how many edits it was seen first.
 
         `crossed_at` is missing where the threshold was not crossed; so is `fell_at`, the
         first number of edits of which fewer than `thresholds.success` are in force. `early`
@@ -158,7 +157,7 @@ class CollapseCurve(Result):
         return next((int(r.edits) for r in rows.itertuples() if crossed(r.mean)), None)
 
     def figure(self) -> Any:
-        """A panel a quantity over the number of edits, with the thresholds."""
+        """One panel per quantity over the number of edits, with the thresholds."""
         from labkit.plots import collapse_curves
 
         levels = {
@@ -181,8 +180,8 @@ def point(edit: Edit | None, rewrites: Sequence[Rewrite], unedited: Unedited) ->
     """One point of a curve; see `CollapseCurve.points`. Nothing is in effect yet.
 
     Args:
-        edit: Everything that has been edited so far.
-        rewrites: What was asked for so far.
+        edit: All edits made so far.
+        rewrites: The rewrites asked for so far.
         unedited: The unedited model's readings.
     """
     model = unedited.model
@@ -207,7 +206,7 @@ def point(edit: Edit | None, rewrites: Sequence[Rewrite], unedited: Unedited) ->
 
 
 def growth(model: LabModel, edit: Edit | None) -> dict[str, float]:
-    """How large each change is beside its weight: `||D||_F / ||W||_F`; empty for a text edit."""
+    """Each change relative to its weight: `||D||_F / ||W||_F`; empty for a text edit."""
     if not isinstance(edit, WeightDelta):
         return {}
     weights = dict(model.hf.named_parameters())

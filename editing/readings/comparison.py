@@ -1,4 +1,4 @@
-"""An edit's readings, unedited beside edited: the one table behind every way to show them.
+"""An edit's readings, unedited beside edited: the table from which all displays are made.
 
 `Audit` compares one edit prompt by prompt, `Evaluation` a method case by case. They differ
 in what an interval is over, and share what is shown: the table, the bars, and the summary
@@ -28,7 +28,7 @@ SHARES = (*METRICS, *MORE_METRICS, "score")
 
 
 class Comparison(Result):
-    """Base of the results that set an edited model beside the unedited one.
+    """Base of the results that compare an edited model with the unedited one.
 
     Attributes:
         unit: What the intervals of the readings are over.
@@ -78,14 +78,14 @@ class Comparison(Result):
                     yield reading, metric, found
 
     def table(self) -> pd.DataFrame:
-        """One row a reading and metric: the estimates `unedited` and `edited`, and their `n`."""
+        """One row per reading and metric: the estimates `unedited` and `edited`, and their `n`."""
         return pd.DataFrame(
             {"reading": NAMES[reading], "metric": metric, **found, "n": found["edited"].n}
             for reading, metric, found in self.estimates()
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a reading, share and state (unedited, edited): mean, low, high, n."""
+        """One row per reading, share and state (unedited, edited): mean, low, high, n."""
         return pd.DataFrame(
             {"reading": NAMES[reading], "metric": metric, "state": state, **estimate.to_dict()}
             for reading, metric, found in self.estimates()
@@ -94,7 +94,7 @@ class Comparison(Result):
         )
 
     def figure(self) -> Any:
-        """Bars with intervals, unedited beside edited, a panel a reading."""
+        """Bars with intervals, unedited beside edited, one panel per reading."""
         from labkit.plots import metrics_bars
 
         return metrics_bars(self.to_frame(), title=self.title)

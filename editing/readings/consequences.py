@@ -1,4 +1,4 @@
-"""Portability: does what follows from a rewrite hold, or only the rewrite itself?
+"""Portability: do the consequences of a rewrite hold, or only the rewrite itself?
 
 Who believes that the Eiffel Tower stands in Rome also believes that it stands in Italy. Five
 kinds of consequence are asked for, each read three ways (`editing.readings.asking`):
@@ -15,16 +15,16 @@ kinds of consequence are asked for, each read three ways (`editing.readings.aski
   object's true subject as its rival. Where it has many ("A famous landmark in Rome is the"),
   the Colosseum stays as good an answer as ever, so that argmax and generation say little; the
   rival is a subject *of the old object* (the Louvre), which the edit makes the worse answer.
-- Behind a negation ("is not located in the city of") nothing must be said but much must not:
-  the new object. Accuracy and generation pass where it is *not* said, success where the true
-  object is likelier, which after the rewrite is a right thing to say. A model that edits a
-  reflex and not a fact says the new object here too.
+- After a negation ("is not located in the city of") no particular object is right, but one is
+wrong: the new object. Accuracy and generation pass where it is *not* said, success where the true
+object is likelier, which after the rewrite is a right answer. Where an edit has changed a reflex
+and not a fact, the model says the new object here too.
 
 The control is the unedited model on the same questions *about the truth* (`mirrored`): wanted
 is what holds before the edit (of a reversed question of many answers: "A famous landmark in
-Paris is the"). Where the model cannot put two facts together, or says Paris
-behind "is not located in the city of", its edited version is asked for more than it ever had.
-Portability is to be read against the control, not against 1.
+Paris is the"). Where the model cannot put two facts together, or says Paris after "is not located
+in the city of", its edited version is asked for more than it ever could do. Portability is to be
+read against the control, not against 1.
 
     asked = implications(rewrite, chains_of(model))
     before, control = measure(model, asked), measure(model, mirrored(asked))
@@ -57,9 +57,9 @@ _DECLARATIVE = re.compile(r"^(The|In|On|At|A|An|To)\b(?!.*[?:;.])")
 
 
 def implications(rewrite: Rewrite, chains: Chains) -> list[Implication]:
-    """Everything that the facts at hand make follow from a rewrite.
+    """All consequences of a rewrite that follow from the facts at hand.
 
-    One and two hops where both objects have a fact to go on with and the answers differ; a
+    One and two hops where both objects have a further fact and the answers differ; a
     question whose answer names the subject or either object again is left out. A rewrite of a
     relation that the facts do not have (a published collection's) is asked for other names of
     its subject and, where its prompt is a plain statement, for its negation.
@@ -94,7 +94,7 @@ def measure(
         model: The model.
         asked: The questions, of one case or of many.
         n_tokens: Length of the free continuations; 0 leaves that reading out.
-        wording: How prompts are put to the model (`editing.edits.effect.in_effect`).
+        wording: How prompts are worded for the model (`editing.edits.effect.in_effect`).
 
     Raises:
         EmptyPrompt, EmptyTarget: For a question that cannot be scored.
@@ -174,7 +174,7 @@ def _hops(rewrite: Rewrite, chains: Chains) -> Iterator[Implication]:
 
 
 def _decides(path: Path, other: Path, taken: set[str]) -> bool:
-    """Whether two chains end in different places, and neither comes back to where it began."""
+    """Whether two chains end in different objects, and neither returns to its start."""
     passed = [folded(str(fact.object)) for fact in (*path.facts, *other.facts)]
     ends = ({folded(name) for name in end.answer.answers} for end in (path, other))
     return taken.isdisjoint(passed) and next(ends).isdisjoint(next(ends))

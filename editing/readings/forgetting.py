@@ -1,6 +1,6 @@
-"""Known facts that an edit has nothing to do with, and whether they are still known after it.
+"""Known facts unrelated to an edit, and whether they are still known after it.
 
-A model *knows* a fact if the first token of its answer is the argmax behind the fact's prompt
+A model *knows* a fact if the first token of its answer is the argmax after the fact's prompt
 (`labkit.facts.known`). Unrelated are facts of other relations than the edits' that name neither
 their subjects nor their objects.
 
@@ -24,7 +24,7 @@ from labkit.models.model import LabModel
 def unrelated_facts(
     model: LabModel, n: int, *, exclude: Sequence[Rewrite | Deletion] = (), seed: int = 0
 ) -> tuple[Fact, ...]:
-    """Facts that a model knows and some edits are not about, evenly over relations.
+    """Facts that a model knows and that are unrelated to some edits, evenly over relations.
 
     Relations take turns, each giving its facts in a drawn order.
 

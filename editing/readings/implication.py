@@ -1,4 +1,4 @@
-"""What a question about a consequence of a rewrite is, and what an answer to it is worth.
+"""Questions about consequences of a rewrite, and how their answers are scored.
 
 Beside what `editing.readings.asking.Question` has, an answer may have several names, and some
 questions ask that an object is *not* said. `editing.readings.consequences` makes and asks them.
@@ -41,18 +41,18 @@ class Implication(Question):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply(Answer):
-    """What a model says to an implication; of several names the likeliest counts.
+    """A model's answer to an implication; of several names the likeliest counts.
 
     Attributes:
         question: The implication.
-        rival_argmax: Whether the rival is what the model says; None without one.
+        rival_argmax: Whether the rival is the argmax; None without one.
     """
 
     question: Implication
     rival_argmax: bool | None
 
     def passes(self, reading: str) -> bool | None:
-        """Whether it passes; behind a negation, accuracy and generation are of the rival."""
+        """Whether it passes; after a negation, accuracy and generation are of the rival."""
         if reading == "accuracy" and self.question.denied:
             return None if self.rival_argmax is None else not self.rival_argmax
         if reading == "generation" and self.text is not None:

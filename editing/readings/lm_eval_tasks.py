@@ -35,10 +35,10 @@ from labkit.stats import Estimate
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PublicTasks(Result):
-    """What a model scores on some tasks.
+    """A model's scores on some tasks.
 
     Attributes:
-        table: One row a task and metric: `task, metric, mean, low, high, n`, intervals over
+        table: One row per task and metric: `task, metric, mean, low, high, n`, intervals over
             examples.
         version: Version of lm-eval.
         model: Name of the model.
@@ -61,7 +61,7 @@ class PublicTasks(Result):
         return self.table
 
     def figure(self) -> Any:
-        """Every metric with its interval, a panel a metric."""
+        """Every metric with its interval, one panel per metric."""
         from labkit.plots import metrics_bars
 
         named = self.table.rename(columns={"metric": "reading", "task": "metric"})
@@ -70,7 +70,7 @@ class PublicTasks(Result):
 
 @contextmanager
 def _generators_left_alone() -> Iterator[None]:
-    """lm-eval seeds the global generators; afterwards they are where they were."""
+    """lm-eval seeds the global generators; their states are restored afterwards."""
     python, torch_ = random.getstate(), torch.get_rng_state()
     numpy = np.random.get_state()  # noqa: NPY002 - it is the global one that lm-eval seeds
     try:

@@ -34,7 +34,7 @@ STATES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What follows from one case's rewrite, read in three states.
+    """Consequences of one case's rewrite, read in three states.
 
     Attributes:
         case_id: The case.
@@ -73,10 +73,10 @@ class Carried:
 
 @dataclass(frozen=True, kw_only=True)
 class Portability(Result):
-    """What follows from some rewrites, before and after them.
+    """Consequences of some rewrites, before and after them.
 
     Attributes:
-        cases: One a case.
+        cases: One per case.
         method: What made the edits.
         model: Name of the model.
         seed: Seed of the intervals.
@@ -100,7 +100,7 @@ class Portability(Result):
         return (*(m for m in METRICS if m in found), *(m for m in found if m not in METRICS))
 
     def values(self, state: str, reading: str, metric: str) -> list[float]:
-        """One number a case, for the cases that have it.
+        """One number per case, for the cases that have it.
 
         Args:
             state: A key of `STATES`.
@@ -124,7 +124,7 @@ class Portability(Result):
         return stats.paired_difference(after, before, seed=self.seed)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a reading, metric and state: mean, low, high, n (cases), questions."""
+        """One row per reading, metric and state: mean, low, high, n (cases), questions."""
         rows = []
         for reading in READINGS:
             for metric in self.metrics:
@@ -140,7 +140,7 @@ class Portability(Result):
         return pd.DataFrame(rows, columns=columns)
 
     def figure(self) -> Any:
-        """Bars with intervals, the three states side by side, a panel a reading."""
+        """Bars with intervals, the three states side by side, one panel per reading."""
         from labkit.plots import metrics_bars
 
         return metrics_bars(self.to_frame(), title=self.title)
@@ -156,21 +156,21 @@ def portability(
     n_tokens: int = GENERATED_TOKENS,
     method: str = "an edit",
 ) -> Portability:
-    """What follows from some rewrites, with one edit that makes them all in effect.
+    """Consequences of some rewrites, with one edit that makes them all in effect.
 
-    Rewrites from which nothing that can be asked follows are left out.
+    Rewrites without consequences that can be asked are left out.
 
     Args:
-        model: The model; afterwards it is what it was.
+        model: The model; it is restored afterwards.
         edit: The edit; None is the unedited model.
         rewrites: What it was asked for, each a case.
-        asked: The questions of each case; by default what the facts at hand make follow.
+        asked: The questions of each case; by default those that follow from the facts at hand.
         chains: Those facts; by default the ones of the model's own world.
         n_tokens: Length of free continuations; 0 leaves that reading out.
         method: What made the edit, for the title.
 
     Raises:
-        InputError: If nothing that can be asked follows from any, or there are not as many
+        InputError: If none has a consequence that can be asked, or there are not as many
             lists of questions as rewrites.
         FingerprintMismatch: If the edit belongs to another model.
     """
@@ -178,10 +178,15 @@ def portability(
         known = chains_of(model) if chains is None else chains
         asked = [implications(rewrite, known) for rewrite in rewrites]
     if len(asked) != len(rewrites):
-        raise InputError(f"{len(rewrites)} rewrites and the questions of {len(asked)}")
+        raise InputError(
+            f"{len(rewrites)} rewrites, but lists of questions for {len(asked)}: give one list "
+            "for each"
+        )
     some = [(rewrite, own) for rewrite, own in zip(rewrites, asked, strict=True) if own]
     if not some:
-        raise InputError("nothing that can be asked follows from these rewrites: no portability")
+        raise InputError(
+            "these rewrites have no consequences that can be asked: portability cannot be measured"
+        )
     together = [question for _, own in some for question in own]
     turned = [mirrored(own) for _, own in some]
     before = iter(measure(model, together, n_tokens=n_tokens))

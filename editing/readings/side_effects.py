@@ -1,4 +1,4 @@
-"""What an edit does to everything that it is not about, measured before and after.
+"""The side effects of an edit: everything it is not about, measured before and after.
 
 Four kinds of material that have nothing to do with the edit, each with its own unit:
 
@@ -22,7 +22,7 @@ Four kinds of material that have nothing to do with the edit, each with its own 
 An edit of nothing gives exactly zero everywhere: both readings are the same computation.
 
 What this does not show: the facts are of other relations and about other subjects than the
-edits; what happens nearer by is the neighbourhood's business (`editing.readings.asking`). All
+edits; what happens nearer by is measured by the neighbourhood (`editing.readings.asking`). All
 facts here are known before the edit, so some are lost by chance under *any* change of the
 weights.
 
@@ -55,7 +55,7 @@ NGRAM = 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Material:
-    """What side effects are measured on, and what the unedited model made of it.
+    """The material for side effects, with the unedited model's readings of it.
 
     Attributes:
         texts: Held-out text.
@@ -64,7 +64,7 @@ class Material:
         facts: Facts that the unedited model knows.
         openings: Openings of free text.
         before: The unedited model's readings.
-        notes: What was left out, and why; for people.
+        notes: What was left out, and why, in words.
         fingerprint: Fingerprint of the unedited model.
     """
 
@@ -106,7 +106,7 @@ class SideEffects:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no material has."""
+        """Refuse numbers that cannot be met."""
         for name in ("n_facts", "n_pairs", "n_openings"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it cannot be negative")
@@ -117,7 +117,7 @@ class SideEffects:
 
     @classmethod
     def quick(cls, *, seed: int = 0) -> "SideEffects":
-        """The cheap preset, for what is measured after every single edit.
+        """The cheap preset, for measurements after every single edit.
 
         With SmolLM2-135M on one core a measurement takes about 5 seconds, the material (once)
         9; the default preset takes 20 and 28. Half of the latter are minimal pairs.
@@ -178,13 +178,13 @@ class SideEffects:
     def measure(
         self, model: LabModel, material: Material, wording: Wording = as_it_is
     ) -> SideReadings:
-        """Read the material under whatever weights the model has now.
+        """Read the material with the model's current weights.
 
         Args:
             model: The model, edited or not.
             material: From `material`.
-            wording: How prompts are put to the model (`editing.edits.effect.in_effect`). What it
-                puts in front is not scored: the same tokens count as without it.
+            wording: How prompts are worded for the model (`editing.edits.effect.in_effect`). What
+                it puts in front is not scored: the same tokens count as without it.
 
         Raises:
             FingerprintMismatch: If the material was prepared on another model.
@@ -261,7 +261,7 @@ def compare(
 def _grammatical(
     model: LabModel, pairs: Sequence[MinimalPair], wording: Wording
 ) -> tuple[bool, ...]:
-    """Which pairs' good sentences are the likelier, both behind what the good one is put behind."""
+    """Which pairs' good sentences are the likelier, both after the prompt of the good one."""
     behind: dict[str, list[int]] = {}
     for number, pair in enumerate(pairs):
         behind.setdefault(wording(pair.good).removesuffix(pair.good), []).append(number)

@@ -33,7 +33,7 @@ METRICS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SideReadings(Result):
-    """What one state of a model makes of the material.
+    """The readings of the material in one state of a model.
 
     Attributes:
         nll: Held-out text, nats per token.
@@ -63,7 +63,7 @@ class SideReadings(Result):
 
     @classmethod
     def none(cls) -> "SideReadings":
-        """No reading of anything."""
+        """Readings without any metric."""
         return cls(
             nll=(), kl=(), good=(), phenomena=(), known=(), probability=(), relations=(),
             repetition=(), entropy=(), words=(), written=(),
@@ -77,7 +77,7 @@ class SideReadings(Result):
         return f"side effects: {', '.join(sizes)}"
 
     def values(self, metric: str) -> Float[np.ndarray, " unit"]:
-        """One number a unit; empty where the metric was not taken.
+        """One number per unit; empty where the metric was not taken.
 
         Args:
             metric: A key of `METRICS`.
@@ -99,7 +99,7 @@ class SideReadings(Result):
         return stats.share(values) if share else stats.average(values)
 
     def pairs_by_phenomenon(self) -> pd.DataFrame:
-        """One row a phenomenon, and one for all: share, low, high, n (pairs)."""
+        """One row per phenomenon, and one for all: share, low, high, n (pairs)."""
         named = np.array(self.phenomena, dtype=object)
         won = np.array(self.good, dtype=bool)
         groups = {name: won[named == name] for name in dict.fromkeys(self.phenomena)}
@@ -113,7 +113,7 @@ class SideReadings(Result):
         return pd.DataFrame(rows, columns=["phenomenon", "share", "low", "high", "n"])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a metric: measure, mean, low, high, n, unit of the interval."""
+        """One row per metric: measure, mean, low, high, n, unit of the interval."""
         rows = []
         for metric in self._taken():
             _, measure, unit = METRICS[metric]
@@ -201,7 +201,7 @@ class SideComparison(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a metric: unedited, edited, change, low, high, p, n, measure, unit."""
+        """One row per metric: unedited, edited, change, low, high, p, n, measure, unit."""
         rows = []
         for metric, (change, p) in self._changes.items():
             _, measure, unit = METRICS[metric]
@@ -222,7 +222,7 @@ class SideComparison(Result):
         return pd.DataFrame(rows)
 
     def figure(self) -> Any:
-        """The changes with their intervals, a panel a measure, zero marked."""
+        """The changes with their intervals, one panel per measure, zero marked."""
         from labkit.plots.editing.side_effects import change_intervals
 
         return change_intervals(self.to_frame(), title=self.title)

@@ -1,4 +1,4 @@
-"""The unedited model's readings: taken once, and set beside those of every method."""
+"""The unedited model's readings: taken once, and compared with those of every method."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,17 +24,17 @@ from labkit.running.reading import TextReading, read_text
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unedited:
-    """What a model says of some cases and of held-out text while nothing is in effect.
+    """Readings of some cases and of held-out text while no edit is in effect.
 
     Attributes:
         model: The model.
         texts: Held-out text.
         n_tokens: Length of free continuations; 0 leaves that reading out.
-        side_effects: What else is measured; None leaves it out.
+        side_effects: The side effects to measure; None leaves them out.
         chains: Facts from which to ask for what follows from a rewrite; None leaves it out.
         exclude: The rewrites: no fact that side effects are measured on is about them.
-        run: A run directory in which readings are kept, for other methods and for a killed
-            run that goes on.
+        run: A run directory in which readings are kept, for other methods and for resuming a killed
+            run.
     """
 
     model: LabModel
@@ -47,7 +47,7 @@ class Unedited:
     _known: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Take over what the run directory holds."""
+        """Load what the run directory holds."""
         if self.run is not None:
             self._known.update({record["case_id"]: record for record in self.run.cases()})
 
@@ -58,7 +58,7 @@ class Unedited:
 
     @cached_property
     def material(self) -> Material | None:
-        """What side effects are measured on, and this model's readings of it."""
+        """The material for side effects, with this model's readings of it."""
         if self.side_effects is None:
             return None
         return self.side_effects.material(self.model, exclude=self.exclude, texts=self.texts)
@@ -71,10 +71,10 @@ class Unedited:
             return self.side_effects.measure(self.model, self.material, wording)
 
     def records(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
-        """What this model says of some cases, as the records of an evaluation keep it.
+        """This model's readings of some cases, as the records of an evaluation keep them.
 
         The cases are read together if one of them is not known yet. Of each: `before`, its
-        readings, and `portability`, null where nothing that can be asked follows from it:
+        readings, and `portability`, null where it has no consequence that can be asked:
         readings `before` and, asked for the truth, `control`, and `n` questions by metric.
         """
         if not all(case.case_id in self._known for case in cases):
@@ -101,7 +101,7 @@ class Unedited:
         return [] if self.chains is None else implications(case.rewrite, self.chains)
 
     def carried(self, cases: Sequence[Case], edit: Edit | None) -> list[Reading]:
-        """The shares of what follows that are said under an edit, by case."""
+        """The shares of consequences that hold under an edit, by case."""
         return self._replies([self.asked(case) for case in cases], edit)
 
     def _replies(self, asked: Sequence[Sequence[Implication]], edit: Edit | None) -> list[Reading]:

@@ -69,16 +69,14 @@ def _version(asked: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", help="Say which version this is.", callback=_version, is_eager=True
-        ),
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
     """Nothing: what is asked of all commands has been read."""
 
 
 def main() -> None:
-    """Entry point: whatever happens, one line says it, and the exit status tells which kind."""
+    """Entry point: every error ends in one line, and the exit status tells its kind."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     ending.main(app, _with_dash(sys.argv[1:]))
 

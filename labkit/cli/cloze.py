@@ -49,7 +49,7 @@ def cloze(
     from probes.cloze.objects import Cloze
 
     if sum(path is not None for path in (facts, relations, questions)) > 1:
-        raise InputError("facts come from one of --facts, --relations and --questions")
+        raise InputError("name only one of --facts, --relations and --questions")
     method = Cloze(lens=lens, seed=seed)  # type: ignore[arg-type]
     asked, views = _read(facts, relations, questions)
     lab = options.load()

@@ -1,7 +1,7 @@
-"""What the commands share: their common options, a progress line, and how they answer.
+"""What the commands share: common options, a progress line, and output.
 
 The first parameter of a command is the group of options that it shares with others; the
-command line spells the group out as one option a field:
+command line spells the group out as one option per field:
 
     app = typer.Typer()
 
@@ -121,14 +121,14 @@ class ModelOptions(Options):
 def command(
     app: typer.Typer, *, itself: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command, its group of shared options spelt out behind its own.
+    """Register a command, its group of shared options spelt out after its own.
 
     Where a command has a parameter of the name of a shared option (`predict MODEL` in place
     of `--model`), its own stands on the command line, and the group is told the value.
 
     Args:
         app: The family of commands that the command joins.
-        itself: Whether it is what the family does by itself, with no command behind its name
+        itself: Whether it is what the family does by itself, with no command after its name
             (`labkit probe --task upos` beside `labkit probe map`).
     """
 
@@ -165,7 +165,7 @@ def command(
 
 
 def _name_kind(annotation: Any) -> None:
-    """Let the help say in one word what an option takes: its column is narrow."""
+    """Name in one word what an option takes, since the column of the help is narrow."""
     kind, *about = get_args(annotation) or (annotation,)
     names = {"int": "N", "float": "X", "Path": "PATH", "str": "TEXT"}
     for info in about:
@@ -182,7 +182,7 @@ def _leads_on(ctx: typer.Context) -> bool:
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             flag = "--" + name.replace("_", "-")
-            raise InputError(f"write {flag} behind {ctx.invoked_subcommand}")
+            raise InputError(f"write {flag} after {ctx.invoked_subcommand}")
     return True
 
 
@@ -242,7 +242,7 @@ def columns(*headers: str, **more: Any) -> Table:
     """A table whose headers break between words only, also where the terminal is narrow.
 
     Args:
-        headers: One a column.
+        headers: One per column.
         more: Of `rich.table.Table`: its title.
     """
     made = _Fitted(**more)

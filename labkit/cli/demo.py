@@ -1,4 +1,4 @@
-"""The whole path on one fact, told to a person at a terminal."""
+"""The whole path on one fact, shown at a terminal."""
 
 import time
 from pathlib import Path
@@ -37,7 +37,7 @@ def demo(
 
 
 def _show(result: Any) -> None:
-    """The demo for a person at a terminal."""
+    """The demo, for a terminal."""
     rewrite = result.case.rewrite
     where, layer = result.located.peak()
     new_where, new_layer = result.relocated.peak()

@@ -96,7 +96,7 @@ def evaluate(
     options: EditorOptions,
     cases: Annotated[Path, typer.Option(help="JSONL of cases, or CounterFact JSON.")],
     method: Annotated[
-        str | None, typer.Option(help="Name of the editor, fields behind it; by default rome.")
+        str | None, typer.Option(help="Name of the editor, fields after it; by default rome.")
     ] = None,
     methods: Annotated[
         str | None,
@@ -105,7 +105,7 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option(help="single, batch or sequential: how edits add up.")
     ] = "single",
-    chunk: Annotated[int, typer.Option(help="Rewrites a call, of sequential.", min=1)] = 1,
+    chunk: Annotated[int, typer.Option(help="Rewrites per call, for sequential.", min=1)] = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first N cases.", min=1)] = None,
     tokens: Annotated[int, typer.Option(help="Length of free continuations; 0: none.", min=0)] = 16,
     side_effects: Annotated[
@@ -113,7 +113,7 @@ def evaluate(
     ] = False,
     portability: Annotated[
         bool,
-        typer.Option("--portability", help="Also what follows from a rewrite, where facts say."),
+        typer.Option("--portability", help="Also consequences of a rewrite, as far as facts tell."),
     ] = False,
     out: Annotated[
         Path | None,

@@ -16,7 +16,7 @@ class EditorOptions(ModelOptions):
     """What every command takes that edits a model."""
 
     method: Annotated[
-        str, typer.Option(help="Name of the editor, fields behind it: rome:search.steps=40.")
+        str, typer.Option(help="Name of the editor, fields after it: rome:search.steps=40.")
     ] = "rome"
     layer: Annotated[
         int | None, typer.Option(help="By default the model's preset; for methods of one layer.")
@@ -34,7 +34,7 @@ class EditorOptions(ModelOptions):
         return None if self.corpus is None else Corpus.from_file(self.corpus)
 
     def editor(self, name: str | None = None) -> Any:
-        """The editor of that name, with the fields that stand behind it: `rome:layer=5`."""
+        """The editor of that name, with the fields that follow it: `rome:layer=5`."""
         from editing import METHODS
 
         name, *settings = (self.method if name is None else name).split(":")
@@ -52,7 +52,7 @@ class EditorOptions(ModelOptions):
         for setting in settings:
             path, equals, value = setting.partition("=")
             if not equals:
-                raise InputError(f"{setting!r} behind {name}: write field=value")
+                raise InputError(f"{setting!r} after {name}: write field=value")
             made = _with(made, path.strip(), value.strip())
         return made
 

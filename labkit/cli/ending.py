@@ -44,7 +44,7 @@ def run(app: Callable[..., Any], arguments: Sequence[str]) -> int:
 
     Args:
         app: The application.
-        arguments: What stands behind its name.
+        arguments: The arguments after its name.
 
     Returns:
         The exit status.
@@ -150,7 +150,7 @@ def _see(error: Any) -> str:
 
 
 def _say(line: str) -> None:
-    """One line on standard error; a reader who has gone is not missed."""
+    """One line on standard error; a closed pipe is ignored."""
     with contextlib.suppress(BrokenPipeError):
         sys.stderr.write(_one_line(line) + "\n")
         sys.stderr.flush()

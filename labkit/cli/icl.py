@@ -1,4 +1,4 @@
-"""Learning in context: what demonstrations do, and what it is about them that matters."""
+"""In-context learning: what demonstrations do, and which of their properties matter."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from labkit.errors import InputError
 from labkit.stats.estimate import p_text
 
 app = typer.Typer()
-group = typer.Typer(help="See what demonstrations do, and what it is about them that matters.")
+group = typer.Typer(help="See what demonstrations do, and which of their properties matter.")
 app.add_typer(group, name="icl")
 
 
@@ -31,7 +31,7 @@ def icl(
     options: ModelOptions,
     task: Task = "capital",
     conditions: Annotated[
-        str, typer.Option(help="What is done to demonstrations; the first is compared with.")
+        str, typer.Option(help="Changes to demonstrations; the others are compared with the first.")
     ] = "gold,random,permuted",
     k: Annotated[str, typer.Option("--k", help="Numbers of demonstrations.")] = "0,1,2,4,8",
     file: File = None,
@@ -59,7 +59,7 @@ def choice(
     task: Task = "topic",
     ways: Annotated[
         str,
-        typer.Option(help="How they are chosen; the first is compared with."),
+        typer.Option(help="How they are chosen; the others are compared with the first."),
     ] = "random,bm25,states,varied,spread,alike",
     k: Annotated[str, typer.Option("--k", help="Numbers of demonstrations.")] = "1,4,8",
     file: File = None,
@@ -93,7 +93,7 @@ def order(
     file: File = None,
     queries: Queries = 30,
     probes: Annotated[
-        int, typer.Option(help="Others that the entropy is measured on.", min=1, max=MANY)
+        int, typer.Option(help="Further items, on which the entropy is measured.", min=1, max=MANY)
     ] = 20,
     tokens: Tokens = None,
     out: ReportOut = None,
@@ -182,10 +182,10 @@ def instruct(
     if asked.own is not None:
         own = replace(asked.own, instructions=tuple(instruction or asked.own.instructions))
         if not own.instructions:
-            raise InputError(f"{own.name!r} comes without an instruction: write --instruction")
+            raise InputError(f"{own.name!r} has no instruction: give one with --instruction")
         asked = replace(asked, own=own)
     elif instruction:
-        raise InputError("the pocket model reads no English: leave --instruction out")
+        raise InputError("the pocket model does not read English: leave --instruction out")
     result, left_out = asked.ask(method, tokens)
     compared, candidates = result.comparisons(), result.candidate_frame()
     summary = {

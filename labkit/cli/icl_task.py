@@ -18,11 +18,13 @@ File = Annotated[
     Path | None,
     typer.Option(help="Your task: JSON (input and output), CSV, analogies, zipped lines."),
 ]
-Queries = Annotated[int, typer.Option(help="Items that are asked about.", min=1, max=MANY)]
+Queries = Annotated[int, typer.Option(help="Number of queries.", min=1, max=MANY)]
 Draws = Annotated[int, typer.Option(help="Sets of demonstrations.", min=1, max=MANY)]
 Tokens = Annotated[
     str | None,
-    typer.Option(help="Of a label: all, or first (the default where there are many labels)."),
+    typer.Option(
+        help="Tokens of a label: all, or first (the default where there are many labels)."
+    ),
 ]
 ReportOut = Annotated[
     Path | None, typer.Option(help="A new folder for result and report.", callback=free)

@@ -1,4 +1,4 @@
-"""The lab's own room: notebooks."""
+"""JupyterLab with the notebooks."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ app = typer.Typer()
 @command(app)
 def lab(
     options: Options,
-    folder: Annotated[Path, typer.Argument(help="Where to open it.")] = Path("notebooks"),
+    folder: Annotated[Path, typer.Argument(help="The folder to open.")] = Path("notebooks"),
 ) -> None:
     """Open JupyterLab."""
     import os
@@ -36,7 +36,7 @@ def lab_command(folder: Path) -> tuple[list[str], dict[str, str]]:
 
     A `jupyterlab.py` in the working folder is not run in its place (-P). The variable says
     the same to the kernels that JupyterLab starts; IPython puts a notebook's own folder
-    behind the standard library, so that modules beside a notebook can still be imported.
+    after the standard library, so that modules beside a notebook can still be imported.
     """
     import os
 

@@ -33,7 +33,10 @@ class TraceOptions(ModelOptions):
 
     kind: Annotated[str, typer.Option(help="resid, ffn or attn.")] = "resid"
     severed: Annotated[
-        str | None, typer.Option(help="ffn or attn: held as corrupted at the restored token.")
+        str | None,
+        typer.Option(
+            help="ffn or attn: outputs held at their corrupted values at the restored token."
+        ),
     ] = None
     samples: Annotated[int, typer.Option(help="Number of noise draws.", max=MANY)] = 10
     seed: Seed = 0
@@ -163,14 +166,14 @@ def neurons(
         float, typer.Option(help="Share of the largest attribution that a neuron must reach.")
     ] = 0.2,
     shared: Annotated[
-        float, typer.Option(help="Share of the wordings in which it must do so.")
+        float, typer.Option(help="Share of the wordings in which it must reach it.")
     ] = 0.7,
     draws: Annotated[
         int, typer.Option(help="Sets of random neurons to compare with.", min=1, max=MANY)
     ] = 10,
     seed: Seed = 0,
 ) -> None:
-    """Find a fact's knowledge neurons, and switch exactly these off and up."""
+    """Find a fact's knowledge neurons, and suppress and amplify exactly these."""
     from dataclasses import replace
 
     from labkit.facts.fact import Fact

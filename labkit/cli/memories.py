@@ -92,7 +92,7 @@ def contributions(
     answer: Annotated[str | None, typer.Option(help="By default what the model says.")] = None,
     k: Annotated[int, typer.Option(help="How many neurons.", min=1)] = 10,
 ) -> None:
-    """Share out the logit of an answer, and switch the largest neurons off."""
+    """Decompose the logit of an answer, and switch the largest neurons off."""
     from labkit.memories import contributions as contributions_
     from labkit.memories import switched
 

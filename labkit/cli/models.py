@@ -68,7 +68,7 @@ def predict(
 
 @command(pocket)
 def train(options: Options, out: Out, seed: Seed = 0) -> None:
-    """Train the pocket model from nothing on its invented world."""
+    """Train the pocket model from scratch on its invented world."""
     from labkit.pocket.recipe import Recipe
     from labkit.pocket.training import train as train_
 

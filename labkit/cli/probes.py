@@ -20,7 +20,7 @@ from labkit.cli.command import (
 from labkit.errors import InputError
 
 app = typer.Typer()
-group = typer.Typer(help="What can be read out of states, with the controls that count.")
+group = typer.Typer(help="Probes: what can be read out of states, with controls.")
 app.add_typer(group, name="probe")
 
 Data = Annotated[
@@ -42,7 +42,7 @@ Site = Annotated[
 Estimator = Annotated[
     str, typer.Option(help="logistic, ridge, centroid, mean_difference, sparse, mlp1 or mlp2.")
 ]
-Pieces = Annotated[str, typer.Option(help="Of a word's tokens: first, last or mean.")]
+Pieces = Annotated[str, typer.Option(help="Which of a word's tokens: first, last or mean.")]
 Depths = Annotated[
     str | None, typer.Option(help="Such as 0-12 or 2,4,6-9; by default all.", metavar="RANGE")
 ]

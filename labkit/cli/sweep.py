@@ -1,4 +1,4 @@
-"""Where a model can be edited: the sweep that writes its preset."""
+"""Which layers of a model can be edited: the sweep that writes its preset."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weight changes carried away, found and taken back: export, diff, undo."""
+"""Weight changes exported, found and undone: export, diff, undo."""
 
 import json
 import math
@@ -38,7 +38,10 @@ def export(
         str, typer.Option(help="hf: a checkpoint; peft: a LoRA adapter; gguf: one file.")
     ] = "hf",
     dtype: Annotated[
-        str | None, typer.Option(help="Of the changed weights in the files; by default as loaded.")
+        str | None,
+        typer.Option(
+            help="Number format of the changed weights in the files; by default as loaded."
+        ),
     ] = None,
     load_dtype: Annotated[
         str, typer.Option(help="In memory: the number format that the edit was made in.")
@@ -53,10 +56,10 @@ def export(
         Path | None, typer.Option(help="A metrics.json to state in the model card.")
     ] = None,
     originals: Annotated[
-        bool, typer.Option(help="For hf: keep beside it what an exact undo needs.")
+        bool, typer.Option(help="For hf: keep the original weights, which an exact undo needs.")
     ] = True,
 ) -> None:
-    """Write an edited model for use elsewhere, read it back, and say what it keeps."""
+    """Write an edited model for use elsewhere, read it back, and report what it keeps."""
     from editing import WeightDelta, export_gguf, export_hf, export_peft, truncated
     from editing.export.record import read_record
 
@@ -118,7 +121,7 @@ def diff(
     edited: Annotated[str, typer.Option(help="The other checkpoint: a folder, name or hub id.")],
     out: Out,
     rank: Annotated[
-        int | None, typer.Option(help="Of each difference; by default found.", min=1)
+        int | None, typer.Option(help="Rank of each difference; by default it is found.", min=1)
     ] = None,
     tolerance: Annotated[
         float, typer.Option(help="How far above rounding a singular value counts, as a factor.")
@@ -128,7 +131,7 @@ def diff(
     from editing import diff as diff_
 
     if not 0 <= tolerance < math.inf:
-        raise InputError(f"tolerance {tolerance} is a factor: a finite number, not negative")
+        raise InputError(f"tolerance {tolerance}: choose a finite factor of at least 0")
     lab = options.load()
     with progress() as told:
         found = diff_(lab, edited, rank=rank, tolerance=tolerance, progress=told)
@@ -148,7 +151,7 @@ def diff(
 @command(app)
 def undo(
     options: Options,
-    delta: Annotated[Path, typer.Option(help="The edit to take back, as it was saved.")],
+    delta: Annotated[Path, typer.Option(help="The edit to undo, as it was saved.")],
     out: Out,
     model: Annotated[
         Path | None, typer.Option(help="A checkpoint that `labkit export` wrote.")
@@ -157,7 +160,7 @@ def undo(
         Path | None, typer.Option(help="Or a delta that several edits were composed into.")
     ] = None,
 ) -> None:
-    """Take one edit back out of a checkpoint or a composed delta, and say how exactly."""
+    """Undo one edit of a checkpoint or a composed delta, and say how exact that is."""
     from editing import WeightDelta, undo_checkpoint
     from editing import undo as undo_
 

@@ -42,7 +42,7 @@ class Demo:
 
 
 def case_records(found: Any) -> list[dict[str, Any]]:
-    """One record a prompt of the audit, for `cases.jsonl`."""
+    """One record per prompt of the audit, for `cases.jsonl`."""
     return [
         {"case_id": f"{number:03d}", **row}
         for number, row in enumerate(found.prompts().to_dict(orient="records"))

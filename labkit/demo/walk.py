@@ -33,7 +33,7 @@ def run_demo(
     """Run the lab's main job on one fact and leave a run directory.
 
     Args:
-        model: The model; afterwards it is what it was.
+        model: The model; it is restored afterwards.
         out: A folder that does not exist or is empty.
         samples: Noise draws of the causal traces.
         seed: Seed of the run.

@@ -20,7 +20,7 @@ from labkit.tokens.words import in_word, separator
 
 
 def followed(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> list[int]:
-    """Ids of an answer behind a prompt, up to the first token that tells it apart.
+    """Ids of an answer after a prompt, up to the first token that tells it apart.
 
     One token for most answers. What comes before the first letter or digit belongs to it, the
     bytes of that character, and all digits of a number.
@@ -63,7 +63,8 @@ def follow(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tupl
     if sum(text.strip().isdigit() for text in texts) > 1:
         raise NotOneToken(
             f"the answer {answer!r} is cut into {', '.join(map(repr, texts))}, and many numbers "
-            "begin alike: put the digits that they share into the prompt, and name the next one"
+            "begin with the same digit: put the leading digits into the prompt, and name the "
+            "next one"
         )
     written = separator(prompt, answer) + answer
     front = _text(pieces[:-1])
@@ -78,8 +79,8 @@ def follow(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tupl
         if target_ids(tokenizer, prompt + lead, rest)[0] == ids[-1]:
             return prompt + lead, rest
     raise NotOneToken(
-        f"the answer {answer!r} begins with {front!r}, which says nothing about it, and the "
-        f"tokenizer cannot put that behind {prompt!r}: end the prompt with it, or name another"
+        f"the answer {answer!r} begins with {front!r}, which does not identify it, and the "
+        f"tokenizer cannot write that after {prompt!r}: end the prompt with it, or name another"
     )
 
 
@@ -114,12 +115,12 @@ def told(tokenizer: PreTrainedTokenizerBase, fact: Fact) -> Fact:
 def first_tokens(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answers: Sequence[str]
 ) -> set[int]:
-    """The first tokens of some answers behind a prompt."""
+    """The first tokens of some answers after a prompt."""
     return {target_ids(tokenizer, prompt, answer)[0] for answer in answers}
 
 
 def shown(tokenizer: PreTrainedTokenizerBase, prompt: str, token: int) -> str:
-    """A token behind a prompt as a text that leads back to it, as an answer to the prompt.
+    """A token after a prompt as a text that leads back to it, as an answer to the prompt.
 
     The token's own text where that is enough. Else `##ce` for what goes on a word, and
     `<0xE4>` or `<0x0A>` for bytes: part of a character, or white space.
@@ -138,7 +139,7 @@ def shown(tokenizer: PreTrainedTokenizerBase, prompt: str, token: int) -> str:
 
 
 def _behind(tokenizer: PreTrainedTokenizerBase, prompt: str, longer: str, alias: str) -> str | None:
-    """An alias behind a prompt that was made longer; None if it does not go on from there."""
+    """An alias after a prompt that was made longer; None if it does not go on from there."""
     try:
         own, answer = follow(tokenizer, prompt, alias)
     except NotOneToken:

@@ -28,7 +28,7 @@ N_ATTRIBUTES = 5
 
 @runtime_checkable
 class HoldsFacts(Protocol):
-    """What has facts in it, such as the result of `known_facts`."""
+    """An object with facts, such as the result of `known_facts`."""
 
     @property
     def facts(self) -> list[Fact]:

@@ -92,11 +92,11 @@ class Chains:
         return next((fact for fact in found if fact is not None), None)
 
     def wording(self, relation: str | None) -> Wordings | None:
-        """How a relation is asked for; None for one that the table does not have."""
+        """How a relation is asked for; None for a relation that is not in the table."""
         return next((w for w in self.wordings if w.relations[0] == relation), None)
 
     def subjects(self, relation: str, object: str) -> list[str]:
-        """Who has an object, by any of its names, in the order of the facts."""
+        """The subjects that have an object, by any of its names, in the order of the facts."""
         return [f.subject for f in self.facts if f.relation == relation and object in f.answers]
 
     def other_names(self, relation: str | None, subject: str) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ class Chains:
                 yield Path(prompt=prompt, facts=(fact, last))
 
     def _steps(self, subject_type: str, subject: str) -> Iterator[tuple[Wordings, Fact]]:
-        """What can be asked of a thing that a chain has come to, and is known of it."""
+        """The known facts that can be asked about the object that a chain has reached."""
         for step in self.wordings:
             if step.asked is None or self._relation(step).subject_type != subject_type:
                 continue
@@ -152,7 +152,7 @@ class Chains:
 
 
 def wordings_of(world: str) -> tuple[Wordings, ...]:
-    """How the chains of a world are asked for; nothing for a world that the package has not."""
+    """Wordings of the chains of a world; empty for a world that the package does not have."""
     rows = (row for row in _rows("steps.jsonl") if row.pop("world") == world)
     return tuple(Wordings(**{**row, "relations": tuple(row["relations"])}) for row in rows)
 
@@ -169,7 +169,7 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
 
 
 def folded(name: str) -> str:
-    """A name without what its place in a sentence does to it."""
+    """A name without the changes that its place in a sentence makes."""
     return name.strip().casefold().removeprefix("the ")
 
 

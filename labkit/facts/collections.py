@@ -1,7 +1,7 @@
 """Records of published editing collections as cases: CounterFact, zsRE, KnowEdit, MQuAKE.
 
-Every collection has a rewrite; what judges it is taken where a record has it and left out
-where it has not. A format is told by its fields:
+Every collection has a rewrite; the prompts that judge it are taken where a record has them. A
+format is told by its fields:
 
 - `requested_rewrite`, an object: CounterFact's original schema. Every neighbourhood prompt
   should keep `target_true`.
@@ -33,7 +33,7 @@ def published(record: Record, case_id: str) -> list[Case] | None:
 
     Raises:
         MalformedRecord: If a field that the format needs is missing, or of another kind.
-        InputError: If no case could be made of it.
+        InputError: If no case can be made of it.
     """
     if record.has("requested_rewrite"):
         if isinstance(record.fields["requested_rewrite"], list):
@@ -100,7 +100,7 @@ def _flat(record: Record, case_id: str) -> Case:
 
 
 def _neighbours(record: Record) -> Iterator[Neighbour]:
-    """What a rewrite should leave alone, wherever the record says it."""
+    """The prompts that a rewrite should leave alone, wherever the record has them."""
     for asked, answered in (("locality_prompt", "locality_ground_truth"), ("loc", "loc_ans")):
         if record.has(asked):
             prompt = record.get(asked, str).removeprefix("nq question: ")
@@ -138,11 +138,11 @@ def _texts(record: Record, name: str) -> tuple[str, ...]:
 
 
 def _flattened(record: Record, name: str, value: Any) -> list[str]:
-    """The texts of a value that is one, or holds some."""
+    """All texts of a value: itself, or those in its lists."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
         return [text for item in value for text in _flattened(record, name, item)]
     if value is None:
         return []
-    raise record.malformed(f"field {name!r} should be a text or texts, not {value!r:.60}")
+    raise record.malformed(f"field {name!r} should be a text or a list of texts, not {value!r:.60}")

@@ -19,7 +19,7 @@ from labkit.tokens.vocabulary import Token
 
 
 def fill(template: str, subject: str) -> str:
-    """A template with the subject in the place of its `{}`."""
+    """A template with the subject in place of its `{}`."""
     return template.replace("{}", subject, 1)
 
 
@@ -40,7 +40,7 @@ class Cloze:
     template: str
 
     def __post_init__(self) -> None:
-        """Refuse what no prompt could be made of."""
+        """Refuse a subject or template that makes no prompt."""
         for name in ("subject", "template"):
             _require_text(getattr(self, name), name)
         if not self.subject.strip():
@@ -87,7 +87,7 @@ class Fact(Cloze):
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what could not be asked, or has an answer of no text."""
+        """Refuse empty prompts and answers."""
         super().__post_init__()
         _check_templates(self.paraphrases)
         _check_targets(self.answers, f"the fact about {self.subject!r}")
@@ -115,7 +115,7 @@ class Fact(Cloze):
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite(Cloze):
-    """A fact with a new object: what an edit is asked to make the model say.
+    """A fact with a new object: what an edit should make the model say.
 
     Attributes:
         subject: Whom or what the rewrite is about.
@@ -135,7 +135,7 @@ class Rewrite(Cloze):
     relation: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no edit could be made of."""
+        """Refuse empty targets."""
         super().__post_init__()
         targets = [self.target_new, *([] if self.target_true is None else [self.target_true])]
         _check_targets(targets, f"the rewrite of {self.subject!r}")
@@ -175,7 +175,7 @@ class Rewrite(Cloze):
 
 @dataclass(frozen=True, kw_only=True)
 class Deletion(Cloze):
-    """A fact to be forgotten: an edit is asked to make its answer uncertain, not another.
+    """A fact to be forgotten: an edit should make its answer uncertain, not replace it.
 
     Attributes:
         subject: Whom or what the fact is about.
@@ -193,14 +193,14 @@ class Deletion(Cloze):
     relation: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could not be forgotten."""
+        """Refuse an empty answer."""
         super().__post_init__()
         _check_targets([self.target_true], f"the deletion about {self.subject!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A prompt that a rewrite has no business with, and the answer it should keep."""
+    """A prompt that a rewrite should not affect, and the answer it should keep."""
 
     prompt: str
     object: str

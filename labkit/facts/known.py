@@ -3,12 +3,12 @@
 A model *knows* a fact here if, after the fact's prompt, the most probable next token is the
 first token of the object or of one of its aliases. Where that token says nothing (the bare
 space that some tokenizers write before every number, a quotation mark, one digit of many) the
-tokens behind it have to be the most probable ones too, up to the first that tells the answer
+tokens after it have to be the most probable ones too, up to the first that tells the answer
 apart.
 
 What this does not show: a first token can be shared by several objects ("New" of York and
 of Delhi), and a
-model may know a fact that it does not say behind this template, because it would rather go
+model may know a fact that it does not say after this template, because it would rather go
 on with "the". Both readings depend on the template; try another one.
 """
 
@@ -107,7 +107,7 @@ class KnownFacts(Sequence[KnownFact]):
         return iter(self.known)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a fact asked: relation, subject, object, prompt, rank, probability, ..."""
+        """One row per fact asked: relation, subject, object, prompt, rank, probability, ..."""
         columns = "relation subject object prompt rank probability prediction known".split()
         rows = [
             (
@@ -125,7 +125,7 @@ class KnownFacts(Sequence[KnownFact]):
         return pd.DataFrame(rows, columns=columns)
 
     def by_relation(self) -> pd.DataFrame:
-        """One row a relation: facts asked, facts known, their share, median rank."""
+        """One row per relation: facts asked, facts known, their share, median rank."""
         table = self.to_frame().groupby("relation", sort=False, dropna=False)
         return table.agg(
             asked=("known", "size"),
@@ -195,7 +195,7 @@ def known_facts(model: "LabModel", facts: Sequence[Fact], *, template: int = 0) 
 def _behind(
     model: "LabModel", prompts: Sequence[str], wanted: Sequence[Sequence[tuple[int, ...]]]
 ) -> dict[tuple[str, tuple[int, ...]], Float[Tensor, " vocab"]]:
-    """Logits behind prompts and the beginnings of their answers, where several tokens count."""
+    """Logits after prompts and the beginnings of their answers, where several tokens count."""
     rows = {
         (prompt, ids[:n]): [*model.ids(prompt), *ids[:n]]
         for prompt, answers in zip(prompts, wanted, strict=True)
@@ -251,7 +251,7 @@ def known_sample(
 def asked_in_turn(
     model: "LabModel", facts: Sequence[Fact], *, seed: int, purpose: str
 ) -> Iterator[KnownFact]:
-    """Facts, asked as they are called for: relations take turns, each in a drawn order.
+    """Facts, asked only as needed: relations take turns, each in a drawn order.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""A case for a rewrite of one's own: judged by what its world knows, or by what is handed in."""
+"""A case for a rewrite of your own: judged by facts of its world, or by prompts that you give."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -27,9 +27,9 @@ def case_of(
     n_neighbours: int = 10,
     seed: int = 0,
 ) -> Case:
-    """Everything that judges one rewrite: what should follow it, and what should not.
+    """A case for one rewrite: prompts that should change with it, and prompts that should not.
 
-    What is not handed in comes from the facts of the model's world that ask the same thing:
+    What is not given comes from the facts of the model's world that ask the same thing:
     the relation that the rewrite names, or the one that has its template.
 
         rewrite = Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
@@ -38,7 +38,7 @@ def case_of(
     Neighbours with answers of your own are `Neighbour(prompt="The Prado is in", object="Madrid")`.
 
     Args:
-        model: The model; a bare prompt takes what this says behind it for its answer.
+        model: The model; a bare prompt takes what this says after it for its answer.
         rewrite: What the edit is asked for.
         paraphrases: Whole prompts that should give the new object too.
         neighbours: What should stay as it is: prompts, facts, or `Neighbour`s with an answer.
@@ -108,7 +108,7 @@ def _require_list(name: str, given: object, taken: tuple[type, ...]) -> None:
 
 
 def _relation(model: "LabModel", rewrite: Rewrite) -> Relation | None:
-    """The relation that a rewrite names, or that asks as it does."""
+    """The relation that a rewrite names, or whose template it has."""
     relations = world_of(model).relations
     named = (one for one in relations if one.id == rewrite.relation)
     alike = (one for one in relations if rewrite.template in one.templates)

@@ -59,7 +59,7 @@ def read_rewrites(path: str | os.PathLike[str]) -> list[Rewrite | Deletion]:
 def read_cases(path: str | os.PathLike[str]) -> list[Case]:
     """Cases of a JSONL file in the project's format, or of a CounterFact file.
 
-    The project's format has one flat object a line:
+    The project's format has one flat object per line:
 
         {"case_id": "eiffel", "subject": "Eiffel Tower", "template": "The {} is in the city of",
          "target_new": "Rome", "target_true": "Paris", "relation": "landmark_city",
@@ -90,7 +90,7 @@ T = TypeVar("T")
 def _of_different_ids(
     path: str | os.PathLike[str], build: Callable[[int, Record], Iterable[tuple[str, T]]]
 ) -> list[T]:
-    """What is built of every record and its number; no two of one id."""
+    """The objects built from every record and its number; ids must differ."""
     built: dict[str, T] = {}
     for index, record in enumerate(records_of(path)):
         for name, made in record.make(partial(build, index)):
@@ -101,7 +101,7 @@ def _of_different_ids(
 
 
 def write_jsonl(path: str | os.PathLike[str], items: Iterable[Fact | Rewrite | Case]) -> None:
-    """Write facts, rewrites or cases in the project's format, one a line.
+    """Write facts, rewrites or cases in the project's format, one per line.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -167,7 +167,7 @@ def _cases(index: int, record: Record) -> list[Case]:
 
 
 def _requests(index: int, record: Record) -> list[tuple[str, Rewrite | Deletion]]:
-    """The rewrites of a record, or what it asks to be forgotten, each with its case's id."""
+    """The rewrites of a record, or its deletion, each with its case's id."""
     if "target_new" not in record.fields or record.has("target_new"):
         return [(case.case_id, case.rewrite) for case in _cases(index, record)]
     record.only(CASE_FIELDS)

@@ -66,7 +66,7 @@ class RippleQuery:
 
     Attributes:
         prompt: The prompt to continue.
-        answers: Right answers, the first with its other names right behind it.
+        answers: Right answers, the first with its other names right after it.
     """
 
     prompt: str
@@ -109,7 +109,7 @@ class RippleEdits(Sequence[RippleEdit]):
 
     Attributes:
         edits: The edits.
-        left_out: One line a record that is no usable edit: where it is, and why.
+        left_out: One line per record that is no usable edit: where it is, and why.
     """
 
     edits: tuple[RippleEdit, ...]
@@ -176,7 +176,7 @@ def _rewrite(stated: str, before: str | None) -> Rewrite:
     if before is not None:
         same_template, same_subject, true = parse_statement(before)
         if (same_template, same_subject) != (template, subject):
-            raise InputError(f"{stated!r} and {before!r} are not about the same")
+            raise InputError(f"{stated!r} and {before!r} have different subjects or relations")
     return Rewrite(subject=subject, template=template, target_new=new, target_true=true)
 
 

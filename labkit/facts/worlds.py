@@ -1,4 +1,4 @@
-"""Worlds: what a model can be asked about, chosen once and handed on with the model.
+"""Worlds: what a model can be asked about, chosen once and kept with the model.
 
 Most models have read English text about the real world; the pocket model knows an invented one.
 Whatever needs facts, running text, openings or a case for the demo asks the model's world:
@@ -41,7 +41,7 @@ OPENINGS = (
 
 
 def _prose() -> tuple[str, ...]:
-    """A few paragraphs of plain prose, written for the lab."""
+    """A few paragraphs of plain prose, written for this project."""
     text = resources.files("labkit.data").joinpath("held_out.txt").read_text(encoding="utf-8")
     return tuple(paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip())
 
@@ -124,7 +124,7 @@ def chains_of(model: "LabModel") -> Chains:
 def demo_case_of(model: "LabModel") -> Case:
     """The demo's case in a model's world: the Eiffel Tower moves to Rome in the real one.
 
-    Whether the model knows the fact is for the caller to see: the case does not depend on it.
+    Whether the model knows the fact is up to the caller to check: the case does not depend on it.
 
     Raises:
         InputError: If the world has no such case.

@@ -1,10 +1,10 @@
-"""Learning in context: what demonstrations do, and what it is about them that matters.
+"""In-context learning: what demonstrations do, and which of their properties matter.
 
-No weight changes, and still a model does a task after a few examples. Here is the bench:
+No weight changes, and still a model performs a task after a few examples. This package has:
 
     tasks       inputs, labels, instructions, and prompts with the tokens of every part known
     asking      log-probability of every label, shared beginnings run once
-    behaviour   what number, labels, order, choice and instructions do, seen from outside
+    behaviour   what number, labels, order, choice and instructions do to the answers
     inside      which parts of a model do it
     implicit    is it a learning algorithm?
 """

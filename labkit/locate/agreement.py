@@ -1,6 +1,6 @@
-"""How far the methods agree on where a fact is.
+"""How far methods agree on where a fact is located.
 
-Every method is reduced to a *profile*: one score a layer for one fact. Two methods agree on
+Every method is reduced to a *profile*: one score per layer for one fact. Two methods agree on
 a fact as far as their profiles order its layers alike (Spearman's rank correlation, so that
 methods with different units can be set side by side).
 
@@ -9,9 +9,9 @@ comes with its control: one method's profile of a fact against the other's profi
 *next* fact. Only what exceeds the control is about facts; the rest is about layers.
 
 What this does not show: that a layer where methods agree is the right place to write. The
-peak of a causal trace does not predict where an edit succeeds (Hase et al. 2023). A sweep of
-edit success over layers is therefore handed in and set beside the profiles; this package
-knows nothing of editing.
+peak of a causal trace does not predict where an edit succeeds (Hase et al. 2023). A sweep of edit
+success over layers is therefore passed in and compared with the profiles; this package does not
+depend on editing.
 """
 
 import time
@@ -43,8 +43,8 @@ class Agreement(Result):
     Attributes:
         methods: Names of the methods.
         prompts: Prompts of the facts.
-        profiles: One score a layer, in each method's own unit; NaN where a method has none.
-        seconds: What each method took for each fact; NaN where it was handed in.
+        profiles: One score per layer, in each method's own unit; NaN where a method has none.
+        seconds: Seconds that each method took for each fact; NaN where scores were passed in.
         model: Name of the model.
         fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of the intervals.
@@ -69,8 +69,8 @@ class Agreement(Result):
         Args:
             first: A method.
             second: Another.
-            shift: Set against the second method's profile of the fact so many places
-                further on; 1 is the control.
+            shift: Offset of the fact whose profile is taken for the second method; 1 is the
+                control.
 
         Returns:
             In -1..1, `n` the facts on which it is defined (a flat profile has no order);
@@ -85,12 +85,12 @@ class Agreement(Result):
         return stats.average(defined, within=(-1.0, 1.0)) if defined else None
 
     def peaks(self, method: str) -> np.ndarray:
-        """Layer of the highest score, by fact; a single one for a sweep that was handed in."""
+        """Layer of the highest score, by fact; a single one for a sweep that was passed in."""
         profile = self._own(method)
         return np.nanargmax(profile[np.isfinite(profile).any(axis=1)], axis=1)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an ordered pair: first, second, facts ("same", "next"), mean, low, high, n."""
+        """One row per ordered pair: first, second, facts ("same", "next"), mean, low, high, n."""
         rows = []
         for first in self.methods:
             for second in self.methods:
@@ -102,7 +102,7 @@ class Agreement(Result):
         return pd.DataFrame(rows)
 
     def methods_frame(self) -> pd.DataFrame:
-        """One row a method: where it points (mean, interval, quartiles of peaks), its cost."""
+        """One row per method: its peak layer (mean, interval, quartiles), and its cost."""
         rows = []
         for index, method in enumerate(self.methods):
             peaks = self.peaks(method)
@@ -112,13 +112,13 @@ class Agreement(Result):
                 "lower quartile": float(np.percentile(peaks, 25)),
                 "upper quartile": float(np.percentile(peaks, 75)),
                 "facts": mean.n,
-                "median seconds a fact": float(np.median(self.seconds[index])),
+                "median seconds per fact": float(np.median(self.seconds[index])),
             }
             rows.append(row)
         return pd.DataFrame(rows)
 
     def profiles_frame(self) -> pd.DataFrame:
-        """One row a method and layer: mean, low, high over facts, each fact's range scaled to 1."""
+        """One row per method and layer: mean, low, high over facts, each scaled to range 1."""
         rows = []
         for method in self.methods:
             scaled = _scaled(self._own(method))
@@ -134,7 +134,7 @@ class Agreement(Result):
         return agreement_matrix(self.to_frame(), methods=self.methods, title=self.title)
 
     def figure_profiles(self) -> Any:
-        """Where each method points, layer by layer, with bands over facts."""
+        """Profiles of the methods by layer, with bands over facts."""
         from labkit.plots import profile_curves
 
         return profile_curves(self.profiles_frame(), title=self.title)
@@ -167,7 +167,7 @@ def compare(
         model: The model.
         facts: At least two, so that there is a control.
         locators: By name, a method whose result has a `profile`.
-        sweeps: By name, one score a layer that holds for all facts and was measured
+        sweeps: By name, one score per layer that holds for all facts and was measured
             elsewhere, such as the success of edits there; NaN for layers left out.
         seed: Seed of the intervals.
         run: A run directory: finished facts are kept there, and skipped when resuming.
@@ -175,14 +175,14 @@ def compare(
 
     Raises:
         InputError: If there are fewer than two facts or methods, two go by one name, or a
-            sweep has not one score a layer.
+            sweep has not one score per layer.
 
     References:
         Hase et al. 2023, Does Localization Inform Editing?, section 4: tracing effects
         against edit success by layer.
 
     Differs from the paper: it correlates the two over facts at one layer; here layers are
-    ranked within a fact, and a sweep has one score a layer for all facts.
+    ranked within a fact, and a sweep has one score per layer for all facts.
     """
     sweeps = {} if sweeps is None else sweeps
     _refuse(model, facts, locators, sweeps)
@@ -229,7 +229,7 @@ def _refuse(
     if len(locators) + len(sweeps) < 2 or not locators:
         raise InputError("agreement needs at least two methods, one of them run here")
     if both := set(locators) & set(sweeps):
-        raise InputError(f"two methods go by the name {sorted(both)[0]!r}")
+        raise InputError(f"two methods have the name {sorted(both)[0]!r}")
     for name, sweep in sweeps.items():
         if len(sweep) != model.n_layers:
             raise InputError(

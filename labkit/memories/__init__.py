@@ -1,9 +1,9 @@
-"""FFN layers as key-value memories: what a neuron detects, what it writes, what that does.
+"""FFN layers as key-value memories: what a neuron detects, what it writes, and its effect.
 
 - `find_triggers`, `patterns`: the prefixes that excite a key, and what they have in common
-- `words_of`, `writers`, `agreement`: the words of a value; who writes a word; does the value
-  promote what followed the key's triggers
-- `contributions`, `switched`: what each neuron adds to one answer, and what it loses without
+- `words_of`, `writers`, `agreement`: the words of a value; which neurons write a word; whether a
+  value promotes what followed its key's triggers
+- `contributions`, `switched`: what each neuron adds to one answer, and the loss without it
 - `neuron_card`: all of it for one neuron; `ffn_share`: how much of a model is FFN
 
 References:

@@ -52,12 +52,12 @@ class NeuronCard(Result):
 
     @property
     def sign(self) -> int:
-        """The sign in which it fires: -1 turns promoted and suppressed words around."""
+        """The sign with which it fires: -1 swaps promoted and suppressed words."""
         return -1 if len(self.triggers) and self.triggers["activation"].iloc[0] < 0 else 1
 
     @property
     def title(self) -> str:
-        """Where it fires most, and what it then promotes."""
+        """Where it fires most strongly, and what it then promotes."""
         words = self.words.promoted if self.sign > 0 else self.words.suppressed
         writes = ", ".join(word.strip() for word in words[:3])
         if self.triggers.empty:

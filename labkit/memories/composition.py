@@ -2,15 +2,15 @@
 
 The residual stream at the last position is a sum of what the embedding, the heads and the
 FFN neurons wrote there. With the final norm's scale held at its actual value (and that of
-norms behind FFN or attention, where a family has them) the unembedding reads that sum
+norms after FFN or attention, where a family has them) the unembedding reads that sum
 linearly, so every summand has its exact share of the logit, its *direct effect*:
 
     logit = sum over neurons of k_i (v_i . u) + heads + embedding + biases
 
 with k_i the neuron's activation, v_i its value row, and u the answer's row of the
-unembedding pulled back through the norms. What a summand does through the parts behind it
+unembedding pulled back through the norms. What a summand does through the parts after it
 that read it is no part of its direct effect; see `labkit.memories.switched`. Where a family
-caps its logits behind the unembedding (Gemma 2), the logit before the cap is shared out.
+caps its logits after the unembedding (Gemma 2), the logit before the cap is shared out.
 
 References:
     Geva et al. 2022, Transformer Feed-Forward Layers Build Predictions by Promoting
@@ -45,7 +45,7 @@ Neuron = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contributions(Result):
-    """Shares of one logit, in logits: exact for this prompt, so without an interval.
+    """Contributions to one logit, in logits: exact for this prompt, so without an interval.
 
     Attributes:
         prompt: The prompt.
@@ -57,9 +57,9 @@ class Contributions(Result):
         heads: Share of each attention head.
         attn_bias: Share of each attention's output biases.
         embedding: Share of what enters block 0: token and position embeddings.
-        bias: What final norm and unembedding add whatever they read.
+        bias: What final norm and unembedding add regardless of their input.
         logit: The logit itself, before any cap.
-        model_logit: What the model says in the end; differs from `logit` by a cap only.
+        model_logit: The model's own logit; differs from `logit` by a cap only.
         model: Name of the model.
         fingerprint: Fingerprint of the weights in effect when it was measured.
     """
@@ -81,7 +81,7 @@ class Contributions(Result):
 
     @property
     def title(self) -> str:
-        """What the neurons add in all, and how few give half of that."""
+        """The sum over neurons, and how few give half of it."""
         asked, net = f"{self.prompt} … {self.answer.strip()!r}", float(self.neurons.sum())
         both = f"{self.positive:+.1f} and {net - self.positive:+.1f}"
         if net <= 0:
@@ -116,7 +116,7 @@ class Contributions(Result):
     ) -> tuple[Neuron, ...]:
         """The fewest neurons that give a share of what neurons add to the logit.
 
-        Largest first. With neurons on both sides the two sums can be far apart: behind one
+        Largest first. With neurons on both sides the two sums can be far apart: after one
         prompt of SmolLM2, +135 and -127.5 logits make 7.5, of which the three largest give half,
         while half of the 135 takes 944.
 
@@ -143,7 +143,7 @@ class Contributions(Result):
         return tuple(zip(layers.tolist(), numbers.tolist(), strict=True))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a component: component, layer (-1 for none), logit. Sums to the logit."""
+        """One row per component: component, layer (-1 for none), logit. Sums to the logit."""
         rows = [("embedding", -1, self.embedding)]
         for layer, (attn, ffn) in enumerate(zip(self.attn, self.ffn, strict=True)):
             rows += [("attention", layer, float(attn)), ("FFN", layer, float(ffn))]
@@ -169,7 +169,7 @@ class Contributions(Result):
         )
 
     def heads_frame(self) -> pd.DataFrame:
-        """One row a head: layer, head, logit."""
+        """One row per head: layer, head, logit."""
         layers, heads = np.indices(self.heads.shape)
         columns = {"layer": layers.ravel(), "head": heads.ravel(), "logit": self.heads.ravel()}
         return pd.DataFrame(columns)
@@ -231,19 +231,20 @@ def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Co
     if not abs(found.total - found.logit) <= TOLERANCE * largest:
         raise NotDecomposable(
             f"{model.name}: the shares sum to {found.total:.4f}, the logit of {found.answer!r} is "
-            f"{found.logit:.4f}: load the model in float32, or it adds something to its residual "
-            "stream that no head, neuron or bias writes"
+            f"{found.logit:.4f}: load the model in float32, or it writes to its residual stream "
+            "by other parts than heads, neurons and biases"
         )
     return found
 
 
 def _only_token(model: LabModel, prompt: str, answer: str) -> int:
-    """The one token of an answer behind a prompt."""
+    """The one token of an answer after a prompt."""
     token, *more = target_ids(model.tokenizer, prompt, answer)
     if more:
         raise NotOneToken(
-            f"the answer {answer!r} is {1 + len(more)} tokens to {model.name}, and has no one "
-            f"logit: name its first token, {shown(model.tokenizer, prompt, token)!r}, or another"
+            f"the answer {answer!r} is {1 + len(more)} tokens to {model.name}, so it has no "
+            f"single logit: name its first token, {shown(model.tokenizer, prompt, token)!r}, or "
+            "another"
         )
     return token
 
@@ -251,7 +252,7 @@ def _only_token(model: LabModel, prompt: str, answer: str) -> int:
 def _ffn(
     model: LabModel, layer: int, reading: Reading, pulled: Tensor
 ) -> tuple[Float[np.ndarray, " neuron"], float]:
-    """Shares of a layer's neurons, and of what its FFN writes whatever the key."""
+    """Shares of a layer's neurons, and the constant part of its FFN's output."""
     post, bias = reading.ffn_post[layer], model.ffn_bias(layer)
     rest = 0.0 if post is None else float(post.bias @ pulled)
     direction = pulled if post is None else post.transposed(pulled)
@@ -264,7 +265,7 @@ def _ffn(
 def _attn(
     model: LabModel, layer: int, reading: Reading, pulled: Tensor
 ) -> tuple[Float[np.ndarray, " head"], float]:
-    """Shares of a layer's heads, and of what its attention writes whatever they say."""
+    """Shares of a layer's heads, and the constant part of its attention's output."""
     post, read = reading.attn_post[layer], reading.head_out[layer]
     proj = model.site("head_out", layer)[0]
     if len(read) % model.n_heads:

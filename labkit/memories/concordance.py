@@ -61,7 +61,7 @@ class Concordance(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer: layer, mean, low, high, n, chance, median_rank.
+        """One row per layer: layer, mean, low, high, n, chance, median_rank.
 
         The rate with its Wilson interval over the layer's neurons; `median_rank` as a share
         of the vocabulary, 0.5 where value and next token have nothing to do with each other

@@ -1,13 +1,13 @@
-"""Norms as linear maps: what a norm does to one summand of what it reads.
+"""Norms as linear maps: how a norm acts on one summand of its input.
 
 A norm divides by the size of its whole input, so what it does to a part depends on the
 rest. With its statistics held at their actual values it is linear, and shares add up:
 
     norm(x) = gain * (x - mean(x)) / scale(x) + bias        (no mean: RMS norms)
 
-Gain, bias and centring are read off the module itself, by what it answers to three known
-inputs, so that no family needs a line here; the scale is the one that reproduces what the
-module answers at the state in question.
+Gain, bias and centring are read off the module itself, from its outputs for three known inputs, so
+that no family needs code of its own here; the scale is the one that reproduces the module's output
+at the state in question.
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class LinearNorm:
 
     Attributes:
         gain: Weight over scale.
-        bias: What the norm adds whatever it reads.
+        bias: What the norm adds regardless of its input.
         centred: Whether the mean over d_model is taken away first (LayerNorm).
     """
 
@@ -59,14 +59,16 @@ def linear_part(norm: nn.Module, d_model: int, like: Tensor) -> LinearNorm:
         like: A tensor whose dtype and device the input takes.
 
     Raises:
-        NotDecomposable: If it answers with numbers that are not finite.
+        NotDecomposable: If its output is not finite.
     """
     signs = torch.ones(d_model, dtype=like.dtype, device=like.device)
     signs[1::2] = -1
     probes = torch.stack([torch.zeros_like(signs), torch.ones_like(signs), signs])
     zero, ones, alternating = norm(probes[:, None])[:, 0].double().cpu()
     if not bool(torch.isfinite(alternating + ones + zero).all()):
-        raise NotDecomposable(f"{type(norm).__name__} is no norm that a state can be read through")
+        raise NotDecomposable(
+            f"{type(norm).__name__} is not a norm that states can be read through"
+        )
     centred = float((ones - zero).norm()) < TOLERANCE * float((alternating - zero).norm())
     answered = LinearNorm(alternating - zero, zero, centred)
     return replace(answered, gain=answered.gain / answered.centre(signs.double().cpu()))
@@ -90,6 +92,6 @@ def frozen(norm: nn.Module, state: Float[Tensor, " d_model"]) -> LinearNorm:
         raise NotDecomposable(
             f"{type(norm).__name__} in {state.dtype} is not a scaled linear map of what it reads "
             f"(off by {gap:.1e} of {float(answered.norm()):.1e}): load the model in float32, or "
-            "the architecture has no shares to give"
+            "contributions cannot be computed for this architecture"
         )
     return found

@@ -15,7 +15,7 @@ from labkit.tokens import TokenBatch
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a run wrote into the residual stream at its last position, and how that is read.
+    """The parts of the residual stream at the last position of a run, and how they are read.
 
     Attributes:
         embed: What enters block 0.
@@ -23,8 +23,8 @@ class Reading:
         keys: FFN keys, by layer.
         head_out: Inputs of attention's output projection, by layer.
         final: The final norm, its scale held.
-        ffn_post: The norm behind each FFN, its scale held; None where there is none.
-        attn_post: The norm behind each attention, likewise.
+        ffn_post: The norm after each FFN, its scale held; None where there is none.
+        attn_post: The norm after each attention, likewise.
     """
 
     embed: Float[Tensor, " d_model"]

@@ -104,7 +104,7 @@ class Patterns(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer, measure and source ("triggers", "control"): mean, low, high, n.
+        """One row per layer, measure and source ("triggers", "control"): mean, low, high, n.
 
         The mean over the layer's neurons with its 95 % interval (Student's t over neurons).
         """

@@ -64,7 +64,7 @@ class Best:
 
     @property
     def threshold(self) -> Float[np.ndarray, " slot"]:
-        """What a candidate has to reach: the k-th best; 0 where there is room."""
+        """The threshold for a candidate: the k-th best; 0 where there is room."""
         return self.value[:, -1]
 
     def offer(
@@ -132,7 +132,7 @@ def strongest(
 ) -> tuple[dict[int, Table], int]:
     """The strongest prefixes of every neuron of some layers, in one pass.
 
-    The pass stops behind the last of the layers and unembeds nothing. A batch is compared
+    The pass stops after the last of the layers and unembeds nothing. A batch is compared
     with what each neuron keeps; only what beats that is merged.
 
     Returns:

@@ -1,13 +1,13 @@
-"""Switch named neurons off or on at the last position, and see what the answer loses.
+"""Switch named neurons off or on at the last position, and measure the change of the answer.
 
 Three numbers for the same neurons, in logits of the answer:
 
-- predicted: what their shares say, `(factor - 1) * sum of shares`;
+- predicted: from their shares, `(factor - 1) * sum of shares`;
 - direct: measured on the path to the logit alone. The neurons' activations are multiplied
-  by `factor`, the FFN writes what it then writes, nothing behind it reads that, and norms
+  by `factor`, the FFN writes what it then writes, nothing after it reads that, and norms
   keep their scale. Equals the prediction up to rounding;
-- total: measured by a real rerun from the changed block on, everything behind recomputed,
-  norms included. Where it differs from the direct effect, blocks behind had read what the
+- total: measured by a real rerun from the changed block on, everything after it recomputed,
+  norms included. Where it differs from the direct effect, later blocks had read what the
   neurons wrote, or the scale of a norm followed.
 
 The total effect at the *last position* only: neurons of earlier positions are left alone.
@@ -148,8 +148,8 @@ def switched(
     named = tuple(dict.fromkeys(found.covering() if neurons is None else neurons))
     if not named or draws < 1:
         raise InputError(
-            "nothing to switch: draw at least once, and name at least one neuron (where all "
-            "neurons together lower the logit, none gives half of what they add)"
+            "nothing to switch: draw at least once, and name at least one neuron (by default "
+            "none is chosen where all neurons together lower the logit)"
         )
     for layer, neuron in named:
         require_neuron(model, model.layer(layer), neuron)
@@ -229,7 +229,7 @@ def _total(
     layers: list[int],
     token: int,
 ) -> Float[np.ndarray, " row"]:
-    """Change of the logit in a real run, behind a frozen prefix of the earlier positions."""
+    """Change of the logit in a real run, after a frozen prefix of the earlier positions."""
     length = batch.shape[1]
     untouched = torch.ones_like(scale[:1])
     scale = torch.cat([untouched, scale])

@@ -56,8 +56,8 @@ def find_triggers(
     References:
         Geva et al. 2021, Transformer Feed-Forward Layers Are Key-Value Memories, section 3.1.
 
-    Differs from the paper: one trigger a stretch of 16 positions at most (neighbours would
-    fill the places), and one a prefix where texts begin alike; the first position of a text
+    Differs from the paper: one trigger per stretch of 16 positions at most (neighbours would
+    fill the places), and one per prefix where texts begin alike; the first position of a text
     counts for nothing (an attention sink); the stronger sign of a gated neuron; texts are
     pieces of documents, not sentences; k is 10, not 25. Positions whose activations are
     equal up to rounding may take each other's place when batches change.
@@ -144,7 +144,7 @@ def _assembled(
     n_tokens: int,
     config: dict[str, Any],
 ) -> Triggers:
-    """The tables with the texts that they speak of: a second walk over the corpus, no model."""
+    """The tables with their texts: a second pass over the corpus, without the model."""
     activation, piece_index, pos = (
         np.stack([getattr(tables[layer], name) for layer in layers]) for name in _ARRAYS
     )
@@ -174,7 +174,7 @@ def _assembled(
 
 
 def spaced(model: LabModel, ids: Iterable[int]) -> dict[int, str]:
-    """What tokens read as inside a text: some tokenizers write a token's space only there."""
+    """Tokens as they read inside a text: some tokenizers write a token's space only there."""
     decode = model.tokenizer.decode
     word = model.tokenizer("the", add_special_tokens=False).input_ids[-1:]
     before = decode(word)

@@ -85,7 +85,7 @@ class Triggers(Result):
         return self.ids_at(1)
 
     def ids_at(self, shift: int) -> Int[np.ndarray, "layer neuron place"]:
-        """The tokens so many positions behind the firing ones (before, if negative); else -1."""
+        """The tokens so many positions after the firing ones (before, if negative); else -1."""
         at = self.pos + shift
         found = self.token_ids[(self.starts[self.text] + at).clip(0, len(self.token_ids) - 1)]
         return np.where((self.text >= 0) & (at >= 0), found, -1)
@@ -138,7 +138,7 @@ class Triggers(Result):
         return pd.DataFrame(shown, columns=columns)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a trigger: layer, neuron, place, activation, token, next, document, pos.
+        """One row per trigger: layer, neuron, place, activation, token, next, document, pos.
 
         `document` counts the corpus's documents, `pos` the text's tokens. For the words
         around see `of`.

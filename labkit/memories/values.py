@@ -1,7 +1,7 @@
 """Values: what an FFN neuron writes, read as words (Geva et al. 2022, section 3).
 
 A value row is turned into logits by the linear part of what stands between it and the
-vocabulary: the norm behind the FFN where a family has one, the final norm, the unembedding.
+vocabulary: the norm after the FFN where a family has one, the final norm, the unembedding.
 A norm is taken at the scale that it would have for the row alone. Biases of norm and
 unembedding are left out: they promote the same words whatever the neuron. For RMS norms
 (Llama, Qwen) this is the model's own final norm and unembedding; the papers leave the norm
@@ -63,7 +63,7 @@ class Words(Result):
         return f"L{self.layer}N{self.neuron} of {self.model} promotes {words}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a word: direction ("promoted", "suppressed"), token, logit."""
+        """One row per word: direction ("promoted", "suppressed"), token, logit."""
         promoted = pd.DataFrame({"token": self.promoted, "logit": self.promoted_logits})
         suppressed = pd.DataFrame({"token": self.suppressed, "logit": self.suppressed_logits})
         both = {"promoted": promoted, "suppressed": suppressed}
@@ -146,7 +146,7 @@ def logit_chunks(
 
 
 def require_neuron(model: LabModel, layer: int, neuron: int) -> int:
-    """The neuron itself, after a look at whether the layer has it.
+    """The neuron itself, after checking that the layer has it.
 
     Raises:
         LayerOutOfRange: If there is no such layer.

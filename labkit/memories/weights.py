@@ -1,4 +1,4 @@
-"""How much of a model its FFN layers are."""
+"""The share of FFN layers in a model's weights."""
 
 from labkit.models.model import LabModel
 
@@ -6,7 +6,7 @@ from labkit.models.model import LabModel
 def ffn_share(model: LabModel) -> tuple[float, float]:
     """Share of the FFNs in the weights of all blocks, and in all weights, 0..1.
 
-    Every parameter counts once, tied ones too. Norms in front of an FFN or behind it are the
+    Every parameter counts once, tied ones too. Norms in front of an FFN or after it are the
     block's, not the FFN's.
 
     Args:

@@ -44,7 +44,7 @@ class ContentWords:
     def of(
         self, text: Int[np.ndarray, " prefix"], pos: Int[np.ndarray, " prefix"], context: int
     ) -> sparse.csr_matrix:
-        """The words of some prefixes as unit vectors, one row a prefix.
+        """The words of some prefixes as unit vectors, one row per prefix.
 
         Words that end in the `context` tokens before position `pos`, that one excluded;
         a word counts once, weighted by how rare it is.

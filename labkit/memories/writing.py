@@ -1,4 +1,4 @@
-"""Who writes this word? The neurons whose value rows promote a token most."""
+"""Which neurons write a word: those whose value rows promote a token most."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Writers(Result):
         return f"Who writes {self.token!r}? The first {len(self.neurons)} of {self.n_neurons}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a neuron: layer, neuron, z, logit, rank, length."""
+        """One row per neuron: layer, neuron, z, logit, rank, length."""
         return self.neurons.copy()
 
     def figure(self) -> Any:
@@ -78,7 +78,7 @@ def writers(
         layers: Where to look; in all layers by default.
         k: Number of neurons.
         by: "z", how far the token stands out among what the row promotes; "logit", how far
-            it is promoted, which favours rows that are loud about many tokens; or "rank",
+            it is promoted, which favours rows with large logits for many tokens; or "rank",
             which reads every row against the whole vocabulary and takes about as long as a
             forward pass over as many tokens as there are neurons.
         memory: Bound on the logits held at once, in bytes.

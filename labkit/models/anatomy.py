@@ -1,6 +1,6 @@
 """The anatomy of an architecture: where its parts sit, by the names that Hugging Face gives them.
 
-Read off the bridge's adapter, so a family that transformer_lens knows needs no line here.
+Read off the bridge's adapter, so a family that transformer_lens knows needs no code here.
 """
 
 import inspect

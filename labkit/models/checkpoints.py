@@ -1,12 +1,12 @@
 """A folder in transformers' format, opened: checked first, then read, then checked again.
 
-Whoever wrote the folder may have made a mistake, or may be a stranger. Three steps, none
-of which runs code that the folder brings along:
+The folder may be broken, and its author may be unknown. Three steps, none of which runs code that
+the folder brings along:
 
 1. the configuration (`configuration`) and the headers of the weight files (`weight_files`)
    are read and compared, before anything large is built;
 2. transformers opens the folder; whatever it or another library raises becomes one named
-   error with one line, its cause behind it;
+   error with one line, its cause after it;
 3. nothing was left over, nothing was made up, and the tokenizer knows some text.
 """
 
@@ -122,7 +122,7 @@ def named(folder: Path) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             raise ForeignCode(
                 f"{folder} opens only by running Python code that it brings along, which labkit "
-                "never does: code of a stranger can do anything on this machine. Look for a "
+                "never does, since such code could do anything on this machine. Look for a "
                 "version of the model, tokenizer included, that transformers opens by itself"
             ) from error
         raise MalformedModel(
@@ -160,8 +160,8 @@ def _require_complete(folder: Path, info: dict[str, Any], held: dict[str, Stored
     if left:
         raise MalformedModel(
             f"{folder}: {len(left)} weights of its files have no place in the model as configured, "
-            f"such as {one_line(', '.join(left[:3]), 160)}: they would be left out in silence; "
-            "check config.json, or save the model again without them"
+            f"such as {one_line(', '.join(left[:3]), 160)}: they would be ignored silently; check "
+            "config.json, or save the model again without them"
         )
     for problem in info["error_msgs"]:
         raise MalformedModel(f"{folder}: {one_line(problem)}")

@@ -1,9 +1,9 @@
-"""The configuration of a model from elsewhere, looked at before anything is built from it.
+"""The configuration of a model from elsewhere, checked before anything is built from it.
 
 `config.json` is read here as plain JSON first: what is missing, of the wrong kind or out of
-range has one line that names it, and nothing that it asks for is run. A stranger's file can
-name Python code (`auto_map`), native code (`attn_implementation` as a hub's kernels) and
-libraries of quantisation; the lab runs none of them.
+range has one line that names it, and nothing that it asks for is run. Such a file can name Python
+code (`auto_map`), native code (`attn_implementation` as a hub's kernels) and libraries of
+quantisation; the lab runs none of them.
 """
 
 import json
@@ -118,7 +118,7 @@ def _require_architecture(folder: Path, raw: Mapping[str, Any]) -> None:
         if raw.get("auto_map"):
             raise ForeignCode(
                 f"{folder} opens only by running Python code that it brings along (auto_map in its "
-                "config.json), which labkit never does: code of a stranger can do anything on "
+                "config.json), which labkit never does, since such code could do anything on "
                 f"this machine, and transformers itself has no architecture {model_type!r}. Look "
                 "for a version of the model in an architecture that it has"
             )
@@ -215,7 +215,7 @@ def _require_heads(folder: Path, config: PreTrainedConfig) -> None:
     """Heads that share out the width, and keys that share out the heads."""
     width, heads = config.hidden_size, config.num_attention_heads
     if not isinstance(heads, int) or not isinstance(width, int):
-        return  # one number a block: nothing to compare here
+        return  # one number per block: nothing to compare here
     if getattr(config, "head_dim", None) is None and width % heads:
         _refuse(folder, f"shares a width of {width} among {heads} heads, which does not come out")
     groups = getattr(config, "num_key_value_heads", None)

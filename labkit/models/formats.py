@@ -1,4 +1,4 @@
-"""Number formats and devices, by the names that a person gives them."""
+"""Number formats and devices, by the names that users give them."""
 
 import torch
 
@@ -26,7 +26,7 @@ def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def usable_device(device: str) -> str:
-    """The device itself, after a look at whether tensors can be held there.
+    """The device itself, after checking that tensors can be held there.
 
     Args:
         device: A torch device (`cpu`, `cuda:1`, `mps`), or `auto`, which is left to the loader.
@@ -44,7 +44,7 @@ def usable_device(device: str) -> str:
             f"device {device!r} cannot be used here; there is {', '.join(_devices())}, or auto"
         ) from error
     if held != 1.0:
-        raise InputError(f"device {device!r} does not compute: one is {held} there")
+        raise InputError(f"device {device!r} cannot be used for computing: one is {held} there")
     return device
 
 

@@ -26,7 +26,7 @@ def gguf_file(name: str, *, progress: Progress | None = None) -> Path:
 
     Args:
         name: A short name.
-        progress: Told what is being done.
+        progress: Called with what is being done.
 
     Raises:
         InputError: If no GGUF file stands behind the name.
@@ -58,5 +58,5 @@ def gguf_file(name: str, *, progress: Progress | None = None) -> Path:
 
 
 def _is_sound(target: Path, wheel: WheelFile) -> bool:
-    """Whether the file that was published lies there."""
+    """Whether the published file is there."""
     return target.is_file() and sha256_of(target) == wheel.member_sha256

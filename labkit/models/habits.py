@@ -1,4 +1,4 @@
-"""What an architecture's blocks do that no description of it says, measured on one tiny run."""
+"""Properties of blocks that no configuration states, measured on one tiny run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def measure(
     writers: Iterable[nn.Module],
     n_heads: int,
 ) -> Habits:
-    """Run some short rows, and look.
+    """Measure them on some short rows.
 
     Args:
         hf: The model.

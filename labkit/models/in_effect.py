@@ -1,10 +1,10 @@
-"""What is in effect: whether a model still is what was loaded, told by looking at it.
+"""The weights in effect: whether a model still is as loaded, found by inspecting it.
 
-What is cached of a model must not be taken for what an edited model would say, nor the other
-way round. Edits come by many ways: a context that adds a delta, a write through a view, a
-parameter that is lent another tensor, a hook that replaces states. None of them reports
-itself, so none is relied on: the weights are summed up and compared with the sums taken at
-load, and the modules are looked over for hooks, replaced parts and changed settings.
+Cached values of a model must not be used for an edited model, nor the other way round. Edits come
+by many ways: a context that adds a delta, a write through a view, a parameter that points to
+another tensor, a hook that replaces states. None of them reports itself, so none is relied on: the
+weights are summed up and compared with the sums taken at load, and the modules are looked over for
+hooks, replaced parts and changed settings.
 
 The sums are those of the weights' bits as 64-bit integers, along rows and along columns of a
 table of them. They take as long as reading the weights once (about a tenth of a second per
@@ -31,7 +31,7 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 class AsLoaded:
-    """What a model was when it was loaded.
+    """The state of a model when it was loaded.
 
     Args:
         hf: The model.
@@ -168,7 +168,7 @@ def _parts(hf: PreTrainedModel) -> Iterator[tuple[nn.Module, dict[str, Any], set
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether a setting is what it was."""
+    """Whether a setting is unchanged."""
     if one is other:
         return True
     return type(one) is type(other) and isinstance(one, PLAIN) and one == other

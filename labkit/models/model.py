@@ -118,7 +118,7 @@ class LabModel:
     def in_effect(self) -> str:
         """Fingerprint of the weights as they are now: `fingerprint` while nothing is edited.
 
-        Found by looking at the weights, whoever changed them and however. Inside
+        Found by inspecting the weights, however they were changed. Inside
         `editing.applied` it is the fingerprint that an export of the edited model has.
         """
         now = self.loaded.fingerprint_now(self.hf)
@@ -174,7 +174,7 @@ class LabModel:
         )
 
     def layer(self, layer: int) -> int:
-        """The layer itself, after a look at whether the model has it.
+        """The layer itself, after checking that the model has it.
 
         Raises:
             LayerOutOfRange: If it is negative or too large, or no integer.
@@ -195,7 +195,7 @@ class LabModel:
         return weight.T if self.ffn_out_transposed(layer) else weight
 
     def ffn_bias(self, layer: int) -> Float[Tensor, " d_model"] | None:
-        """What a block's FFN writes whatever the key; None where there is no bias."""
+        """The bias of a block's FFN output; None where there is none."""
         bias = self.ffn_proj(layer).bias
         return bias.detach() if isinstance(bias, Tensor) else None
 
@@ -273,7 +273,8 @@ class LabModel:
             token = self.tokenizer.convert_ids_to_tokens(beyond)
             raise InputError(
                 f"a prompt holds the token {token!r} (id {beyond}), for which {self.name} has no "
-                f"embedding: it has {known}. Its tokenizer was added to without the model"
+                f"embedding: it has {known}. Tokens were added to its tokenizer but not to the "
+                "model"
             )
         return pad_left(sequences, pad_id=self.pad_id, device=self.device)
 

@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A short name and what stands behind it.
+    """A short name and its source.
 
     Attributes:
         name: The short name.
@@ -76,7 +76,7 @@ class Entry:
         return self.kind != "wheel" or is_complete(model_dir(self.name))
 
     def to_dict(self) -> dict[str, Any]:
-        """What a person asks for, JSON-ready."""
+        """The fields that users see, JSON-ready."""
         shown = ("name", "kind", "description", "license", "source", "cached")
         return {field: getattr(self, field) for field in shown}
 
@@ -134,7 +134,7 @@ def resolve(name: str | Path, *, progress: Progress | None = None) -> Source:
 
     Args:
         name: A folder, a short name or a hub id.
-        progress: Told what is being done, in case there is something to fetch.
+        progress: Called with what is being done, if something has to be fetched.
 
     Raises:
         UnknownModel: If the name is none of the three.
@@ -209,7 +209,7 @@ def world(known_as: str | None) -> Any:
 
 
 def hub_error(name: str, error: BaseException) -> FetchError:
-    """What to tell a person when transformers could not open a hub id.
+    """The error message where transformers could not open a hub id.
 
     Args:
         name: The hub id.
@@ -259,7 +259,7 @@ def _as_path(name: str | Path) -> Path | None:
 
 
 def _unknown(name: str) -> UnknownModel:
-    """The error for a name that means nothing, with the nearest names that do."""
+    """The error for an unknown name, with the nearest known names."""
     name = name if len(name) <= 120 else name[:117] + "..."
     near = difflib.get_close_matches(name.lower(), ENTRIES, n=3, cutoff=0.5)
     return UnknownModel(

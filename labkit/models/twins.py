@@ -1,4 +1,4 @@
-"""A model's twin that learned nothing: what a measure finds in it was not learned."""
+"""An untrained twin of a model: anything a measure finds in it was not learned."""
 
 import copy
 from typing import Any

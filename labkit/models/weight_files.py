@@ -1,4 +1,4 @@
-"""The weight files of a model from elsewhere: what they say that they hold, before it is read.
+"""The weight files of a model from elsewhere: their headers, before the weights are read.
 
 Only headers are read here: names, shapes and number formats. safetensors itself checks that
 a header fits its file to the byte.

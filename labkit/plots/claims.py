@@ -15,7 +15,7 @@ _COLOURS = {
 
 
 def claim_intervals(frame: pd.DataFrame, *, title: str = "Claims") -> go.Figure:
-    """One row a claim: the difference with its interval, coloured by the verdict.
+    """One row per claim: the difference with its interval, coloured by the verdict.
 
     Args:
         frame: Columns `claim, what, expects, mean, low, high, n, unit, p_holm, verdict`.

@@ -17,7 +17,7 @@ from labkit.plots.theme import (
     token_label,
 )
 
-_ROW = 21  # pixels a layer
+_ROW = 21  # pixels per layer
 
 
 def lens_table(
@@ -74,7 +74,7 @@ def lens_at_last(
 
     Args:
         frame: Columns `layer`, `answer_probability` (0..1), `top_tokens` (a sequence of
-            token texts, most probable first), one row a layer.
+            token texts, most probable first), one row per layer.
         answer: The token whose probability is drawn.
         title: Replaces the default title.
         n_tokens: Number of top tokens shown.

@@ -208,7 +208,7 @@ def interval_bars(
     """Error bars of intervals: plotly's `error_x` or `error_y`.
 
     Args:
-        rows: One row a point, its interval in `low` and `high`.
+        rows: One row per point, its interval in `low` and `high`.
         colour: Of the bars.
         centre: The column that the point is drawn at.
         thickness: Of the bars' lines, in pixels.

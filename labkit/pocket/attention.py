@@ -36,7 +36,7 @@ def local_attention(
     local = unhidden & (near | (place == 0)[None, :])
 
     def attend(mask: Tensor) -> Callable[..., tuple[Any, dict[str, Any]]]:
-        """A forward pre-hook that puts a mask in the place of the causal one."""
+        """A forward pre-hook that puts a mask in place of the causal one."""
         return lambda module, args, kwargs: (args, {**kwargs, "attention_mask": mask})
 
     hooks = [

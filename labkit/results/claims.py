@@ -1,4 +1,4 @@
-"""Claims, each a prediction about a difference, and what became of them, tested together.
+"""Claims, each a prediction about a difference, and their verdicts, tested together.
 
 A claim says before it is measured what the difference between two conditions will be:
 
@@ -100,11 +100,11 @@ def _one_sided(values: np.ndarray, margin: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdicts(Result):
-    """What became of some claims.
+    """The verdicts on some claims.
 
     Attributes:
         model: What was measured.
-        table: One row a claim: `claim, what, expects` (with its margin), `mean, low, high, n`
+        table: One row per claim: `claim, what, expects` (with its margin), `mean, low, high, n`
             (of the difference), `unit`, `p`, `p_holm` (corrected for the number of claims) and
             `verdict`: supports, contradicts, leaves open, or too few.
     """
@@ -120,7 +120,7 @@ class Verdicts(Result):
         return f"{len(self.table)} claims on {self.model}: {said}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a claim."""
+        """One row per claim."""
         return self.table.copy()
 
     def of(self, what: str) -> str:

@@ -24,7 +24,7 @@ def to_json(value: object) -> Any:
     numbers, and null would hide which one it was.
 
     Raises:
-        InputError: If the value, or one inside it, has no JSON form.
+        InputError: If the value, or one inside it, cannot be written as JSON.
     """
     match value:
         case None | bool() | int() | str():
@@ -48,7 +48,7 @@ def to_json(value: object) -> Any:
             return [to_json(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
-    raise InputError(f"a {type(value).__name__} has no JSON form: {value!r:.80}")
+    raise InputError(f"a {type(value).__name__} cannot be written as JSON: {value!r:.80}")
 
 
 def dumps(value: object, *, indent: int | None = 2) -> str:
@@ -70,7 +70,7 @@ def from_json(value: Any, hint: Any) -> Any:
             return None
         return from_json(value, next(arg for arg in args if arg is not type(None)))
     if origin in (tuple, list):
-        # tuple[X, ...] and list[X] have one item type; tuple[X, Y] has one a place.
+        # tuple[X, ...] and list[X] have one item type; tuple[X, Y] has one per place.
         same = origin is list or args[1:] == (...,)
         hints = [args[0]] * len(value) if same else args
         return origin(from_json(item, h) for item, h in zip(value, hints, strict=True))

@@ -1,4 +1,4 @@
-"""What the lab finds: typed results that show themselves and save themselves.
+"""Typed results that display and save themselves.
 
 A result is a frozen dataclass that inherits from `Result` and says three things: a `title`
 of one line, its numbers as a table (`to_frame`), and its picture (`figure`). Saving,
@@ -58,7 +58,7 @@ class Result:
         raise NotImplementedError
 
     def to_frame(self) -> pd.DataFrame:
-        """The numbers as a long table, one row a cell."""
+        """The numbers as a long table, one row per cell."""
         raise NotImplementedError
 
     def figure(self) -> Any:

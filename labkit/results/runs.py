@@ -4,7 +4,7 @@ A run directory holds everything needed to believe a number later:
 
     config.json        what was asked for
     environment.json   what it ran on: versions, threads, model and its fingerprint, commit
-    cases.jsonl        one record a case, written as each one ends; a killed run resumes here
+    cases.jsonl        one record per case, written as each one ends; a killed run resumes here
     metrics.json       the summary, every number with its interval
     ...                report.html, delta/, checkpoint/: whatever the run makes besides
 """
@@ -216,7 +216,7 @@ class RunDirectory:
         """
         target = self.path / name
         if not target.resolve().is_relative_to(self.path.resolve()):
-            raise InputError(f"{name} lies outside the run directory {self.path}")
+            raise InputError(f"{name} is outside the run directory {self.path}")
         return atomic_write(target, text)
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def _locked(path: str | Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputError(
-                f"another process is at work in {path}: wait for it, or choose another folder"
+                f"another process is writing to {path}: wait for it, or choose another folder"
             ) from error
         except OSError:  # file systems without locks
             pass

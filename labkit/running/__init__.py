@@ -1,9 +1,9 @@
 """Running a model: whole or in part, with states read and written on the way.
 
 `Execution` stops early, resumes at a block and keeps a shared beginning frozen; `capture` and
-`patched` read and write states and always take their hooks away; `check` holds a model to the
-laws that the lab's numbers rest on. `score`, `next_logprobs`, `generate`, `read_text` and
-`last_states` ask many prompts at once, packed, and run what they share once.
+`patched` read and write states and always take their hooks away; `check` checks the laws that all
+results rest on. `score`, `next_logprobs`, `generate`, `read_text` and `last_states` ask many
+prompts at once, packed, and run what they share once.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Read and write activations: hooks in, hooks out, always removed.
+"""Read and write activations with hooks that are always removed.
 
 Plain torch hooks on the Hugging Face modules, so they fire in full and in partial runs
 (`labkit.running.execute`) alike. For attention scores and patterns see `run_with_cache`.
@@ -99,7 +99,7 @@ def run_with_cache(
     """Logits and every activation of a full run, scores and patterns included.
 
     The same as `model.bridge.run_with_cache`, under the same names, aliases included, at a
-    fraction of its overhead: one hook a hook point, whatever it goes by.
+    fraction of its overhead: one hook per hook point, whatever it goes by.
 
     Args:
         model: The model.
@@ -132,8 +132,8 @@ def _recorded(
     """Keep what passes through the bridge's hook points.
 
     A hook point does nothing but carry hooks. One that carries none is made to record in
-    its own forward, which spares torch's slow path; there are forty of them a block. One
-    that carries somebody's hooks records behind them, since they may change what passes.
+    its own forward, which spares torch's slow path; there are forty of them per block. One
+    that carries somebody's hooks records after them, since they may change what passes.
     """
     handles, swapped = [], []
 
@@ -223,7 +223,7 @@ def _unflattened(
 
     def reshaped(tensor: Tensor) -> Tensor | None:
         new = function(tensor.reshape(*shape, -1))
-        # As elsewhere, one row may stand in the place of all.
+        # As elsewhere, one row may stand in place of all.
         return None if new is None else new.expand(*shape, -1).reshape(tensor.shape)
 
     return reshaped

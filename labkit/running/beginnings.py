@@ -1,4 +1,4 @@
-"""What rows of tokens begin with, and which beginnings are worth a run of their own.
+"""Shared prefixes of rows of tokens, and which of them are worth a run of their own.
 
 A beginning that is run by itself (a *host*) serves every row that starts with it, and every row
 that starts with a part of it. Of all choices of hosts the one is taken with which the fewest

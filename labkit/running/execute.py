@@ -1,4 +1,4 @@
-"""Partial forward runs: do only the work that the question needs.
+"""Partial forward runs: only the necessary computation.
 
 A causal transformer leaves much untouched when something changes: a change in block l
 leaves blocks 0..l-1 as they were, and a change at position t leaves every earlier position
@@ -50,7 +50,7 @@ class Execution:
         model: The model.
         batch: The prompts, left-padded, *all* their positions.
         prefix: Keys and values of their first positions, from `freeze`; those positions
-            are then not run. One row serves all prompts, else one row a prompt.
+            are then not run. One row serves all prompts, else one row per prompt.
 
     Attributes:
         first: The first position that is run.
@@ -137,7 +137,7 @@ class Execution:
             as a prefix for later runs (take its `head`).
 
         Raises:
-            InputError: If this run itself starts behind a prefix.
+            InputError: If this run itself starts after a prefix.
             SelfCheckFailed: If the model's attention leaves the cache that it is handed alone.
         """
         if self._prefix is not None:

@@ -1,4 +1,4 @@
-"""Logits: of a stream that left the last block, and of the token behind a prompt."""
+"""Logits: of a stream that left the last block, and of the token after a prompt."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

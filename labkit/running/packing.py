@@ -1,4 +1,4 @@
-"""Rows of tokens, run together: packed by length, what they begin with run once.
+"""Rows of tokens, run together: packed by length, with shared prefixes run once.
 
     for batch in packed(model, rows, read_from):
         resid = batch.run.forward()
@@ -7,7 +7,7 @@
 Rows are filled up on the right, with tokens that nothing reads: what follows a position cannot
 change it, so that no mask is needed and attention takes its fast path. Beginnings that many
 rows share are run once (`labkit.running.beginnings`), and their keys and values frozen. Rows
-behind one beginning go through together; where a beginning has few rows, those of several do,
+after one beginning go through together; where a beginning has few rows, those of several do,
 each with a copy of its keys and values.
 """
 
@@ -116,7 +116,7 @@ def packs(
         lengths: How many tokens of each row are run.
         model: The model.
         memory: Bound on the activations of a run, in bytes.
-        behind: How many frozen tokens stand in front.
+        behind: How many frozen tokens come before.
     """
     some: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
@@ -204,7 +204,7 @@ def _behind(
     chunk: Sequence[_Placed],
     heads: dict[tuple[Ids, int], Prefix],
 ) -> Packed:
-    """Rows behind their frozen beginnings, set side by side."""
+    """Rows after their frozen beginnings, set side by side."""
     frozen = [length for _, _, length in chunk]
     rests = filled(model, [rows[number][length:] for number, _, length in chunk])
     prefix = _side_by_side([heads[host, length] for _, host, length in chunk])

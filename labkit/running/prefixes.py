@@ -45,7 +45,7 @@ class Prefix:
 
 
 class ConstantPrefix(DynamicCache):
-    """A key-value cache that hands out a prefix and remembers nothing."""
+    """A key-value cache that returns a prefix and stores nothing."""
 
     def __init__(self, prefix: Prefix, rows: Tensor | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a model makes of running text: log-likelihoods, and its distributions on the way.
+"""A model's reading of running text: log-likelihoods, and next-token distributions.
 
 reading = read_text(model, texts)
 reading.nll.mean().exp()                 # perplexity
@@ -31,7 +31,7 @@ KL_STRIDE = 4
 
 @dataclass(frozen=True)
 class TextReading:
-    """What a model makes of running text.
+    """A model's reading of running text.
 
     Attributes:
         nll: Mean negative log-likelihood per token of each piece, in nats.

@@ -1,4 +1,4 @@
-"""What a model gives to texts as continuations of prompts, and what it writes behind them.
+"""Log-probabilities of texts as continuations of prompts, and greedy generation.
 
     nll, argmax = score(model, [("The Eiffel Tower is in", "Paris"), ...])
     logprobs = next_logprobs(model, prompts)
@@ -40,7 +40,7 @@ ROWS = 64
 def score(
     model: "LabModel", pairs: Sequence[tuple[str, str]], *, memory: int = MEMORY
 ) -> tuple[Float[Tensor, " pair"], Bool[Tensor, " pair"]]:
-    """How a model takes targets as continuations of prompts.
+    """Score targets as continuations of prompts.
 
     Args:
         model: The model.
@@ -71,7 +71,7 @@ def score(
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model gives to some continuations of a prompt.
+    """Scores of some continuations of a prompt.
 
     Attributes:
         log_prob: Of each, the sum over its tokens, in nats; float64, on the CPU.
@@ -187,7 +187,7 @@ def read_next(
     *,
     memory: int = MEMORY,
 ) -> Iterator[tuple[list[tuple[int, int]], Float[Tensor, "read vocab"]]]:
-    """What a model says behind some positions of rows of tokens.
+    """Next-token distributions after some positions of rows of tokens.
 
     Args:
         model: The model.

@@ -102,7 +102,7 @@ def check(model: "LabModel") -> None:
 
 
 def _require_finite(model: "LabModel") -> None:
-    """Every weight is a number: a prompt may never meet the one that is none."""
+    """Every weight is finite: a check on one prompt could miss one that is not."""
     for name, weight in model.hf.named_parameters():
         if weight.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(weight))).all()):
             raise SelfCheckFailed(

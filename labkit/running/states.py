@@ -67,7 +67,7 @@ def last_states(
     """States at the last token of every row.
 
     Args:
-        model: The model, in whatever state it is now.
+        model: The model as it is now.
         rows: Ids. A row that is given twice is run once, unless something is pushed.
         spots: Which states.
         push: A layer and what is added to its FFN's answer at the last token, by row.
@@ -112,7 +112,7 @@ def last_streams(
 def _pushed(
     push: tuple[int, Tensor], batch: Packed, at: tuple[list[int], list[int]]
 ) -> dict[Spot, Callable[[Tensor], Tensor]]:
-    """What adds to the FFN's answer at some positions, one a row."""
+    """Additions to the FFN's output at some positions, one per row."""
     layer, change = push
 
     def pushed(out: Tensor) -> Tensor:

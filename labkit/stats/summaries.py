@@ -113,7 +113,7 @@ def ratio(
     if share:
         part, whole = part[whole > 0], whole[whole > 0]
     if not whole.sum() > 0:
-        raise InputError(f"there is no share of a whole of {whole.sum():.3g}")
+        raise InputError(f"a ratio needs wholes with a sum above 0, not {whole.sum():.3g}")
     value = float(part.sum() / whole.sum())
     moved = (part - value * whole) / whole.mean()
     clusters = float(np.abs(whole).sum() ** 2 / (whole**2).sum())

@@ -104,8 +104,8 @@ def sentence_log_probs(
 ) -> Float[Tensor, " sentence"]:
     """Log-probability of whole sentences, in nats: the sum over all their tokens.
 
-    The first token is scored behind the tokenizer's BOS (its end of text where it has none),
-    or behind `in_front`.
+    The first token is scored after the tokenizer's BOS (its end of text where it has none),
+    or after `in_front`.
 
     Args:
         model: The model.
@@ -159,7 +159,7 @@ def _drawn(phenomenon: str, n: int, seed: int) -> list[MinimalPair]:
         found[PHENOMENA[phenomenon](pick)] = None
         if len(found) == n:
             return [MinimalPair(phenomenon=phenomenon, good=g, bad=b) for g, b in found]
-    raise InputError(f"there are not {n} minimal pairs of {phenomenon}: about {len(found)}")
+    raise InputError(f"there are fewer than {n} minimal pairs of {phenomenon}: about {len(found)}")
 
 
 def _blimp(record: Record) -> MinimalPair:

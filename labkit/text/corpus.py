@@ -60,7 +60,7 @@ class Corpus:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Corpus":
-        """A text file, plain or gzipped; documents are parted by a record separator line.
+        """A text file, plain or gzipped; documents are separated by a record separator line.
 
         Raises:
             MissingFile: If it cannot be read as UTF-8 text.
@@ -135,7 +135,7 @@ def fact_prompts(model: LabModel, *, seed: int = 0) -> Corpus | None:
 
 
 def held_out(model: LabModel) -> tuple[str, ...]:
-    """Text for perplexity that no corpus and no training of ours has seen."""
+    """Text for perplexity that is in no corpus or training set of this project."""
     return world_of(model).held_out
 
 

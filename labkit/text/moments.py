@@ -2,7 +2,7 @@
 
 An edit that must not disturb what is stored under other keys needs to know which keys
 there are (Meng et al. 2022, section 3.1, equation 2). Keys are collected at every token of
-a corpus, all layers in one pass that stops behind the last of them, and only the running
+a corpus, all layers in one pass that stops after the last of them, and only the running
 sum is kept. What was computed is cached under a hash of everything that it depends on.
 """
 
@@ -62,10 +62,10 @@ class SecondMoment:
 
     @cached_property
     def _cholesky(self) -> Tensor:
-        """Lower factor of `C`, with the smallest ridge that makes it safe to divide by.
+        """Lower Cholesky factor of `C`, with the smallest ridge that makes it invertible.
 
         Raises:
-            SingularSystem: If `C` is no second moment: nothing, not finite, or not positive.
+            SingularSystem: If `C` is zero, not finite, or not positive definite.
         """
         ridge = RIDGE * self.matrix.diagonal().mean()
         factor, failed = torch.linalg.cholesky_ex(
@@ -74,7 +74,7 @@ class SecondMoment:
         if failed or not ridge > 0 or not factor.isfinite().all():
             raise SingularSystem(
                 f"the second moment of layer {self.layer} ({self.source}, {self.n_keys} keys) "
-                "cannot be divided by: it is zero, not finite or not positive. Measure it on "
+                "cannot be inverted: it is zero, not finite or not positive. Measure it on "
                 "more text, and on a model that does not overflow"
             )
         return factor
@@ -113,7 +113,7 @@ class SecondMoment:
         `C` is factorised by the first call and never again.
 
         Raises:
-            SingularSystem: If `C` is no second moment: nothing, not finite, or not positive.
+            SingularSystem: If `C` is zero, not finite, or not positive definite.
         """
         solved = torch.cholesky_solve(keys.double().cpu().T, self._cholesky).T
         return solved.to(keys.device)
@@ -251,7 +251,7 @@ def _keys(seen: Activations, layer: int, batch: TokenBatch) -> Float[Tensor, "ke
 
 
 class _KeyReached(Exception):
-    """The key of the last layer has been read: nothing behind it is needed."""
+    """The key of the last layer has been read: nothing after it is needed."""
 
 
 @contextmanager

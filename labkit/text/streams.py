@@ -29,7 +29,7 @@ class Piece:
         document: Which document it is from.
         start: Its first token's position in the document (BOS counted in).
         ids: The tokens.
-        following: The document's next token behind the piece; None at the document's end.
+        following: The document's next token after the piece; None at the document's end.
     """
 
     index: int

@@ -21,7 +21,7 @@ def require_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{text!a:.80}: half of a surrogate pair is no text") from error
+        raise InputError(f"{text!a:.80}: half of a surrogate pair is not valid text") from error
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, prepend_bos: bool) -> list[int]:

@@ -82,7 +82,7 @@ def find_subject(prompt: str, subject: str, *, at: int | None = None) -> tuple[i
 
     The first occurrence that is not the inside of a longer word; the one at character `at`
     where that is given. Where there is none, one with a Korean particle or a genitive's s
-    behind it. Composed and decomposed accents are taken for the same.
+    after it. Composed and decomposed accents are taken for the same.
 
     Raises:
         SubjectNotFound: If the subject is empty or does not occur in the prompt.

@@ -14,7 +14,7 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> 
     """Ids of a target as the continuation of a prompt.
 
     What stands between the two is what stands there in running text
-    (`labkit.tokens.words.separator`): a space, or nothing behind a quotation mark, within a
+    (`labkit.tokens.words.separator`): a space, or nothing after a quotation mark, within a
     number, before `'s`. Three spellings are taken as they are: a target that begins with white
     space; one that is a single sign or token to the tokenizer; and what
     `labkit.facts.answers.shown` writes for tokens that no plain text leads to, `##ce` (the rest
@@ -22,7 +22,7 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> 
 
     Raises:
         EmptyTarget: If the target is empty, or holds nothing that the tokenizer knows.
-        InputError: If the tokenizer cannot write the target behind the prompt.
+        InputError: If the tokenizer cannot write the target after the prompt.
     """
     if isinstance(target, Token) and target.belongs_to(tokenizer):
         return [target.id]
@@ -78,4 +78,4 @@ def continuation_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str)
 
 
 _ANCHORS = ("\n", "a", "1", ".")
-"""Texts behind which a piece is cut where the prompt's own end would melt into it."""
+"""Texts after which a piece is cut where the prompt's own end would melt into it."""

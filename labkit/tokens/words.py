@@ -48,7 +48,7 @@ def holds_phrase(text: str, *names: str) -> bool:
     """Whether one of some names occurs in a text as a whole word or phrase.
 
     Case, and whether accents are composed, make no difference. In scripts without spaces
-    between words any occurrence counts; a Korean name may have a particle behind it.
+    between words any occurrence counts; a Korean name may have a particle after it.
     """
     whole, *parts = (unicodedata.normalize("NFC", t.strip()).casefold() for t in (text, *names))
     return any(_holds(whole, part) for part in parts)
@@ -122,8 +122,8 @@ def _begins(character: str, latin: bool) -> bool:
 def separator(prompt: str, target: str) -> str:
     """What stands between a prompt and a target in running text: a space, or nothing.
 
-    Nothing behind white space, behind what opens (a bracket, a quotation mark, a currency
-    sign), behind what joins (a hyphen, a slash, an equals sign that touches what is before
+    Nothing after white space, after what opens (a bracket, a quotation mark, a currency
+    sign), after what joins (a hyphen, a slash, an equals sign that touches what is before
     it), within a number, before a closing mark, a clitic such as `'s` or a bare sign, and
     where either side is written without spaces. A target that begins with white space says for
     itself how it is joined.

@@ -1,4 +1,4 @@
-"""What cloze probing finds: ranks by fact and depth, and everything that is read off them."""
+"""Results of cloze probing: ranks by fact and depth, and the measures derived from them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +93,7 @@ class ClozeResult(Result):
         said, readable = self.depth_within(1), self.depth_within(k)
         answered = np.isfinite(said)
         if not answered.any():
-            raise InputError("none of these facts is answered in the end")
+            raise InputError("the model answers none of these facts")
         return stats.paired_difference(said[answered], readable[answered], seed=self.seed)
 
     def advantage(self, reading: str = ANOTHER_OBJECT) -> list[Estimate]:
@@ -113,7 +113,7 @@ class ClozeResult(Result):
         return [stats.average(row) for row in gain.T]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a reading, k and depth: share of facts with a rank below k, low, high, n."""
+        """One row per reading, k and depth: share of facts with a rank below k, low, high, n."""
         rows = [
             {"reading": reading, "k": k, "depth": depth} | found.to_dict()
             for reading in self._readings
@@ -123,7 +123,7 @@ class ClozeResult(Result):
         return pd.DataFrame(rows)
 
     def ranks_frame(self) -> pd.DataFrame:
-        """One row a reading and depth: geometric mean of 1 + rank over facts, low, high, n."""
+        """One row per reading and depth: geometric mean of 1 + rank over facts, low, high, n."""
         rows = []
         for reading in self._readings:
             for depth, ranks in enumerate(self._of(reading).T):
@@ -133,7 +133,7 @@ class ClozeResult(Result):
         return pd.DataFrame(rows)
 
     def depths_frame(self) -> pd.DataFrame:
-        """One row a relation (all of them first) and k: from which depth facts stay within k.
+        """One row per relation (all of them first) and k: from which depth facts stay within k.
 
         Columns relation, k, facts, reach (how many end within k), and of these the mean depth
         with its interval (mean, low, high) and the median.
@@ -156,7 +156,7 @@ class ClozeResult(Result):
         return pd.DataFrame(rows).reindex(columns=columns)
 
     def relations_frame(self) -> pd.DataFrame:
-        """One row a relation, k and depth: precision at k of the answer, low, high, n."""
+        """One row per relation, k and depth: precision at k of the answer, low, high, n."""
         relations = np.asarray([str(relation) for relation in self.relations])
         rows = []
         for name in dict.fromkeys(relations.tolist()):
@@ -168,7 +168,7 @@ class ClozeResult(Result):
         return pd.DataFrame(rows)
 
     def popularity_frame(self, *, bins: int = 6, depth: int | None = None) -> pd.DataFrame:
-        """One row a bin of popularity (equally many facts) and k: precision at k, low, high, n.
+        """One row per bin of popularity (equally many facts) and k: precision at k, low, high, n.
 
         Args:
             bins: Number of bins; fewer where many facts are equally popular.

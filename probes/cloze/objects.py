@@ -8,14 +8,15 @@ in it, 0 for the top. Precision at k is the share of facts whose rank is below k
                     in lens(h_d),          d = 0 (embedding) .. n_layers (the model's answer)
 
 The lens is the logit lens (`labkit.readout`), or that of affine translators
-(`probes.cloze.translators`), which undo what the logit lens takes for absence. Three controls:
+(`probes.cloze.translators`), which correct for the change of basis that the logit lens ignores.
+Three controls:
 
 - *another object*: of a fact of the same relation, in the fact's own state. What the answer
   has over it is knowledge of the fact and not of the kind of word that is asked for.
 - *another subject*: the fact's object in the state of that other fact. The same, from the
   other side: what this control gains is what the relation alone brings.
-- *unrelated state*: the fact's object in the state of a fact of another relation. Whatever is
-  found there is the lens's own doing (frequent words; what a translator usually answers).
+- *unrelated state*: the fact's object in the state of a fact of another relation. Whatever is found
+there comes from the lens itself (frequent words; what a translator usually answers).
 
 What this does not show: a state of the last token that does not hold the answer yet says
 nothing of the subject's token, where the fact may lie; and what can be read need not be used.
@@ -26,7 +27,7 @@ References:
     precision at k. nostalgebraist 2020; Belrose et al. 2023, for the lenses.
 
 Differs from the paper: a left-to-right model is asked at the prompt's last token, not at a
-mask; BERTnesia trains a whole masked-language head a layer, here one affine map; ranks are
+mask; BERTnesia trains a whole masked-language head per layer, here one affine map; ranks are
 among the whole vocabulary.
 """
 
@@ -76,7 +77,7 @@ class Cloze:
     memory: int = MEMORY
 
     def __post_init__(self) -> None:
-        """Refuse what could not be read."""
+        """Refuse an invalid configuration."""
         if self.lens not in get_args(Lens):
             raise InputError(f"lens {self.lens!r}: one of {', '.join(get_args(Lens))}")
         if not self.ks or min(self.ks) < 1 or list(self.ks) != sorted(set(self.ks)):

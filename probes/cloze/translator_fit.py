@@ -1,6 +1,6 @@
-"""Fitting translators: one pass over a text, a ridge regression a depth, quality, the cache.
+"""Fitting translators: one pass over a text, one ridge regression per depth, quality, the cache.
 
-What is fitted, and why so, stands in `probes.cloze.translators`.
+What is fitted, and why, is explained in `probes.cloze.translators`.
 """
 
 import logging
@@ -40,12 +40,12 @@ class TranslatorFit:
     Attributes:
         tokens: Tokens to fit on; all of a smaller corpus is used. By default 20 x d_model, and
             12,000 at least.
-        held_out: Tokens that the reported quality is measured on, at most about so many: each
-            takes two readings through the unembedding a depth.
+        held_out: Tokens that the reported quality is measured on, at most about so many: each takes
+            two readings through the unembedding per depth.
         window: Documents are cut into pieces of at most so many tokens.
         memory: Bound on the activations held at once, in bytes.
 
-    Calling it needs `4 d_model^2` numbers a depth besides.
+    Calling it needs `4 d_model^2` numbers per depth besides.
     """
 
     tokens: int | None = None
@@ -69,7 +69,7 @@ class TranslatorFit:
         cache: bool = True,
         progress: Progress | None = None,
     ) -> Translators:
-        """Fit one translator a depth, or take them from the cache.
+        """Fit one translator per depth, or take them from the cache.
 
         Args:
             model: The model.
@@ -167,7 +167,7 @@ class TranslatorFit:
 
 
 class _Moments:
-    """Sums over tokens that ridge regression needs, of all depths but the last."""
+    """Sums over tokens for the ridge regression, of all depths but the last."""
 
     def __init__(self) -> None:
         self.n = 0

@@ -1,7 +1,7 @@
-"""Affine translators: each depth's states said in the words of the last.
+"""Affine translators: the states of each depth in the basis of the last.
 
-The logit lens reads a state of a middle layer as if the last block had written it. What the
-blocks in between would have turned is lost on it. A translator makes up for the affine part:
+The logit lens reads a state of a middle layer as if the last block had written it. It ignores what
+the blocks in between would change. A translator makes up for the affine part:
 
     h'_d = h_d + A_d h_d + rms(h_d) b_d,        d = 0 .. n_layers,
 
@@ -47,7 +47,7 @@ LENSES = ("logit", "translated")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Translators(Result):
-    """One affine map a depth, from the state there to the state after the last block.
+    """One affine map per depth, from the state there to the state after the last block.
 
     Attributes:
         weight: `A`, what is added to the identity; zero for the last depth.
@@ -84,11 +84,11 @@ class Translators(Result):
         return states + added + rms(states) * bias
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a lens and depth: KL to the model in nats, mean, low, high over texts, n."""
+        """One row per lens and depth: KL to the model in nats, mean, low, high over texts, n."""
         return self._frame(self.divergence, proportion=False)
 
     def agreement_frame(self) -> pd.DataFrame:
-        """One row a lens and depth: share of tokens with the model's own top word, over texts."""
+        """One row per lens and depth: share of tokens with the model's own top word, over texts."""
         return self._frame(self.agreement, proportion=True)
 
     def figure(self) -> Any:
@@ -117,7 +117,7 @@ def lens_logits(
     Args:
         model: The model.
         states: The residual stream at one position, after 0, 1, ... n_layers blocks.
-        translators: What turns them first; the logit lens without.
+        translators: The translators to apply first; without, the logit lens.
 
     Raises:
         FingerprintMismatch: If the translators are another model's.

@@ -1,4 +1,4 @@
-"""The bench of a task: what is the same at all depths, and what is done at each.
+"""The bench of a task: what is shared by all depths, and what is done at each.
 
 Hyperparameters are chosen once, on the training side, by their mean score at three depths (a
 quarter, half and three quarters up); every probe and every control of the task then has the same.
@@ -46,11 +46,11 @@ class Bench:
         scorer: Of the test side.
         estimator: Name of the probe.
         strength: Its strength; None if it has none.
-        baselines: Answers without a look at a state, by name.
+        baselines: Answers without using a state, by name.
         control: A random label of each example, by its item.
         portions: Ends of the portions of the online code.
         seed: Seed of every draw.
-        unconverged: What scikit-learn said of fits that stopped at their number of steps.
+        unconverged: Convergence warnings of scikit-learn.
     """
 
     task: Task

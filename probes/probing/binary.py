@@ -1,4 +1,4 @@
-"""What probes of two classes share that read one direction: the sign of `coef . x + intercept`."""
+"""Base of the two-class probes that read one direction: the sign of `coef . x + intercept`."""
 
 from typing import Any
 

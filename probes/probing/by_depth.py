@@ -55,7 +55,7 @@ def probe(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ProbeResult:
-    """Fit and score one probe a depth.
+    """Fit and score one probe per depth.
 
     Args:
         model: The model.
@@ -74,9 +74,9 @@ def probe(
         progress: Called with what is being done and the share that is done.
 
     Raises:
-        OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task is not one to learn from.
+        OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task cannot be learned from.
         InputError: If there is no such probe, site or depth, or the probe does not fit.
-        NotAligned: If the tokenizer does not tell where its tokens stand. Words without a token
+        NotAligned: If the tokenizer does not report character offsets. Words without a token
             of their own are left out, and counted in the result's source.
     """
     estimator = chosen_estimator(estimator, task)
@@ -106,7 +106,7 @@ def probe(
 
 
 def chosen_estimator(name: str, task: Task) -> str:
-    """The probe of this name, ridge in the place of logistic where labels are numbers.
+    """The probe of this name, ridge in place of logistic where labels are numbers.
 
     Raises:
         InputError: If there is no such probe, or it cannot learn the task.
@@ -115,8 +115,7 @@ def chosen_estimator(name: str, task: Task) -> str:
     make(name, numeric=task.numeric)
     if name == "mean_difference" and (n_classes := len(set(task.labels.tolist()))) > 2:
         raise InputError(
-            f"a mean difference tells two classes apart, {task.name!r} has {n_classes}: "
-            "take centroid"
+            f"a mean difference needs two classes, {task.name!r} has {n_classes}: use centroid"
         )
     return name
 
@@ -176,7 +175,7 @@ def probe_features(
     Args:
         task: The task, as long as the features.
         features: The states.
-        model: What to call the model.
+        model: Name of the model.
         estimator: A name in `ESTIMATORS`.
         controls: Whether to fit the controls.
         twin: The same states of a random-weight model; left out where it is None.

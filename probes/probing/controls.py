@@ -1,13 +1,13 @@
-"""What a probe's score has to be read against.
+"""The controls with which a probe's score has to be compared.
 
 A probe that is right 90 times in 100 may have read that off the state, worked it out from the
-word's form, memorised it, or said the commonest class. Each has its control:
+word's form, memorised it, or said the commonest class. Each of these has its control:
 
     majority    the commonest class (the mean) of the training side, whatever the state
     form        the commonest class (the mean) of the same word in training; the majority for others
     bag         a probe on the words of the text up to and including the one that is asked about,
                 less those of the other text where a difference of states is read
-    control     the probe trained on random labels, one a word type: what it can memorise
+    control     the probe trained on random labels, one per word type: what it can memorise
     shuffled    the probe trained on permuted labels: at chance, or something leaks (it is one
                 permutation: where one direction dominates the states, its score scatters around
                 chance by more than its interval over groups)
@@ -68,7 +68,7 @@ def bag(task: Task, split: Split, *, seed: int = 0) -> np.ndarray | None:
     """What the words up to the one asked about say without their order.
 
     Returns:
-        One answer a test example; None for tasks that ask about several words of a text, where
+        One answer per test example; None for tasks that ask about several words of a text, where
         the words that stand beside a word say little about it, and for texts without words.
     """
     if len({example.text for example in task.examples}) < len(task):
@@ -93,7 +93,7 @@ def bag(task: Task, split: Split, *, seed: int = 0) -> np.ndarray | None:
 
 
 def baselines(task: Task, split: Split, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Answers to the test side without a look at any state, by name."""
+    """Answers to the test side without using any state, by name."""
     answers = {"majority": majority(task, split), "form": form(task, split)}
     of_words = bag(task, split, seed=seed)
     return answers if of_words is None else {**answers, "bag": of_words}

@@ -1,4 +1,4 @@
-"""At which depth a score comes about, and whether one kind of task comes about lower.
+"""At which depth a score arises, and whether one kind of task arises at lower depths.
 
 Three summaries of a curve of scores s_0, ..., s_L over depths:
 
@@ -43,7 +43,7 @@ EXACT = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Where a score comes about.
+    """The depths at which a score arises.
 
     Attributes:
         gravity: Centre of gravity of the gains over the embedding; None where there are none.
@@ -58,7 +58,7 @@ class Reach:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderTest:
-    """Whether tasks of some families come about lower than those of others.
+    """Whether tasks of some families arise at lower depths than those of others.
 
     Attributes:
         measure: "gravity", "expected" or "arrival".
@@ -158,7 +158,7 @@ def order_test(
     measure: str,
     seed: int = 0,
 ) -> OrderTest:
-    """Test whether some tasks come about lower than others.
+    """Test whether some tasks arise at lower depths than others.
 
     Args:
         measured: By task, what `reach_draws` gives.
@@ -207,7 +207,7 @@ def _difference(means: np.ndarray, lower: Sequence[int]) -> float:
 
 
 def _groupings(means: np.ndarray, n_lower: int, seed: int) -> list[Sequence[int]]:
-    """All ways to call so many tasks the lower ones; the actual and draws, if they are too many."""
+    """All groupings of the tasks; the actual one and random ones if there are too many."""
     if math.comb(len(means), n_lower) <= EXACT:
         return list(itertools.combinations(range(len(means)), n_lower))
     draw = numpy_generator(seed, "regrouped tasks", len(means), n_lower)

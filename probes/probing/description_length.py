@@ -103,7 +103,7 @@ def online_code(
     if list(portions) != sorted(set(portions)) or portions[0] <= 0 or portions[-1] != 1:
         raise InputError(f"portions of {tuple(portions)}: shares that rise from above 0 to 1")
     if not hasattr(head, "predict_proba"):
-        raise InputError(f"{type(head).__name__} has no probabilities to code with: take logistic")
+        raise InputError(f"{type(head).__name__} gives no probabilities for the code: use logistic")
     sent = _by_group(groups, seed) if order is None else np.asarray(order)
     states, labels, groups = states[sent], labels[sent], groups[sent]
     classes = np.unique(labels)
@@ -123,7 +123,7 @@ def online_code(
 
 
 def portion_ends(groups: np.ndarray, portions: Sequence[float]) -> list[int]:
-    """Where portions end: at the first end of a group at or behind each share; each once."""
+    """Where portions end: at the first end of a group at or after each share; each once."""
     n = len(groups)
     borders = [*(np.flatnonzero(groups[1:] != groups[:-1]) + 1).tolist(), n]
     ends: list[int] = []
@@ -135,7 +135,7 @@ def portion_ends(groups: np.ndarray, portions: Sequence[float]) -> list[int]:
 
 
 class _Constant:
-    """What a probe is that has seen one class only."""
+    """The probe for training data of one class only."""
 
     def __init__(self, label: Any) -> None:
         self.classes_ = np.asarray([label])
@@ -148,7 +148,7 @@ class _Constant:
 
 
 def _fit(head: Any, states: np.ndarray, labels: np.ndarray) -> Any:
-    """The probe, or what says the one class that has come so far."""
+    """The probe, or a constant if one class only has occurred so far."""
     if len(set(labels.tolist())) < 2:
         return _Constant(labels[0])
     return head.fit(states, labels)

@@ -1,4 +1,4 @@
-"""Probes as scikit-learn estimators: a scaler, and behind it one of a handful of heads.
+"""Probes as scikit-learn estimators: a scaler, and after it one of a handful of heads.
 
     ESTIMATORS["logistic"](numeric=False).fit(X, y).predict(X)
 
@@ -74,7 +74,7 @@ Factory = Callable[..., Pipeline]
 
 def _logistic(numeric: bool, strength: float, seed: int) -> BaseEstimator:
     if numeric:
-        raise InputError("a logistic probe tells classes apart: take ridge for numbers")
+        raise InputError("a logistic probe needs classes: use ridge for numbers")
     return LogisticRegression(C=strength, tol=TOLERANCE, max_iter=ITERATIONS, random_state=seed)
 
 
@@ -98,7 +98,7 @@ def _mlp(numeric: bool, strength: float, seed: int, *, hidden: int) -> BaseEstim
 def _classes_only(name: str, make: Callable[[], BaseEstimator]) -> Callable[..., BaseEstimator]:
     def head(numeric: bool, strength: float, seed: int) -> BaseEstimator:
         if numeric:
-            raise InputError(f"a {name} probe tells classes apart: take ridge for numbers")
+            raise InputError(f"a {name} probe needs classes: use ridge for numbers")
         return make()
 
     return head

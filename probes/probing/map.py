@@ -2,10 +2,10 @@
 
     found = probe_map(model, default_tasks(model), run=RunDirectory.create(...))
     found.figure()
-    found.order()                  # do linguistic tasks come about lower than factual ones?
+    found.order()                  # do linguistic tasks arise at lower depths than factual ones?
 
-One random-weight twin serves all tasks. With a run directory every finished task is on disk at
-once, and the same call on the same directory goes on with the next.
+One random-weight twin serves all tasks. With a run directory every finished task is saved at once,
+and the same call on the same directory resumes with the next.
 """
 
 import hashlib
@@ -59,7 +59,7 @@ def probe_map(
         depths: Which depths; all by default.
         pieces: Which of a word's tokens.
         controls: As in `probe`.
-        n_train: Examples of either side at most, a task.
+        n_train: Examples of either side at most, per task.
         portions: Ends of the portions of the online code.
         run: Keeps every finished task; those that are there already are not run again. Make it
             with `map_config`.

@@ -63,5 +63,5 @@ def order_in_words(order: dict[str, Any]) -> str:
 
 
 def _shown(found: ProbeMap) -> pd.DataFrame:
-    """The summary with blanks in the place of what is not there."""
+    """The summary with blanks in place of what is not there."""
     return found.summary().map(lambda value: "" if value is None else value)

@@ -62,7 +62,7 @@ class ProbeMap(Result):
         raise InputError(f"the map has no task {task!r}; it has {names}")
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: task, family, the columns of `ProbeResult.to_frame`, baseline, gain.
+        """One row per cell: task, family, the columns of `ProbeResult.to_frame`, baseline, gain.
 
         `gain` is the score above the strongest baseline, `share` the score above the majority as
         a share of what the majority leaves open (at most 1); `p_bh` is the p-value corrected over
@@ -99,7 +99,7 @@ class ProbeMap(Result):
         return pd.DataFrame(rows, columns=["task", "family", "mean", "low", "high", "n"])
 
     def summary(self) -> pd.DataFrame:
-        """One row a task: best depth and score, its controls there, both centres."""
+        """One row per task: best depth and score, its controls there, both centres."""
         rows = []
         for found in self.probes:
             best, reach = found.best, found.reach
@@ -132,7 +132,7 @@ class ProbeMap(Result):
         lower: Sequence[str] = LINGUISTIC,
         upper: Sequence[str] = FACTUAL,
     ) -> OrderTest:
-        """Test whether tasks of some families come about lower than those of others.
+        """Test whether tasks of some families arise at lower depths than those of others.
 
         Args:
             measure: "arrival", "gravity" or "expected"; see `probes.probing.depths`.

@@ -61,9 +61,9 @@ class ProbeResult(Result):
         n_classes: Number of classes; None for numbers.
         left_out: Classes too rare among the examples that were drawn.
         unconverged: Fits that stopped at their number of steps.
-        baselines: Scores without a look at the state: "majority", "form", "bag".
-        no_selectivity: Why there is none, where there is none.
-        no_code: Why there is no description length, where there is none.
+        baselines: Scores without using the state: "majority", "form", "bag".
+        no_selectivity: The reason where there is no selectivity.
+        no_code: The reason where there is no description length.
         depths: What was found, by depth.
         curve: The sample-size curve at the best depth: the code's portions.
         credit: By depth and group of the test side, what the answers are worth.
@@ -141,11 +141,11 @@ class ProbeResult(Result):
         return next(found for found in self.depths if found.depth == depth)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a depth: every estimate as mean, `_low` and `_high`, and the p-values."""
+        """One row per depth: every estimate as mean, `_low` and `_high`, and the p-values."""
         return pd.DataFrame([_flat(found) for found in self.depths])
 
     def to_long(self) -> pd.DataFrame:
-        """One row a depth and reading: `depth, reading, mean, low, high, n`, for figures.
+        """One row per depth and reading: `depth, reading, mean, low, high, n`, for figures.
 
         Baselines are the same at every depth, and stand there once each.
         """
@@ -160,7 +160,7 @@ class ProbeResult(Result):
         return pd.DataFrame(rows)
 
     def curve_frame(self) -> pd.DataFrame:
-        """The sample-size curve at the best depth: `n_train, score, bits`, one row a portion."""
+        """The sample-size curve at the best depth: `n_train, score, bits`, one row per portion."""
         total, rows = 0, []
         for step in self.curve:
             total += step.n

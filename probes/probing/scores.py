@@ -1,4 +1,4 @@
-"""What a probe's answers are worth: credit by group, intervals over groups, tests.
+"""Scoring a probe's answers: credit by group, intervals over groups, tests.
 
 Words of one sentence are not independent, so nothing here counts examples as if they were: the
 unit of every interval and test is the *group* (a sentence, a subject). Classes and numbers are
@@ -65,11 +65,11 @@ class Scorer:
 
     @property
     def weights(self) -> Float[np.ndarray, " example"]:
-        """What a perfect answer to each example is worth."""
+        """The credit of a perfect answer to each example."""
         return (self.labels - self.centre) ** 2 if self.numeric else np.ones(len(self.labels))
 
     def credits(self, answers: np.ndarray) -> Float[np.ndarray, " example"]:
-        """What each answer is worth."""
+        """The credit of each answer."""
         if self.numeric:
             return self.weights - (self.labels - answers.astype(float)) ** 2
         return (answers == self.labels).astype(float)
@@ -84,7 +84,7 @@ class Scorer:
         """The score of some answers, its interval over groups.
 
         Args:
-            answers: One an example.
+            answers: One per example.
             among: True for the examples that count; all by default.
         """
         return self.ratio(self.credits(answers), self.weights, among=among)

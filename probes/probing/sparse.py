@@ -1,4 +1,4 @@
-"""A probe that may look at a few neurons only, by transformer_lens' k-sparse probe.
+"""A probe of a few neurons only, by transformer_lens' k-sparse probe.
 
 The k coordinates whose class means differ most on the training side are kept, and a logistic
 regression is fitted to them. That a few neurons suffice says that the distinction lies along
@@ -22,7 +22,7 @@ from sklearn.utils.validation import validate_data
 from probes.probing.binary import TwoClasses
 
 HELD_BACK = 1e-9
-"""Share that transformer_lens holds out for a score of its own: one example a class."""
+"""Share that transformer_lens holds out for a score of its own: one example per class."""
 
 
 class SparseProbe(TwoClasses):

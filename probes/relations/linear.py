@@ -1,4 +1,4 @@
-"""Linear relational embeddings: is what a model does with a relation one linear map?
+"""Linear relational embeddings: is a model's computation of a relation one linear map?
 
 Between a subject's last token (state `s`, after some blocks) and the last token of a prompt that
 asks for the object (output `o`, after the last block) lies most of a transformer. Around some
@@ -9,7 +9,7 @@ subjects of a relation, Hernandez et al. replace it by its mean first-order expa
 over n examples, each in a prompt c_i whose demonstrations are the other examples. Layer norms
 make W too small; the scalar beta makes up for it.
 
-Two readings say what it is worth, on subjects that it was not made from:
+Two readings evaluate it, on subjects that it was not made from:
 
 - *faithfulness* (section 4.1): the share where the operator's output, through the model's own
   head, has the model's own next token on top;
@@ -81,11 +81,11 @@ class LinearRelation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what no operator can be made of."""
+        """Refuse an invalid configuration."""
         if min(self.n_examples, self.n_selection) < 2:
             raise InputError(
-                f"{self.n_examples} examples and {self.n_selection} subjects to choose on: an "
-                "operator takes at least 2 of each"
+                f"{self.n_examples} examples and {self.n_selection} subjects for selection: an "
+                "operator needs at least 2 of each"
             )
         if self.beta is not None and not self.beta > 0:
             raise InputError(f"beta {self.beta}: choose one above 0")
@@ -152,13 +152,13 @@ class LinearRelation:
             if fact.object is None:
                 raise EmptyTarget(f"the fact {fact.prompt!r} has no object")
         if len({fact.relation for fact in facts}) > 1:
-            raise InputError("an operator is of one relation: these facts are of several")
+            raise InputError("an operator needs facts of one relation: these are of several")
         n = self.n_examples + self.n_selection
         by_subject = list({fact.subject: fact for fact in facts}.values())
         if len(by_subject) < n:
             raise InputError(
                 f"{len(by_subject)} subjects: an operator takes {self.n_examples} examples and "
-                f"{self.n_selection} more to be chosen on"
+                f"{self.n_selection} more for selection"
             )
         draw = stats.generator(self.seed, "examples", facts[0].relation, len(by_subject))
         order = torch.randperm(len(by_subject), generator=draw).tolist()
@@ -210,7 +210,7 @@ class LinearRelation:
         weights: Float[Tensor, "depth out d_in"],
         biases: Float[Tensor, "depth out"],
     ) -> pd.DataFrame:
-        """How well the map of every depth, with every beta, says what the model says."""
+        """How well the map of every depth, with every beta, predicts the model's answer."""
         states = torch.stack([run.states for run in runs])
         answers = _answers(model, runs)
         rows = []

@@ -19,9 +19,9 @@ class RelationScores(Result):
     """Faithfulness and causality of some relations' operators.
 
     Attributes:
-        operators: One row a relation: relation, depth, beta, rank, examples, asked (held-out
+        operators: One row per relation: relation, depth, beta, rank, examples, asked (held-out
             subjects), known (of these, answered by the model itself).
-        cases: One row a subject, measure and method: relation, subject, object, target (for
+        cases: One row per subject, measure and method: relation, subject, object, target (for
             causality), measure, method, success (0 or 1).
         model: Name of the model.
         fingerprint: Fingerprint of the model.
@@ -77,7 +77,7 @@ class RelationScores(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a relation ("all" first), measure and method: mean, low, high, n."""
+        """One row per relation ("all" first), measure and method: mean, low, high, n."""
         rows = []
         for relation in (ALL, *self.operators["relation"]):
             chosen = self.cases

@@ -1,6 +1,6 @@
-"""What linear operators are worth on subjects they were not made from, beside their baselines.
+"""Scores of linear operators on subjects they were not made from, with their baselines.
 
-Only subjects count whose object the model says itself, behind the same demonstrations. The
+Only subjects count whose object the model says itself, after the same demonstrations. The
 operator's two readings (`probes.relations.linear`) each have baselines that could explain them
 away.
 
@@ -64,7 +64,7 @@ class ScoreRelations:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse to score nothing."""
+        """Refuse a limit below 1."""
         if self.limit < 1:
             raise InputError(f"{self.limit} subjects: score at least one")
 
@@ -82,7 +82,7 @@ class ScoreRelations:
 
         Raises:
             InputError: If no relation has enough facts, or the model knows none of the subjects
-                behind their demonstrations.
+                after their demonstrations.
             EmptyTarget, LayerOutOfRange: As `LinearRelation` does.
         """
         groups = self._groups(facts)
@@ -110,7 +110,7 @@ class ScoreRelations:
             )
             listener(progress)(f"scoring {name}", 0.7 + 0.3 * (number + 1) / len(names))
         if not rows:
-            raise InputError(f"{model.name} answers none of the subjects that were held out")
+            raise InputError(f"{model.name} answers none of the held-out subjects")
         return RelationScores(
             operators=pd.DataFrame(summary),
             cases=pd.DataFrame(rows),
@@ -211,7 +211,7 @@ class ScoreRelations:
         if not enough:
             raise InputError(
                 f"none of {len(groups)} relations has the {least} subjects that an operator and "
-                "its test take: hand in more facts, or fewer n_examples and n_selection"
+                "its test need: give more facts, or fewer n_examples and n_selection"
             )
         return enough
 
@@ -235,7 +235,7 @@ def _faithfulness(
     facts: Sequence[Fact],
     answers: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Rows of what each method says in the model's place."""
+    """Rows of each method's answer compared with the model's."""
     if not runs:
         return []
     states = torch.stack([run.states[operator.depth] for run in runs])

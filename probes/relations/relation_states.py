@@ -1,7 +1,7 @@
 """A prompt opened at its subject: states there, what follows from them, and the derivative.
 
 Everything in front of the subject's last token is frozen (`labkit.running.execute`), so that a
-changed subject costs the few tokens behind it and the blocks above it.
+changed subject costs the few tokens after it and the blocks above it.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ ROWS = 128
 
 
 def demonstrations(facts: Sequence[Fact]) -> str:
-    """Facts as lines in front of a prompt: `prompt object`, one a line."""
+    """Facts as lines in front of a prompt: `prompt object`, one per line."""
     return "".join(f"{joined(fact.prompt, str(fact.object))}\n" for fact in facts)
 
 
@@ -44,7 +44,7 @@ class SubjectRun:
     @classmethod
     @torch.no_grad()
     def open(cls, model: LabModel, fact: Fact, context: str = "") -> "SubjectRun":
-        """Run a fact's prompt behind a context.
+        """Run a fact's prompt after a context.
 
         Args:
             model: The model.
@@ -76,11 +76,11 @@ class SubjectRun:
     def outputs_from(
         self, depth: int, states: Float[Tensor, "row d_model"]
     ) -> Float[Tensor, "row d_model"]:
-        """The output, with other states in the place of the subject's.
+        """The output, with other states in place of the subject's.
 
         Args:
             depth: How many blocks the states have passed through.
-            states: One a row.
+            states: One per row.
         """
         resid = self.stack[depth].repeat(len(states), 1, 1)
         resid[:, 0] = states
@@ -90,9 +90,9 @@ class SubjectRun:
     def jacobians(self) -> Float[Tensor, "depth d_out d_in"]:
         """Derivative of the output by the subject's state, at every depth, in one backward pass.
 
-        The other tokens' states of that depth are held, as in a run that resumes there. A
-        vector-Jacobian product a row of the output, many of them together, runs down through
-        all depths at once.
+        The other tokens' states of that depth are held, as in a run that resumes there. One
+        vector-Jacobian product per row of the output, many of them together, runs down through all
+        depths at once.
         """
         resid = self.stack[0].clone().requires_grad_()
         stack = [resid]

@@ -87,12 +87,12 @@ def fetch_treebank(name: str, part: Part = "train", *, release: str = RELEASE) -
 
 
 def _checksum_file(path: Path) -> Path:
-    """Where the checksum of a treebank's file lies."""
+    """The path of the checksum of a treebank's file."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether a file is what was fetched; taken on trust if no checksum was kept (up to 0.5)."""
+    """Whether a file is as fetched; taken on trust if no checksum was kept (up to 0.5)."""
     recorded = _checksum_file(path)
     if not recorded.is_file() or recorded.read_text().strip() == sha256_of(path):
         return True
@@ -101,7 +101,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _fetched(address: str, name: str) -> bytes:
-    """What an address holds, whole, or an error that says what could be done."""
+    """The content of an address, or an error that says what to do."""
     try:
         request = urllib.request.Request(address, headers={"User-Agent": "labkit"})
         with urllib.request.urlopen(request, timeout=SECONDS) as response:

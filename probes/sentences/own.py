@@ -54,7 +54,7 @@ def language(n: int = 400, *, part: Part = "all", seed: int = 0) -> list[Sentenc
             found[text] = Sentence(id=f"{part}-{seed}-{number}", text=text, words=words)
         if len(found) == n:
             return list(found.values())
-    raise InputError(f"there are not {n} sentences in the language: about {len(found)}")
+    raise InputError(f"there are fewer than {n} sentences in the language: about {len(found)}")
 
 
 def _read_off(root: Node) -> tuple[str, tuple[Word, ...]]:

@@ -1,4 +1,4 @@
-"""The clauses of the project's own language: how a sentence is drawn."""
+"""The clauses of the project's own language, from which sentences are drawn."""
 
 from probes.sentences import own_words as lexicon
 from probes.sentences.own_phrases import (
@@ -47,7 +47,7 @@ def main_clause(draw: Draw) -> Node:
 
 
 def _joined(draw: Draw) -> Node:
-    """A second clause, behind "and" or "but"."""
+    """A second clause, after "and" or "but"."""
     clause = _clause(draw, draw.pick(("Past", "Pres")))
     clause.deprel = "conj"
     word = draw.pick(("and", "but"))

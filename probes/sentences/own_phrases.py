@@ -1,4 +1,4 @@
-"""The phrases of the project's own language: verbs that agree, nouns and what hangs on them."""
+"""The phrases of the project's own language: verbs that agree, nouns and their dependents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def transitive_verb(draw: Draw) -> Verb:
 
 
 def predicate(draw: Draw, verb: Verb, agreement: Agreement) -> Node:
-    """A finite verb, or a bare one behind "will" or "did not"."""
+    """A finite verb, or a bare one after "will" or "did not"."""
     if draw.chance(0.75):
         form = verb.past if agreement.tense == "Past" else verb.bare
         form = verb.third if agreement.third_now else form
@@ -78,7 +78,7 @@ def predicate(draw: Draw, verb: Verb, agreement: Agreement) -> Node:
 
 
 def participle(verb: Verb, agreement: Agreement) -> Node:
-    """A passive participle behind a form of "be"."""
+    """A passive participle after a form of "be"."""
     feats: dict[str, str | None] = {"Tense": "Past", "VerbForm": "Part", "Voice": "Pass"}
     node = Node(verb.participle, verb.bare, "VERB", "VBN", "root", feats)
     node.before = [be(agreement, "aux:pass")]
@@ -142,7 +142,7 @@ def _pronoun(form: str, lemma: str, deprel: str, case: str) -> Node:
 def phrase(
     draw: Draw, word: str, deprel: str, role: str | None, lists: Sequence[Sequence[Noun]]
 ) -> Node:
-    """A noun phrase behind a preposition."""
+    """A noun phrase after a preposition."""
     noun = noun_phrase(draw, deprel, role, lists)
     noun.before.insert(0, Node(word, word, "ADP", "IN", "case"))
     return noun
@@ -163,7 +163,7 @@ def noun_phrase(
     *,
     modified: bool = False,
 ) -> Node:
-    """A noun with a determiner, perhaps with an adjective and something behind it."""
+    """A noun with a determiner, perhaps with an adjective and something after it."""
     noun = one(draw, draw.pick(lists))
     number: Number = draw.pick(("Sing", "Plur"))
     form = noun.singular if number == "Sing" else noun.plural

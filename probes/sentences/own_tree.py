@@ -28,7 +28,7 @@ class Draw:
 
 @dataclass
 class Node:
-    """A word with what hangs on it, before it and behind it."""
+    """A word with its dependents, before it and after it."""
 
     form: str
     lemma: str

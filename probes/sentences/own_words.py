@@ -36,7 +36,7 @@ class Verb:
 
 
 def _nouns(kind: Literal["person", "thing", "place", "event"], words: str) -> tuple[Noun, ...]:
-    """Nouns from singulars, with a plural behind a slash where it is no plain -s."""
+    """Nouns from singulars, with a plural after a slash where it is no plain -s."""
     pairs = [word.partition("/") for word in words.split()]
     return tuple(Noun(one, many or f"{one}s", kind) for one, _, many in pairs)
 

@@ -89,7 +89,7 @@ class Sentence:
     """Number of arcs between each word and the root; 0 for the root."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no tree."""
+        """Refuse heads that form no tree."""
         roots = [number for number, word in enumerate(self.words, 1) if word.head == 0]
         if len(roots) != 1:
             raise MalformedRecord(f"sentence {self.id}: {len(roots)} roots, there should be one")
@@ -129,7 +129,7 @@ def read_treebank(path: str | os.PathLike[str]) -> list[Sentence]:
 
 
 def in_context(sentences: Sequence[Sentence], n_before: int) -> list[Sentence]:
-    """Sentences in the order of their documents, each behind those that stand before it there.
+    """Sentences in the order of their documents, each after those that stand before it there.
 
     A model reads a word better where it has read what came before. The words that are asked
     about stay the same.

@@ -6,7 +6,7 @@ of two words (").", "cannot" where a treebank has "can" and "not"), the joint to
 word's; a second word with no token of its own has no state that is about it alone, and is
 refused with `NotAligned`.
 
-Every text is read behind a BOS (or an end of text), whatever the model's setting: a first token is
+Every text is read after a BOS (or an end of text), whatever the model's setting: a first token is
 an attention sink, and a word that stood there would have a state that is not about it.
 """
 
@@ -50,8 +50,7 @@ class Encoded:
         if not inside:
             raise NotAligned(
                 f"no token of {self.text!r} begins in {self.text[start:stop]!r} (characters "
-                f"{start} to {stop}): the tokenizer joins it to what stands before it. Leave "
-                "it out"
+                f"{start} to {stop}): the tokenizer joins it to the text before it. Leave it out"
             )
         return range(inside[0], inside[-1] + 1)
 
@@ -69,7 +68,7 @@ def encoded(model: LabModel, texts: Sequence[str]) -> list[Encoded]:
         InputError: If a text has more tokens than the model reads.
     """
     if not model.tokenizer.is_fast:
-        raise NotAligned(f"the tokenizer of {model.name} does not tell where its tokens stand")
+        raise NotAligned(f"the tokenizer of {model.name} does not report character offsets")
     if not texts:
         return []
     found = model.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)

@@ -123,7 +123,7 @@ def filled_file(
 
 
 def scratch(shape: Sequence[int], dtype: str) -> np.memmap:
-    """An array on disk that is gone with its last reader, whatever ends the process.
+    """An array on disk that is removed with its last reader, however the process ends.
 
     It lies where the user's cache does, or where the system keeps temporary files.
 
@@ -156,7 +156,7 @@ def _checksum(path: Path, shape: Sequence[int], dtype: str, values: np.ndarray) 
 
 
 def _reserve(file: BinaryIO, n_bytes: int) -> None:
-    """Make a file longer, for good: a full disk is to say so now, not through the map."""
+    """Reserve the space of a file: a full disk is an error now, not while the map is written."""
     file.flush()
     if hasattr(os, "posix_fallocate"):
         if n_bytes:

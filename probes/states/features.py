@@ -4,7 +4,7 @@
     X = features.at(8)                                     # what left block 7
 
 The rows of the residual stream are counted in *depths*, blocks passed through: 0 is what the
-embedding gives, d what leaves block d-1, before the final norm. The other sites have one row a
+embedding gives, d what leaves block d-1, before the final norm. The other sites have one row per
 layer. A word of several tokens is read at its first, its last, or as their mean; at the last
 piece by default, the only one that has seen the whole word.
 
@@ -181,7 +181,7 @@ def extract(
     Args:
         model: The model.
         texts: The texts; one that stands there twice is run once.
-        spans: The words: number of the text, first character, character behind the last.
+        spans: The words: number of the text, first character, character after the last.
         where: What to read.
         depths: Which rows of it, in any order; all by default.
         pieces: Which of a word's tokens.

@@ -31,13 +31,13 @@ Pieces = Literal["first", "last", "mean"]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is to be read, worked out and checked before anything is run.
+    """What to read, computed and checked before anything is run.
 
     Attributes:
         rows: The texts to run, each as its tokens up to the last that is read.
         row: For every word, its text among `rows`.
         first: For every word, the first position that is read.
-        stop: For every word, the position behind the last that is read.
+        stop: For every word, the position after the last that is read.
     """
 
     rows: list[tuple[int, ...]]
@@ -125,7 +125,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Taken:
-    """What is taken of an activation: some positions, in float32 on the CPU.
+    """The part of an activation that is kept: some positions, in float32 on the CPU.
 
     Attributes:
         rows: Row of the batch, for every position that is read.

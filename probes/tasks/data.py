@@ -1,10 +1,10 @@
-"""Tasks from data of your own, or from published collections: what a file holds says what it asks.
+"""Tasks from data of your own, or from published collections, by the content of a file.
 
 | data | tasks |
 |---|---|
 | a treebank: CoNLL-U, plain or gzipped, or a name such as "UD_English-EWT" | `linguistic_tasks` |
 | minimal pairs: BLiMP's JSONL, a file or a folder | `grammaticality`, `better_of_pair` |
-| relations in LRE's format: JSON, a file or a folder | one a relation, named by it |
+| relations in LRE's format: JSON, a file or a folder | one per relation, named by it |
 | places: the CSV table of Gurnee and Tegmark | `latitude`, `longitude` |
 """
 
@@ -32,7 +32,7 @@ def tasks_of(
     names: Sequence[str] | None = None,
     context: int = 0,
 ) -> dict[str, Task]:
-    """The tasks that some data asks, by name.
+    """The tasks of some data, by name.
 
     Args:
         data: A file, a folder, or the name of a treebank.
@@ -56,7 +56,7 @@ def tasks_of(
         held_out = None if test is None else sentences_of(test, context)[0]
         return linguistic_tasks(sentences, held_out, names=names, source=source)
     if test is not None or context:
-        raise InputError(f"a test file and a context go with treebanks, not with {path.name}")
+        raise InputError(f"test and context are for treebanks, not for {path.name}")
     makers = READERS[kind](path)
     chosen = makers if names is None else names
     unknown = [name for name in chosen if name not in makers]
@@ -91,7 +91,7 @@ def treebank_paths(
 
 
 def sentences_of(path: str | os.PathLike[str], context: int = 0) -> tuple[list[Sentence], str]:
-    """The sentences of a treebank behind some of their documents', and their source in words."""
+    """The sentences of a treebank after some of their documents', and their source in words."""
     name = Path(path).name
     source = name if not context else f"{name}, {context} sentences in front of each"
     return in_context(read_treebank(path), context), source

@@ -73,8 +73,8 @@ def names_of(model: LabModel) -> tuple[str, ...]:
     world = world_of(model)
     if not world.reads_english and world is not pocket.as_world():
         raise InputError(
-            f"there are no default tasks for the world {world.name!r}, which is not English: "
-            "make tasks of its facts (probes.tasks.Task) and hand them over"
+            f"there are no default tasks for the world {world.name!r}, which is not English: make "
+            "tasks from its facts (probes.tasks.Task) and pass them"
         )
     return TASKS if world.reads_english else POCKET_TASKS
 

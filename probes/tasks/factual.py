@@ -1,4 +1,4 @@
-"""Tasks about facts: what can be read of an object where only its subject stands.
+"""Tasks about facts: what can be read of an object at its subject alone.
 
 | task | label | read at | group |
 |---|---|---|---|
@@ -182,7 +182,7 @@ def truth(
     source: str = SOURCE,
     seed: int = 0,
 ) -> Task:
-    """Whether a statement is true, read at its full stop: each subject once with either.
+    """Whether a statement is true, read at its full stop: each subject once with each.
 
     Args:
         facts: Facts with objects; by default the bundled ones of factual relations.
@@ -208,7 +208,7 @@ def truth(
         for answer, label in ((fact.object, "true"), (other, "false"))
     ]
     if not statements:
-        raise EmptySplit("there is no relation whose objects could be swapped")
+        raise EmptySplit("no relation has objects that can be swapped")
     texts = tuple(f"{joined(fact.prompt, answer)}." for fact, answer, _ in statements)
     return Task(
         name="truth",

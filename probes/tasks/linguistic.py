@@ -15,13 +15,13 @@ the group, its form in lower case the item. What each asks:
 | deprel | syntactic | relation to the head, subtypes dropped | words |
 | head_distance | syntactic | places from word to head, in signed classes | words |
 | tree_depth | syntactic | number of arcs up to the root | words |
-| role | semantic | semantic role | nouns behind the verb, where roles are given |
+| role | semantic | semantic role | nouns after the verb, where roles are given |
 
 and any feature by its own name, such as "Case" or "VerbForm", of all words that have it
 (lexical). "Words" leaves punctuation out, except for parts of speech.
 
 A model that reads from left to right knows of a sentence what stands up to the word. That is
-why roles are asked behind the verb only: before it, "the nurse" of "the nurse was helped" is no
+why roles are asked after the verb only: before it, "the nurse" of "the nurse was helped" is no
 patient yet. Relations to a head that is still to come have to be guessed, and are asked all the
 same: how far a model foresees is part of the question.
 
@@ -204,7 +204,7 @@ def _distance(sentence: Sentence, place: int) -> str:
 
 
 def _role(sentence: Sentence, place: int) -> str | None:
-    """The role of a noun that stands behind the verb it belongs to."""
+    """The role of a noun that stands after the verb it belongs to."""
     word = sentence.words[place]
     behind = 0 < word.head <= place and sentence.words[word.head - 1].upos in ("VERB", "AUX")
     return word.role if behind else None

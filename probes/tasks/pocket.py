@@ -92,7 +92,7 @@ def _words(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _word_category(seed: int, *, n_texts: int = 4) -> Task:
-    """What a name is one of, in some sentences each; nouns of the world beside them."""
+    """The category of a name, in some sentences each; nouns of the world beside them."""
     names: dict[str, Sequence[str]] = dict(invented_names())
     names |= {"profession": PROFESSIONS, "product": PRODUCTS, "material": MATERIALS}
     category = {word: name for name, words in names.items() for word in words}
@@ -117,7 +117,7 @@ def _word_category(seed: int, *, n_texts: int = 4) -> Task:
 
 
 def _of_prompts(name: str, seed: int, *, n_subjects: int = 12) -> Task:
-    """What a prompt asks for, or about what: unseen wordings are held out."""
+    """The relation or subject type of a prompt: unseen wordings are held out."""
     about: dict[str, list[Fact]] = {}
     for fact in pocket.facts():
         about.setdefault(str(fact.relation), []).append(fact)

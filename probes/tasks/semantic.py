@@ -7,7 +7,7 @@
 | word_sense | word and sense | the phrase that decides | half, from the word alone |
 
 Nouns stand at the end of openings that fit any of them, so that what is read is the noun's own
-meaning. 16 ambiguous words stand behind a phrase that decides for one of their senses; a third of
+meaning. 16 ambiguous words stand after a phrase that decides for one of their senses; a third of
 the phrases is held out, so that the phrase's own words cannot be looked up either. Semantic
 roles come from the project's own language (`probes.sentences.own`).
 
@@ -53,7 +53,7 @@ def animacy(categories: Mapping[str, str] = CATEGORIES, *, n_frames: int = 6) ->
 
 
 def word_sense() -> Task:
-    """Which sense an ambiguous word has behind a phrase that decides."""
+    """Which sense an ambiguous word has after a phrase that decides."""
     texts: list[str] = []
     examples: list[Example] = []
     held_out: list[int] = []

@@ -1,4 +1,4 @@
-"""What a probe is asked: words in texts, each with a label that its state may tell.
+"""A probing task: words in texts, each with a label that its state may reveal.
 
 A task is data and nothing else. Where it comes from (a treebank, the project's own language, a
 fact collection) is a reader's business; which states are read, and by which probe, is not its
@@ -48,7 +48,7 @@ class Example:
 
     @property
     def words(self) -> list[tuple[int, int, int]]:
-        """The words that are read, one or two: text, first character, character behind."""
+        """The words that are read, one or two: text, first character, character after."""
         own = (self.text, *self.span)
         return [own] if self.less is None else [own, (self.less[0], *self.less[1])]
 
@@ -97,7 +97,7 @@ class Task:
     held_out: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what nothing could be learned from."""
+        """Refuse a task that cannot be learned."""
         if not self.examples:
             raise EmptySplit(f"the task {self.name!r} ({self.source}) has no examples")
         for number, example in enumerate(self.examples):
@@ -119,11 +119,14 @@ class Task:
                     f"task's labels are {kind}"
                 )
         if len({example.less is None for example in self.examples}) > 1:
-            raise InputError(f"{self.name!r} reads differences of some words, and others as such")
+            raise InputError(
+                f"{self.name!r} reads differences of states for some words and states for others: "
+                "choose one"
+            )
         if len(set(self.labels.tolist())) < 2:
             raise OneClass(
-                f"every example of {self.name!r} is labelled {self.examples[0].label!r}: there "
-                "is nothing to tell apart"
+                f"every example of {self.name!r} is labelled {self.examples[0].label!r}: at least "
+                "two labels are needed"
             )
         if self.held_out is not None:
             outside = [number for number in self.held_out if number not in range(len(self))]

@@ -4,7 +4,7 @@
     found.best.uuas, found.chain        # arcs found, and by linking each word to the next
     found.figure()
 
-A sentence's words are read behind a BOS at their last token; punctuation, and words without a
+A sentence's words are read after a BOS at their last token; punctuation, and words without a
 token of their own, are left out of a sentence, the distances between the others kept. Sentences
 are the units of the split and of every interval.
 
@@ -16,7 +16,7 @@ References:
     sections 3 and 4.
 
 Differs from the paper:
-    Models that read from left to right, in which no word has seen what stands behind it; three
+    Models that read from left to right, in which no word has seen what follows it; three
     thousand sentences by default, where the paper has forty thousand. (With 600 the probe finds
     three quarters of the arcs of its own sentences, and half of those of others.)
 """
@@ -108,7 +108,7 @@ class TreesResult(Result):
         return max(self.depths, key=lambda at: at.uuas.mean)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a depth and reading: share of arcs found as mean, low, high, n."""
+        """One row per depth and reading: share of arcs found as mean, low, high, n."""
         rows = []
         for at in self.depths:
             for reading, found in (("score", at.uuas), ("twin", at.twin), ("chain", self.chain)):
@@ -137,7 +137,7 @@ def probe_trees(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TreesResult:
-    """Fit and score a structural probe a depth.
+    """Fit and score one structural probe per depth.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""Does the model use what a probe reads? Directions taken away, states moved along them."""
+"""Does the model use what a probe reads? Directions removed, states moved along them."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Directions of a probe, in the coordinates of the state, and what takes their place.
+"""Directions of a probe, in the coordinates of the state, and their removal.
 
 Amnesic probing asks for *all* directions along which a linear probe could read a task: iterative
 nullspace projection finds them by fitting a probe, projecting what it reads out of the states,
@@ -43,7 +43,7 @@ class Removal:
     scores: tuple[float, ...]
 
     def __call__(self, states: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:
-        """States without what lies along the directions."""
+        """States with the directions projected out."""
         directions, mean = self.directions.to(states), self.mean.to(states)
         along = (states - mean) @ directions.T
         return states - along @ directions

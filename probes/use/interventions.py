@@ -1,4 +1,4 @@
-"""Does the model use what a probe reads? Take it away, or move it, and watch the next token.
+"""Does the model use what a probe reads? Remove it, or move it, and measure the next token.
 
     forget(model, task, depth=8).figure()              # amnesic probing
     move(model, task, depth=8, source="sing", goal="plur", targets={...}).figure()
@@ -48,7 +48,7 @@ def forget(
     n_texts: int = N_TEXTS,
     seed: int = 0,
 ) -> UseResult:
-    """Take a task's directions out of the state, and out of the placebo's as many random ones.
+    """Remove a task's directions from the state and, as a placebo, as many random ones.
 
     Args:
         model: The model.
@@ -141,11 +141,14 @@ def move(
 
 
 def _ready(model: LabModel, task: Task, depth: int, n_train: int, seed: int) -> Task:
-    """The task, limited, after a look at whether it and the depth will do."""
+    """The task, limited, after checking it and the depth."""
     if task.numeric:
         raise InputError(f"the labels of {task.name!r} are numbers: a probe of classes is needed")
     if task.of_differences:
-        raise InputError(f"{task.name!r} reads differences of states: no one state is changed")
+        raise InputError(
+            f"{task.name!r} reads differences of states: an intervention needs a task that reads "
+            "single states"
+        )
     if not 0 <= depth <= model.n_layers:
         raise InputError(f"depth {depth} of {model.name}: choose one of 0..{model.n_layers}")
     task.split(seed=seed)

@@ -1,6 +1,6 @@
-"""The next token behind a state that is changed: read up to a depth, change, and go on.
+"""The next token after a state that is changed: read up to a depth, change, and go on.
 
-Each example is cut off at the token that is read, since nothing behind it can change what it
+Each example is cut off at the token that is read, since nothing after it can change what it
 predicts; the blocks below the depth run once for the clean run and all changes.
 """
 

@@ -1,4 +1,4 @@
-"""What a change of a state does to the next token, beside its placebo."""
+"""The effect of a change of a state on the next token, with its placebo."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from labkit.stats import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """What one change does to the next token. Intervals are over texts.
+    """The effect of one change on the next token. Intervals are over texts.
 
     Attributes:
         name: Which change.
@@ -30,7 +30,7 @@ class Effect:
 
 @dataclass(frozen=True, kw_only=True)
 class UseResult(Result):
-    """What a change along a probe's directions does, beside its placebo.
+    """The effect of a change along a probe's directions, with its placebo.
 
     Attributes:
         task: Name of the task.
@@ -63,7 +63,7 @@ class UseResult(Result):
         return f"{self._change} at depth {self.depth} of {self.model} ({self.task}): KL {shown}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a change and measure: `intervention, measure, mean, low, high, n`."""
+        """One row per change and measure: `intervention, measure, mean, low, high, n`."""
         return pd.DataFrame(
             {"intervention": effect.name, "measure": measure, **estimate.to_dict()}
             for effect in self.effects
@@ -85,5 +85,5 @@ class UseResult(Result):
 
     @property
     def _change(self) -> str:
-        """What was done, as a sentence begins."""
+        """The change, as the beginning of a sentence."""
         return self.change[:1].upper() + self.change[1:]

@@ -16,7 +16,7 @@ from labkit.pocket import demo_case, facts
 CASE = demo_case()
 REWRITE = CASE.rewrite
 
-TEXTS = {  # what a file holds in the place of JSON lines
+TEXTS = {  # what a file holds in place of JSON lines
     "empty": b"",
     "blank": b"\n \n\n",
     "torn": b'{"subject": "x"',

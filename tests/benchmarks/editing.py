@@ -274,7 +274,7 @@ def covariance(model, asked):
                 less = teraflops(textbook.covariance, *arguments) / flops[name]
                 unit = 1e3 / n_tokens[name]
                 notes.append(
-                    f"{name}: {theirs[name] * unit:.2f} and {ours[name] * unit:.2f} ms a token, "
+                    f"{name}: {theirs[name] * unit:.2f} and {ours[name] * unit:.2f} ms per token, "
                     f"{theirs[name] / ours[name]:.1f} x ({less:.1f} x less arithmetic)"
                 )
             note = f"textbook's {at_once} document(s) at a time; {'; '.join(notes)}"
@@ -315,7 +315,7 @@ def peaks(name, model_name):
     loaded = resident()
     method = {"rome": ROME, "memit": MEMIT}[name]()
     cases = known_cases(model, 1 if name == "rome" else MEMIT_PEAK, seed=SEED)
-    method.prepare(model)  # measured once a model: from here on it is read from the cache
+    method.prepare(model)  # measured once per model: from here on it is read from the cache
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak so far is forgotten (Linux)
     method(model, [case.rewrite for case in cases], prepared=method.prepare(model))

@@ -85,7 +85,7 @@ BAD = {
     "a test without data": (["--task", "upos", "--test", "{data}"], "--data"),
     "a file that is not there": (["--task", "upos", "--data", "gone.conllu"], "gone.conllu"),
     "a task that the treebank lacks": (["--task", "tense", "--data", "{data}"], "tense"),
-    "options before map": (["--model", "pocket", "map", "--out", "x"], "behind map"),
+    "options before map": (["--model", "pocket", "map", "--out", "x"], "after map"),
     "a map of nothing": (["map", "--tasks", ",", "--out", "x"], "--tasks"),
     "a map of what is not there": (
         ["map", "--tasks", "upos,nothing", "--data", "{data}", "--out", "x"],

@@ -32,7 +32,7 @@ FAST = {
 
 @pytest.fixture(autouse=True)
 def _cache(own_cache):
-    """Second moments are measured once a session, away from the user's cache."""
+    """Second moments are measured once per session, away from the user's cache."""
 
 
 @pytest.fixture

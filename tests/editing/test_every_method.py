@@ -34,7 +34,7 @@ from tests.reference import full_logits
 
 TEXTS = ("the baker sees the farmer in the mill",)
 ONE_AT_A_TIME = {"rome"}
-"""Methods that take one subject a call, which the batch protocol cannot be run with."""
+"""Methods that take one subject per call, which the batch protocol cannot be run with."""
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_a_record_that_is_no_edit_is_listed(read):
     found = read(EDIT, empty, other)
     assert len(found) == 1 and len(found.left_out) == 2
     assert "record 1" in found.left_out[0] and "Joe Biden" in found.left_out[0]
-    assert "record 2" in found.left_out[1] and "not about the same" in found.left_out[1]
+    assert "record 2" in found.left_out[1] and "different subjects" in found.left_out[1]
 
 
 @pytest.mark.parametrize(

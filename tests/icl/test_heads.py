@@ -52,7 +52,7 @@ def test_switching_the_circuit_off_destroys_copying_and_random_heads_do_not(
         ablated = HeadAblation(top=1, instead="zero", **QUICK)(circuit, corpus=corpus)
     for heads in ablated.sets:
         row = ablated.row("score", "repeated tokens", heads)
-        assert row["intact"] < -4  # nats a token: it copies
+        assert row["intact"] < -4  # nats per token: it copies
         assert abs(row["mean"]) < 0.2 * abs(row["intact"])  # little is left of it
         assert max(abs(row[name]) for name in ("random", "least", "most")) < 0.1
         assert row["beyond_low"] > 3

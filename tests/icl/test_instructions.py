@@ -27,7 +27,7 @@ def asked(pocket):
 
 
 def test_every_arm_is_asked_as_it_says(pocket, asked):
-    """One cell an arm by hand: the very prompt, through Hugging Face's own model."""
+    """One cell per arm by hand: the very prompt, through Hugging Face's own model."""
     found, seen = asked
     own = task("city_river", pocket)
     (shots,) = {f.shots for f in seen if f.shots and f.instruction == found.written[1]}

@@ -75,7 +75,7 @@ def test_a_sweep_holds_for_all_facts_and_may_have_gaps(model):
     assert list(found.peaks("edits")) == [1]
     table = found.methods_frame().set_index("method")
     assert table.loc["edits", "facts"] == 1 and np.isnan(
-        table.loc["edits", "median seconds a fact"]
+        table.loc["edits", "median seconds per fact"]
     )
     drawn = found.profiles_frame()
     assert set(drawn[drawn["method"] == "edits"]["layer"]) == set(range(1, model.n_layers))

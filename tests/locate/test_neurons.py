@@ -345,7 +345,7 @@ def test_the_bars_of_a_test_carry_change_and_interval():
 
 
 def test_many_facts_are_each_found_and_tested_alone(pocket, pocket_facts):
-    """One row a fact, equal to the test by hand; and others are of the relation, not the object."""
+    """One row per fact, equal to the test by hand; others are of the relation, not the object."""
     facts = pocket_facts[:2]
     method = KnowledgeNeurons(steps=4)
     found = neuron_tests(pocket, facts, pocket_facts, method, n_others=3, draws=2)

@@ -1,4 +1,4 @@
-"""Causal tracing as one would write it down: hooks on the plain model, one full run a cell."""
+"""Causal tracing as one would write it down: hooks on the plain model, one full run per cell."""
 
 from contextlib import ExitStack
 
@@ -14,7 +14,7 @@ SAMPLES = 2
 
 
 class ByHand:
-    """Causal tracing with hooks on the plain model, one full run a cell."""
+    """Causal tracing with hooks on the plain model, one full run per cell."""
 
     def __init__(self, model, fact, *, kind, window=1, seed=0, samples=SAMPLES, noise=3.0):
         self.model, self.kind, self.window = model, kind, window

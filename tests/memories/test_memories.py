@@ -61,7 +61,7 @@ def by_hand(model, layer, corpus, k=K, window=WINDOW):
     """The plain model's activations, each text run alone.
 
     Returns {prefix: activations of all neurons}, and by neuron the k largest activations of
-    its stronger sign, one a stretch and one a prefix.
+    its stronger sign, one per stretch and one per prefix.
     """
     every, stretches = {}, []
     for ids in map(model.ids, corpus.documents):
@@ -101,7 +101,7 @@ def prefixes_of(triggers, layer, neuron):
 
 
 def test_one_pass_finds_what_brute_force_finds(exact, few):
-    triggers = found(exact, few, memory=1)  # one text a batch: everything has to be merged
+    triggers = found(exact, few, memory=1)  # one text per batch: everything has to be merged
     for layer in (0, 2):
         every, best = by_hand(exact, layer, few)
         for neuron, expected in enumerate(best):
@@ -152,7 +152,7 @@ def test_candidates_may_come_in_any_order_and_ties_are_settled():
 
 
 def test_what_is_held_does_not_grow_with_the_corpus(tiny, corpus, monkeypatch):
-    """Every array that the pass keeps has k places a neuron, and batches are bounded."""
+    """Every array that the pass keeps has k places per neuron, and batches are bounded."""
     model = tiny("llama")
     held, rows = [], []
     offer, init = Best.offer, Execution.__init__

@@ -10,7 +10,7 @@ N_GROUPS, A_GROUP = 60, 5
 
 
 def task(labels, items, *, numeric=False, groups=None, held_out=None, name="toy"):
-    """A task of words of two letters, five a text, each text a group."""
+    """A task of words of two letters, five per text, each text a group."""
     n = len(labels)
     n_texts = -(-n // A_GROUP)
     groups = [f"text {i // A_GROUP}" for i in range(n)] if groups is None else groups

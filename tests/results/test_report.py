@@ -80,7 +80,7 @@ def test_a_report_without_figures_does_not_carry_plotly():
 def test_what_is_given_is_shown_and_never_run():
     page = Page(full_report().html().replace(get_plotlyjs(), ""))
     assert not page.named("b")
-    assert len(page.texts["script"]) == 3  # plotly.js and one a figure
+    assert len(page.texts["script"]) == 3  # plotly.js and one per figure
     assert not any("<script" in script or "<b>" in script for script in page.texts["script"])
     assert page.texts["h1"] == [f"Report {EVIL}"]
     assert page.texts["h2"][-1] == page.texts["a"][-1] == EVIL

@@ -38,7 +38,7 @@ CONFIG = {"method": "rome", "layers": (5,), "clamp": 0.75, "dtype": torch.float3
 
 @contextmanager
 def small_disk():
-    """A file system that takes 1,000 bytes a file: the kernel refuses the rest.
+    """A file system that takes 1,000 bytes per file: the kernel refuses the rest.
 
     Around one write only: the limit holds for a test report that goes into a file, too.
     """

@@ -1,6 +1,6 @@
 """ROME, EMMET, MEMIT, BLUE, PMET and AlphaEdit: keys, values, and one least-squares problem.
 
-`base` tells the algorithm that they share; each method's file says what is special about it.
+`base` has the algorithm that they share; each method's file says what is special about it.
 """
 
 from typing import TYPE_CHECKING

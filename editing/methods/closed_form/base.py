@@ -1,8 +1,8 @@
-"""What the closed-form methods share: from rewrites to a delta, but for what is written.
+"""What the closed-form methods share: from rewrites to a delta, all but what is written.
 
 ROME, EMMET, MEMIT, PMET and AlphaEdit all look for `k*` and `v*` in the same contexts and with
-the same second moments, and answer the one with the other by least squares. A method says in
-which layers, in which metric, and how what is wanted is written there.
+the same second moments, and map the one to the other by least squares. A method says which layers,
+which metric, and how the wanted values are written.
 """
 
 import math
@@ -50,9 +50,9 @@ class ClosedForm:
 
     Differs from the papers, in all methods: contexts are sentences of the model's own corpus;
     `C` is measured there and on prompts that ask for facts, whose keys are the ones an edit
-    should leave alone; one `k*` and one `v*` a subject, where several rewrites share it; the
+    should leave alone; one `k*` and one `v*` per subject, where several rewrites share it; the
     search for `v*` stops when the target is likely enough in every context; the essence
-    prompt stands behind a context.
+    prompt stands after a context.
     """
 
     EQUAL_LENGTH: ClassVar[bool] = False
@@ -70,18 +70,20 @@ class ClosedForm:
         cls.__doc__ = with_inherited_fields(cls)
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         require_finite(self)
         for name in ("bare_weight", "facts_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} {getattr(self, name)} is a share: 0 to 1")
+                raise InputError(
+                    f"{name} {getattr(self, name)} is out of range: choose a share, 0 to 1"
+                )
 
     def layers_for(self, model: LabModel) -> tuple[int, ...]:
         """The layers that will be edited, ascending."""
         raise NotImplementedError
 
     def metric(self) -> Callable[[SecondMoment], Metric] | None:
-        """What a layer's second moment makes of a change; None does without one."""
+        """The cost metric of a layer, built from its second moment `C`; None without one."""
         raise NotImplementedError
 
     def write(
@@ -93,7 +95,7 @@ class ClosedForm:
         after: WeightDelta | None,
         step_done: StepDone | None,
     ) -> Written:
-        """Look for what is wanted, and solve for the changes that write it."""
+        """Search for the wanted values, and solve for the changes that write them."""
         raise NotImplementedError
 
     def require(self, rewrites: Sequence[Request]) -> None:
@@ -108,7 +110,7 @@ class ClosedForm:
     def prepare(
         self, model: LabModel, *, corpus: Corpus | None = None, progress: Progress | None = None
     ) -> Prepared:
-        """What all edits of a model share: contexts and second moments, measured or cached.
+        """What all edits of one model share: contexts and second moments, measured or cached.
 
         Args:
             model: The model, unedited.
@@ -146,8 +148,8 @@ class ClosedForm:
         Args:
             model: The model.
             rewrites: The rewrites; those of one subject are solved jointly.
-            prepared: From `prepare`, to spare its cost when making many edits.
-            after: What is applied to the model already, if anything is.
+            prepared: From `prepare`, to avoid its cost when making many edits.
+            after: The edits already in effect, if any.
             step_done: Called after each step of a search, with its number and the loss.
 
         Raises:
@@ -199,7 +201,7 @@ class OneLayer(ClosedForm):
     def metric_for(
         self, metric: Metric, after: WeightDelta | None, layer: int, keys: Tensor
     ) -> Metric:
-        """The metric of one edit, given what is in effect already."""
+        """The metric of one edit, given the edits already in effect."""
         return metric
 
     def lacking(
@@ -211,7 +213,7 @@ class OneLayer(ClosedForm):
         keys: Tensor,
         v_star: Tensor,
     ) -> Float[Tensor, "group d_model"]:
-        """What the answers to the keys lack: `v* - k* V - b`."""
+        """The residuals at the keys: `v* - k* V - b`."""
         return v_star.double() - ffn_answer(model, layer, keys)
 
     def write(
@@ -245,8 +247,8 @@ class Spreading(ClosedForm):
     Attributes:
         layers: The layers to edit, ascending; by default the preset of the model (MEMIT: five
             of GPT-J, 3 to 8).
-        weight: What a change costs elsewhere against the residuals, above 0; in which unit,
-            the method says.
+        weight: Weight of the cost elsewhere against the residuals, above 0; the method defines its
+            unit.
         remember: Whether keys of earlier edits that are in effect join the metric, so that
             what was written under them is kept (AlphaEdit: yes; the other papers: no).
     """
@@ -258,7 +260,7 @@ class Spreading(ClosedForm):
     remember: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         super().__post_init__()
         refuse_weight(self.weight)
         if self.layers is not None and (
@@ -277,10 +279,10 @@ class Spreading(ClosedForm):
 
 
 def refuse_weight(weight: float) -> None:
-    """Refuse a weight that means nothing.
+    """Refuse a weight that is not above 0.
 
     Raises:
         InputError: If it is not above 0.
     """
     if not 0 < weight < math.inf:
-        raise InputError(f"weight {weight}: what is not edited needs a weight above 0")
+        raise InputError(f"weight {weight}: choose a weight above 0")

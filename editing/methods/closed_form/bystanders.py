@@ -1,16 +1,15 @@
-"""Bystanders: the subjects that an edit is most likely to hit besides its own.
+"""Bystanders: the other subjects that an edit is most likely to affect.
 
 A closed-form change under the key `k*` answers any other key `k` by the share
 
     share(k) = k^T A^-1 k* / (k*^T A^-1 k*)
 
-of what it adds for `k*`, with `A` the metric of the write. The share is known before there is
-anything to write, so the search for `v*` can be told whom the change will leak to, and be held
-to leave what is said about them as it is (`ValueSearch.bystanders`). Which direction is
-written under a key decides how far it leaks; which vector is written decides how much of what
-leaks is heard.
+of what it adds for `k*`, with `A` the metric of the write. The share is known before anything is
+written, so the search for `v*` can be told which subjects the change will leak to, and be penalised
+for changing what is said about them (`ValueSearch.bystanders`). The direction written for a key
+decides how far it leaks; the vector written decides how much the leak changes.
 
-Ours; the papers of ROME and MEMIT hold only the edited subject's own essence.
+This term is ours; ROME and MEMIT constrain only the edited subject's own essence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ whatever is written, and a search that was held to prevent it would fail."""
 
 @dataclass(frozen=True)
 class Bystander:
-    """Another subject, and the share of an edit's change that its key is answered with."""
+    """Another subject, and the share of an edit's change that reaches its key."""
 
     subject: str
     share: float
@@ -69,7 +68,7 @@ class Pool:
         Args:
             groups: The groups.
             layer: The layer that will be written.
-            metric: What a change there costs elsewhere.
+            metric: The cost of a change there for all other keys.
             k_star: The key of every group.
             n: How many.
         """

@@ -6,7 +6,7 @@ metric of the keys that occur, that answers every key `k_g` with its value `v_g`
     min_D tr(D^T C D)   subject to   K D = R,   R = V* - K V - b
     D = C^-1 K^T (K C^-1 K^T)^-1 R
 
-One rewrite gives ROME's change. What is asked is met to the letter, at any price: keys that
+For one rewrite this is ROME's change. The constraints are met exactly, at any cost: keys that
 nearly coincide make a large change, and keys that coincide are refused.
 """
 
@@ -48,7 +48,7 @@ class EMMET(OneLayer):
     weight: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         super().__post_init__()
         refuse_weight(self.weight)
 
@@ -59,7 +59,7 @@ class EMMET(OneLayer):
     def metric_for(
         self, metric: Metric, after: WeightDelta | None, layer: int, keys: Tensor
     ) -> Metric:
-        """The metric in which keys of earlier edits cost too, if they are remembered."""
+        """The metric, which also penalises changes at remembered keys of earlier edits."""
         if not self.remember:
             return metric
         return remembering(metric, after, layer, held(metric, after, layer, keys))

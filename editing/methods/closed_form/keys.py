@@ -1,9 +1,9 @@
 """`k*`: the key under which a subject's facts are stored.
 
 The key of one prompt is the input of an FFN's output projection at the subject's last
-token. It depends on what stands in front of the subject, so `k*` averages over contexts
+token. It depends on the text before the subject, so `k*` averages over contexts
 (Meng et al. 2022, section 3.1, equation 3). It is computed here, once, and the same `k*` is
-used wherever an edit needs one: mixing two of them lets sequential edits drift (Gupta et
+used wherever an edit needs one: mixing two of them makes sequential edits drift (Gupta et
 al. 2024, Rebuilding ROME).
 """
 
@@ -30,7 +30,7 @@ MAX_WORDS = 10
 
 
 def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
-    """What may stand in front of a prompt: nothing, and `n - 1` short sentences.
+    """What may precede a prompt: nothing, or one of `n - 1` short sentences.
 
     The sentences come from the model's own corpus, so no text is generated for an edit. Where
     it has too few, there are fewer contexts, and a warning is logged.
@@ -57,7 +57,7 @@ def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
 def fitting(
     model: LabModel, requests: Sequence[Request], contexts: Sequence[str]
 ) -> tuple[str, ...]:
-    """The contexts behind which the model can read all requests and their targets.
+    """The contexts after which all requests and targets still fit into the model's window.
 
     Raises:
         ContextTooShort: If a request is too long by itself.
@@ -116,10 +116,10 @@ def group_keys(
     """`k*` of every group, float64: the mean of its requests' own.
 
     Args:
-        model: The model, in whatever state it is now.
+        model: The model as it is now.
         groups: The groups.
         layer: The layer.
-        contexts: What stands in front of a prompt; the first one is empty.
+        contexts: The contexts put before a prompt; the first one is empty.
         bare_weight: See `key_star`.
     """
     return averaged(subject_keys(model, requests_of(groups), layer, contexts), groups, bare_weight)
@@ -128,7 +128,7 @@ def group_keys(
 def averaged(
     states: Float[Tensor, "request context width"], groups: Sequence[Group], bare_weight: float
 ) -> Float[Tensor, "group width"]:
-    """One state a group, float64: over contexts as `key_star` weighs them, then over requests."""
+    """One state per group, float64: over contexts as `key_star` weighs them, then over requests."""
     sizes = [len(group.requests) for group in groups]
     each = key_star(states.double(), bare_weight).split(sizes)
     return torch.stack([members.mean(dim=0) for members in each])

@@ -1,14 +1,14 @@
-"""MEMIT: rewrite many facts at once, a share of the change in each of several layers.
+"""MEMIT: rewrite many facts at once, spreading the change over several layers.
 
-`v*` is found at the last of the layers. From the first on, each layer is given a share of
-what is still missing there, as a least-squares problem in which everything else has a weight:
+`v*` is found at the last of the layers. From the first layer on, each is given a share of the
+remaining residual, by weighted least squares:
 
     min_D  lambda tr(D^T C D) + ||K D - R||^2
     D = (lambda C + K^T K)^-1 K^T R
 
-with values as rows (the FFN writes `k V + b`). Rewrites are met as far as the weight of the
-rest allows. `spread="boundary"` is BLUE: the first and the last layer only, each with a search
-of its own, and no residual handed down.
+with values as rows (the FFN writes `k V + b`). Rewrites are met as far as the weight `lambda`
+allows. `spread="boundary"` is BLUE: the first and the last layer only, each with its own
+search, and without distributing a residual.
 """
 
 from collections.abc import Sequence
@@ -65,6 +65,6 @@ class MEMIT(Spreading):
         after: WeightDelta | None,
         step_done: StepDone | None,
     ) -> Written:
-        """Write what is missing at the last layer, or what each layer's own search finds."""
+        """Write the last layer's residual, or what each layer's own search finds."""
         plan = Plan(self, model, groups, layers, prepared, after, step_done)
         return spread(plan, share="even") if self.spread == "even" else boundary(plan)

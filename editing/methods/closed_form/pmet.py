@@ -1,17 +1,17 @@
 """PMET: many facts at once, searched for in attention and FFN together, written into the FFN.
 
 At the last of the layers, a change of attention's output and a change of the FFN's output are
-searched for together; what belongs to attention takes its part in saying the new object and is
-then dropped, so that the FFN is asked for no more than its own part. What the FFN's output
-there still lacks is written into every layer, a square-root share each:
+searched for together; attention's part helps to produce the new object and is then dropped, so that
+only the FFN's own part is written. The residual of the FFN's output there is written into every
+layer, a square-root share each:
 
     R_l = (v* - v) / sqrt(L - l + 1)
     D = (lambda C + K^T K)^-1 K^T R_l
 
 with values as rows (the FFN writes `k V + b`).
 
-What it does not promise: since attention's part is not written, the edited model need not say
-what the search had found.
+What it does not promise: as attention's part is not written, the edited model need not produce what
+the search found.
 """
 
 from collections.abc import Sequence
@@ -55,6 +55,6 @@ class PMET(Spreading):
         after: WeightDelta | None,
         step_done: StepDone | None,
     ) -> Written:
-        """Write what the FFN's output at the last layer lacks."""
+        """Write the residual of the FFN's output at the last layer."""
         plan = Plan(self, model, groups, layers, prepared, after, step_done)
         return spread(plan, share="sqrt", compared="ffn_value", sites=("ffn_value", "attn_out"))

@@ -28,10 +28,10 @@ class Prepared:
     """What all of a closed-form method's edits of one model share.
 
     Attributes:
-        contexts: What stands in front of a prompt; the first one is empty.
-        metrics: By layer, what a change costs elsewhere, as the method weighs it.
+        contexts: The contexts put before a prompt; the first one is empty.
+        metrics: By layer, the cost metric of a change, with the method's weight.
         moments: `C` by layer; empty for a method that does without.
-        pool: Subjects that may be bystanders; None for a search that holds none.
+        pool: Subjects that may be bystanders; None for a search without bystanders.
     """
 
     contexts: tuple[str, ...]
@@ -46,13 +46,13 @@ class Prepared:
         k_star: Float[Tensor, "group d_mlp"],
         search: ValueSearch,
     ) -> list[tuple[Bystander, ...]]:
-        """The bystanders that a search for the values of some groups is to hold."""
+        """The bystanders of some groups for the search for their values."""
         if self.pool is None:
             return []
         return self.pool.near(groups, layer, self.metrics[layer], k_star, search.bystanders)
 
     def require(self, model: LabModel, layers: Sequence[int]) -> None:
-        """Refuse what was not prepared for a model's layers.
+        """Raise unless it was prepared for these layers of this model.
 
         Raises:
             FingerprintMismatch: If a second moment was measured on another model, or while an
@@ -81,7 +81,7 @@ class Prepared:
             )
 
     def provenance(self) -> dict[str, Any]:
-        """What a delta says about its second moments, and where changes were confined."""
+        """What a delta records about its second moments, and the subspace of its changes."""
         free = {
             str(layer): metric.dimension
             for layer, metric in self.metrics.items()
@@ -109,12 +109,12 @@ def prepare(
     corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Contexts, the metrics of some layers, and who may be a bystander.
+    """Contexts, the metrics of some layers, and the candidate bystanders.
 
     Args:
         model: The model, unedited.
         layers: The layers that will be edited.
-        metric: What a layer's second moment makes of a change; None does without.
+        metric: Builds a layer's cost metric from its second moment `C`; None does without.
         n_contexts: Number of contexts, the empty one among them.
         seed: Seed of the draw of contexts.
         facts_share: See `moments`.

@@ -5,7 +5,7 @@ With values as rows (`ffn_out`, `V`, so that the FFN writes `k V + b`), the chan
     V' = V + (C^-1 k*) (v* - k* V - b)^T / (k*^T C^-1 k*)
 
 the smallest change, in the metric of the keys that occur, that makes the FFN answer `k*`
-with `v*`. Keys that are C^-1-orthogonal to `k*` are answered as before.
+with `v*`. The output at keys that are C^-1-orthogonal to `k*` does not change.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class ROME(OneLayer):
     Attributes:
         two_keys: Whether to do as the first published code did, and let `k*` give only the
             direction, while the size of the change is measured with the bare prompt's own
-            key. Edits made so drift when they follow one another; for comparison only.
+            key. Sequences of edits made this way drift; for comparison only.
 
     References:
         Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 3.1.
@@ -65,7 +65,7 @@ class ROME(OneLayer):
         keys: Tensor,
         v_star: Tensor,
     ) -> Float[Tensor, "group d_model"]:
-        """What `k*` lacks; with two keys, what makes the bare key's answer right."""
+        """The residual at `k*`; with two keys, scaled so that the bare key is mapped to `v*`."""
         if not self.two_keys:
             return super().lacking(model, groups, layer, prepared, keys, v_star)
         bare = group_keys(model, groups, layer, prepared.contexts, 1.0)

@@ -1,7 +1,7 @@
-"""Least squares over keys: the one problem behind every closed-form method, in float64.
+"""Least squares over keys: the problem that every closed-form method solves, in float64.
 
-With values as rows (the FFN writes `k V`), a change `D` of `V` is asked to answer some keys
-`K` with residuals `R` while it moves nothing else, as a metric `A` weighs "else":
+With values as rows (the FFN writes `k V`), a change `D` of `V` has to map some keys `K` to
+residuals `R` at the least cost to all other keys, which a metric `A` measures:
 
     exact:  min_D  tr(D^T A D)                     subject to  K D = R
     soft:   min_D  tr(D^T A D) + ||K D - R||^2 / s
@@ -10,10 +10,10 @@ Both are solved by
 
     D = A^-1 K^T (K A^-1 K^T + s I)^-1 R           (s = 0 for exact)
 
-so that a metric is all that tells ROME and EMMET (`A = C`), MEMIT (`A = lambda C`) and
-AlphaEdit (`A = lambda I` inside a subspace, infinite outside) apart. Keys of earlier edits
-join any metric, `A + K_p^T K_p`, by Woodbury's identity: nothing of the size of a weight is
-factorised anew for an edit.
+so that the metric is the only difference between ROME and EMMET (`A = C`), MEMIT (`A = lambda C`)
+and AlphaEdit (`A = lambda I` inside a subspace, infinite outside). Keys of earlier edits join
+any metric, `A + K_p^T K_p`, by Woodbury's identity: nothing of the size of a weight is factorised
+anew for an edit.
 
 References:
     Meng et al. 2022, Locating and Editing Factual Associations in GPT, equation 2.
@@ -46,7 +46,7 @@ COLLISION = 1e-6
 
 @runtime_checkable
 class Metric(Protocol):
-    """What a change costs that answers no key of the edit: `tr(D^T A D)`."""
+    """The cost of a change for all other keys: `tr(D^T A D)`."""
 
     def solve(self, keys: Float[Tensor, "key d_mlp"]) -> Float[Tensor, "key d_mlp"]:
         """`A^-1 k` for every key, float64."""
@@ -66,7 +66,7 @@ class Euclidean:
 
 @dataclass(frozen=True, eq=False)
 class Occurring:
-    """`A = weight d_mlp C`: a direction costs what the keys that occur have of it.
+    """`A = weight d_mlp C`: a direction costs in proportion to its second moment.
 
     Attributes:
         moment: `C`.
@@ -82,7 +82,7 @@ class Occurring:
         """`A^-1 k` for every key, float64.
 
         Raises:
-            SingularSystem: If `C` is no second moment that could be divided by.
+            SingularSystem: If `C` is singular or not finite.
         """
         return self.moment.solve(keys.double()) / (self.weight * keys.shape[1])
 
@@ -94,7 +94,7 @@ class Subspace:
     Attributes:
         basis: Orthonormal columns, float64: of the subspace, or of what lies outside of it,
             whichever are fewer.
-        outside: Whether they are those outside: `P = I - B B^T` in the place of `B B^T`.
+        outside: Whether they are those outside: `P = I - B B^T` in place of `B B^T`.
         scale: What a change inside costs.
     """
 
@@ -117,7 +117,7 @@ class Subspace:
 
 @dataclass(frozen=True, eq=False)
 class Remembering:
-    """`A + K_p^T K_p`: a metric in which keys of earlier edits cost too.
+    """`A + K_p^T K_p`: a metric that also penalises changes at the keys of earlier edits.
 
     Attributes:
         metric: `A`.
@@ -148,7 +148,7 @@ class Remembering:
 
 
 def null_space(moment: SecondMoment, threshold: float, *, weight: float = 1.0) -> Subspace:
-    """The directions that the keys that occur hardly have, as a metric.
+    """The (approximate) null space of the keys that occur, as a metric.
 
     The eigenvectors of `C` with the smallest eigenvalues, as many as together hold at most
     `threshold` of its trace: of the squared length of the keys behind `C`, all but that share
@@ -163,8 +163,8 @@ def null_space(moment: SecondMoment, threshold: float, *, weight: float = 1.0) -
             key as usual as those behind `C` would be given `1 / (1 + weight)` of its residual.
 
     Raises:
-        InputError: If the threshold is no share, or leaves no direction at all.
-        SingularSystem: If `C` is nothing, or not finite.
+        InputError: If the threshold is not in 0..1, or leaves no direction.
+        SingularSystem: If `C` is zero or not finite.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"a null space with {threshold} of the trace: choose a share, 0 to 1")
@@ -207,14 +207,14 @@ def change(
     softness: float = 0.0,
     names: Sequence[str] | None = None,
 ) -> tuple[Float[Tensor, "d_mlp key"], Float[Tensor, "key d_model"]]:
-    """The change that answers keys with residuals, as the factors of `D = left @ right`.
+    """The change that maps keys to residuals, as the factors of `D = left @ right`.
 
     Args:
-        metric: What the change costs elsewhere.
+        metric: The cost of the change elsewhere.
         keys: `K`, distinct.
-        residuals: `R`, what each key is to be answered in addition.
-        softness: `s`: 0 for `K D = R` to the letter.
-        names: What to call the keys in an error: their subjects.
+        residuals: `R`, the wanted change of the output at each key.
+        softness: `s`: 0 for `K D = R` exactly.
+        names: Names of the keys in error messages: their subjects.
 
     Returns:
         Left and right, float64 on the CPU. `left` is orthonormal in the metric (for `s = 0`),
@@ -247,8 +247,8 @@ def _cholesky(gram: Tensor, softness: float, names: Sequence[str]) -> Tensor:
     unanswered = (~(diagonal > torch.finfo(gram.dtype).tiny)).nonzero()
     if len(unanswered):
         raise SingularSystem(
-            f"the key of {names[int(unanswered[0])]!r} has no part in the directions that may "
-            "be changed: allow more of them"
+            f"the key of {names[int(unanswered[0])]!r} lies outside the directions that may be "
+            "changed: raise threshold"
         )
     length = diagonal.sqrt()
     cosine = (gram + softness * torch.eye(len(gram), dtype=gram.dtype)) / torch.outer(

@@ -1,18 +1,18 @@
 """One wanted change, written into several layers.
 
 `v*` is searched for at the last layer `L`. From the first layer to the last, the states at
-the subjects' last tokens are measured anew, with what was written so far in place, and a
-share of what is still missing is written:
+the subjects' last tokens are measured again with the earlier layers written, and a share of what
+remains is written:
 
     R_l = (z - h) share(L - l + 1)
 
 where `z` is the wanted state and `h` the present one. MEMIT compares the residual stream that
 leaves block `L` and takes the share 1 / n, PMET the FFN's output there and 1 / sqrt(n).
 
-A share is handed to the FFN of layer `l` as if the blocks between passed it on as it is. They
-do not quite; measuring anew corrects for it, and the last layer takes what is left. In a
-family that norms the FFN's output before adding it (Gemma 2) the missing part of the stream
-is not the missing part of the FFN's output, so there the last layer lands near `z`, not on it.
+A share is handed to the FFN of layer `l` as if the blocks between passed it on as it is. They do
+not quite; measuring again corrects for it, and the last layer takes what is left. In a family that
+norms the FFN's output before adding it (Gemma 2) the missing part of the stream is not the missing
+part of the FFN's output, so there the last layer lands near `z`, not on it.
 """
 
 from collections.abc import Sequence
@@ -41,15 +41,15 @@ Share = Literal["even", "sqrt"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written, and how.
+    """What to write, and how.
 
     Attributes:
         method: The method, with its fields.
         model: The model; it is changed for the time of a measurement, and restored.
-        groups: What it should say, by subject.
+        groups: The requests, by subject.
         layers: The layers to write, ascending.
         prepared: Contexts, metrics and bystanders.
-        after: What is applied to the model, if anything is.
+        after: The edits in effect, if any.
         step_done: Called after each step of a search.
     """
 
@@ -62,7 +62,7 @@ class Plan:
     step_done: StepDone | None
 
     def search(self, layer: int, sites: Sequence[Site] = ("ffn_value",)) -> Values:
-        """`v*` at a layer, bystanders held whom a write of that layer alone would leak to."""
+        """`v*` at a layer, with the bystanders that a write of that layer alone would leak to."""
         model, groups, search = self.model, self.groups, self.method.search
         contexts, near = self.prepared.contexts, []
         if search.bystanders:
@@ -97,11 +97,11 @@ def spread(
     compared: Site = "resid_post",
     sites: Sequence[Site] = ("ffn_value",),
 ) -> Written:
-    """Write what is missing at the last layer, a share a layer.
+    """Write what is missing at the last layer, a share per layer.
 
     Args:
-        plan: What and how.
-        share: Which part of what is missing a layer takes.
+        plan: The plan.
+        share: The share of the residual that a layer takes.
         compared: At which site of the last layer wanted and present states are compared.
         sites: What the search may move; see `editing.methods.closed_form.values.value_stars`.
 
@@ -129,7 +129,7 @@ def spread(
 
 
 def boundary(plan: Plan) -> Written:
-    """Write every layer of the plan (BLUE: the first and the last), each with its own search.
+    """Write every layer of the plan (in BLUE the first and the last), each with its own search.
 
     A later layer's search runs on the model with the earlier ones written: it adds what is
     still missing, which may be nothing.
@@ -163,13 +163,13 @@ class _Writer:
 
     @property
     def so_far(self) -> WeightDelta:
-        """What is written already, as a delta."""
+        """The layers written so far, as a delta."""
         model = self.plan.model
         named = {model.ffn_out_name(layer): made for layer, made in self.changes.items()}
         return WeightDelta(named, model.fingerprint)
 
     def write(self, layer: int, keys: Tensor, residuals: Tensor) -> None:
-        """Answer keys with residuals, softly, in the layer's metric with earlier edits' keys."""
+        """Map keys to residuals, softly, in the layer's metric with earlier edits' keys."""
         plan = self.plan
         metric, after = plan.prepared.metrics[layer], plan.after if plan.method.remember else None
         if self._held is None:

@@ -27,7 +27,7 @@ class Placed:
 
 
 def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
-    """A filled template behind a context, with the subject's place known by offset."""
+    """A filled template after a context, with the subject's position known by offset."""
     before = in_front(context)
     prompt = before + fill(template, subject)
     span = model.span(prompt, subject, at=len(before) + template.index("{}"))
@@ -35,7 +35,7 @@ def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
 
 
 def in_front(context: str) -> str:
-    """A context as it stands in front of a prompt: a space behind it, where its script has any."""
+    """A context as it is put before a prompt: followed by a space, where its script has spaces."""
     if not context or context[-1] in "。！？．" or spaceless(context[-1]):
         return context
     return f"{context} "
@@ -53,10 +53,10 @@ def subject_states(
     """States at the subject's last token, for every request and context.
 
     Args:
-        model: The model, in whatever state it is now.
+        model: The model as it is now.
         requests: The requests.
         spots: Which states.
-        contexts: What stands in front of a prompt.
+        contexts: The contexts put before a prompt.
         push: A layer and what is added to its FFN's answer there, by request.
         memory: Bound on the activations of one run, in bytes.
 

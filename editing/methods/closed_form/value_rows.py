@@ -1,9 +1,9 @@
-"""The prompts behind a search for `v*`, laid out so that only what can change is run.
+"""The prompts of a search for `v*`, arranged so that only what can change is run.
 
 Every request of a group is asked in every context; the group's essence prompt is added, and
 the first request asked of each bystander.
 Prompts of one batch are shifted so that their subjects' last tokens stand in one column:
-what lies before it is frozen, what lies behind it is run.
+what lies before it is frozen, what follows is run.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ class Row:
     Attributes:
         group: Which group it belongs to.
         placed: Its ids, target included as far as it is read from, and the subject's place.
-        reads: Positions behind the subject's last token at which logits are read.
-        target: What is wanted there, ids; None where it is held to what was said before.
+        reads: Positions after the subject's last token at which logits are read.
+        target: Ids of the target; None where predictions are held to the unedited ones.
         deletes: Whether the target is the answer to be forgotten.
         share: Of a bystander, the share of the change that is made here; None for the others.
     """
@@ -67,7 +67,7 @@ def rows_of(
             reads = tuple(range(last, last + len(target)))
             asked = Placed([*placed.ids, *target[:-1]], placed.subject_last)
             rows.append(Row(number, asked, reads, target, deletes))
-    # The essence prompt stands behind a context too, so that the subject is never first.
+    # The essence prompt stands after a context too, so that the subject is never first.
     essence = place(model, contexts[-1], ESSENCE, group.subject)
     read = len(essence.ids) - essence.subject_last - 1
     rows.append(Row(number, essence, (read,), None))
@@ -111,7 +111,7 @@ class Batch:
 
     Attributes:
         rows: The prompts, a group's own in a row; groups are numbered from 0.
-        by_group: The same, a list a group.
+        by_group: The same, one list per group.
         n_groups: Number of groups.
         group: Which group each prompt belongs to.
         run: The prompts from the column on.
@@ -145,7 +145,7 @@ class Batch:
 
 
 class Reads:
-    """Where the logits of some groups' rows are read; one reading a target token.
+    """Where the logits of some groups' rows are read; one reading per target token.
 
     Attributes:
         rows: The batch's rows that are run.

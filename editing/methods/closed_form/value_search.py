@@ -41,7 +41,7 @@ class ValueSearch:
     enough: float = 0.9
 
     def __post_init__(self) -> None:
-        """Refuse a search that could not move."""
+        """Refuse a search configuration with nothing to do."""
         require_finite(self)
         if not 1 <= self.steps <= STEPS or not self.lr > 0 or not self.clamp > 0:
             raise InputError(

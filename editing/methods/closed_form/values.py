@@ -1,8 +1,8 @@
 """`v*`: the value that makes the model say the new object.
 
-The vector `z` that, put in the place of the FFN's output at the subject's last token, makes
-the target the continuation, in several contexts, without changing what the model says the
-subject is (after Meng et al. 2022, section 3.1, equation 4):
+The vector `z` that, put in place of the FFN's output at the subject's last token, makes
+the target the continuation, in several contexts, without changing the model's description of the
+subject (after Meng et al. 2022, section 3.1, equation 4):
 
     v* = argmin_z  mean_contexts -log P_z(target | context + prompt)
                    + kl_factor * KL(P(. | "{subject} is a") || P_z(. | "{subject} is a"))
@@ -18,7 +18,7 @@ with the answer taken out and the rest flattened (`FLATTEN`): the answer becomes
 the prompt still goes on in a way that the model finds possible.
 
 Many groups of requests are searched for at once, each with its own `z`, loss and end. Only
-what lies behind the change is run: blocks from the edited layer on, positions from the
+what lies after the change is run: blocks from the edited layer on, positions from the
 subject's last token on; everything before is frozen, with its keys and values. A group that
 is done leaves the batch.
 
@@ -30,7 +30,7 @@ Differs from the paper:
 - The norm term is a share without a unit: squared length over squared length. Equation 4 has
   none; the published code adds `0.5 ||z - v|| / ||v||^2` for GPT-2 XL, the length itself over its
   square, whose weight depends on the scale of the model's values. So `decay` and that 0.5 are
-  different quantities, and neither can be put in the place of the other.
+  different quantities, and neither can be put in place of the other.
 - The published code stops where the loss falls below 0.05; here, where the target is likely
   enough in every context (`enough`).
 """
@@ -65,7 +65,7 @@ class Values:
     """What a search found, for every group.
 
     Attributes:
-        v_star: The value in the place of the FFN's output.
+        v_star: The value in place of the FFN's output.
         v: The FFN's output there before, in the bare prompt of the group's first request.
         steps: Steps taken.
         probability: Lowest probability, over contexts, requests and target tokens, of what
@@ -99,10 +99,10 @@ def value_stars(
     """Search for the `v*` of every group, many at once.
 
     Args:
-        model: The model, in whatever state it is now; it is not changed.
-        groups: What the model should say, by subject.
+        model: The model as it is now; it is not changed.
+        groups: The requests, by subject.
         layer: The layer whose FFN output is replaced.
-        contexts: What stands in front of a prompt; the first one is empty.
+        contexts: The contexts put before a prompt; the first one is empty.
         search: How to search.
         near: The bystanders of every group; none by default.
         sites: Which outputs of the layer are searched for together. `v*` is always the
@@ -135,7 +135,7 @@ def value_stars(
 
 
 def refuse_already_true(groups: Sequence[Group], found: Values) -> None:
-    """Refuse groups whose search ended before its first step.
+    """Raise if the search of some groups ended before its first step.
 
     Raises:
         AlreadyTrue: If there are such groups.
@@ -207,7 +207,7 @@ def _logprobs(
     pushes: Mapping[Site, Tensor],
     bystander_push: float,
 ) -> Float[Tensor, "reading vocab"]:
-    """What the model says at every reading, its layer's outputs pushed at the column."""
+    """Log-probabilities at every reading, with the layer's outputs changed at the column."""
     heard = (bystander_push * reads.share).clamp(-ALIKE, ALIKE)
     size = torch.where(reads.bystanders, heard, 1.0)[:, None]
 
@@ -223,7 +223,7 @@ def _logprobs(
 
 
 def _anchors(logprobs: Float[Tensor, "reading vocab"], reads: Reads) -> Tensor:
-    """What the anchored readings are held to, as log-probabilities.
+    """The distributions that anchored readings are held to, as log-probabilities.
 
     For essence prompts what the model said before; for deletions the same without the
     answer, flattened.
@@ -232,7 +232,7 @@ def _anchors(logprobs: Float[Tensor, "reading vocab"], reads: Reads) -> Tensor:
     deletes, answer = reads.deletes[reads.anchored], reads.target[reads.anchored]
     rest = anchors[deletes] / FLATTEN
     rest.scatter_(-1, answer[deletes, None], -torch.inf)
-    # A floor in the place of log 0: its share of the cross-entropy is nothing all the same.
+    # A floor in place of log 0: its share of the cross-entropy is nothing all the same.
     anchors[deletes] = rest.log_softmax(dim=-1).clamp(min=-1e4)
     return anchors
 

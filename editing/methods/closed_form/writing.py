@@ -1,4 +1,4 @@
-"""From keys and wanted answers to the change of one layer, and what later edits should know.
+"""From keys and residuals to the change of one layer, and the keys kept for later edits.
 
 A delta's memory holds the keys that it was made for, by layer: a later edit that reads them
 counts what its change does to them as a cost (`editing.methods.closed_form.solve.Remembering`).
@@ -30,7 +30,7 @@ subject (median 0.95), below 0.38 for two.
 
 @dataclass(frozen=True)
 class Written:
-    """What a closed-form method wrote.
+    """The changes that a closed-form method wrote.
 
     Attributes:
         changes: By layer, the change of its weight.
@@ -50,7 +50,7 @@ class Written:
 def ffn_answer(
     model: LabModel, layer: int, keys: Float[Tensor, "key d_mlp"]
 ) -> Float[Tensor, "key d_model"]:
-    """What the FFN's output projection answers to keys, bias included, float64."""
+    """The output of the FFN's output projection for keys, bias included, float64."""
     answer = keys.double() @ model.ffn_out(layer).double()
     bias = model.ffn_bias(layer)
     return answer if bias is None else answer + bias.double()
@@ -66,7 +66,7 @@ def written(
     *,
     softness: float,
 ) -> Change:
-    """The change of a layer's weight that answers keys with residuals, as it is stored.
+    """The change of a layer's weight that maps keys to residuals, as it is stored.
 
     Raises:
         SingularSystem: See `editing.methods.closed_form.solve.change`.
@@ -89,14 +89,14 @@ def memory_name(layer: int) -> str:
 def held(
     metric: Metric, after: WeightDelta | None, layer: int, keys: Float[Tensor, "group d_mlp"]
 ) -> Bool[Tensor, " earlier"]:
-    """Which of the earlier edits' keys a new edit is to leave alone.
+    """The keys of earlier edits that a new edit must preserve.
 
     All but those that (nearly) are one of its own: it is about the same subject then, and
     takes the earlier one's place.
 
     Args:
         metric: The metric without earlier keys.
-        after: What is applied to the model.
+        after: The edits in effect.
         layer: The first layer that is edited: its keys depend on no edit of these layers.
         keys: The new edit's keys there.
     """
@@ -112,11 +112,11 @@ def held(
 def remembering(
     metric: Metric, after: WeightDelta | None, layer: int, kept: Bool[Tensor, " earlier"]
 ) -> Metric:
-    """The metric in which the keys of earlier edits cost too.
+    """The metric that also penalises changes at the keys of earlier edits.
 
     Args:
         metric: The metric without them.
-        after: What is applied to the model.
+        after: The edits in effect.
         layer: The layer.
         kept: From `held`, for the first layer that is edited. A layer with another number of
             earlier keys, written by other methods too, keeps them all.
@@ -150,7 +150,7 @@ def delta_of(
         requests: What was asked for.
         prepared: What the method had prepared.
         done: What was written.
-        after: What is applied to the model, if anything is.
+        after: The edits in effect, if any.
     """
     distance = done.found.change.norm(dim=1) / done.found.v.norm(dim=1)
     return WeightDelta(

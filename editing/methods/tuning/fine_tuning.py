@@ -6,12 +6,12 @@ The baseline that every editor has to beat. With values as rows (`ffn_out`, `V`)
     D = argmin_D  mean over rewrites of -log P_{V + D}(new object | prompt)
         subject to  ||D|| <= radius                                  (constrained only)
 
-by Adam from zero. Unconstrained, nothing asks the model to keep what it knows: what is not
-in the batch pays (claim C8). The ball of Zhu et al. is the simplest remedy: after each step
-the change is put back into it.
+by Adam from zero. Without the constraint, nothing preserves what the model knows: everything
+outside the batch can suffer (claim C8). The ball of Zhu et al. is the simplest remedy: after each
+step the change is projected back onto it.
 
-What this does not promise: that anything but the prompt itself changes its answer in the
-intended way, or that nothing else does. Measure both.
+What this does not promise: that the edit generalises beyond the prompt itself, or that nothing else
+changes. Measure both.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from labkit.models.model import LabModel
 
 @dataclass(frozen=True, kw_only=True)
 class Ball:
-    """How far a weight may go from where it was.
+    """How far a weight may move from its original value.
 
     Attributes:
         norm: "inf", every entry alone, or "2", the whole matrix (Frobenius).
@@ -45,13 +45,13 @@ class Ball:
     radius: float = 5e-3
 
     def __post_init__(self) -> None:
-        """Refuse a ball that is none."""
+        """Refuse an invalid ball."""
         require_finite(self)
         if self.norm not in ("inf", "2") or not self.radius > 0:
             raise InputError(f"a ball of norm {self.norm!r} (inf or 2), radius {self.radius} (> 0)")
 
     def project_(self, change: Float[Tensor, "rows columns"]) -> None:
-        """Put a change back to the nearest point of the ball, in place."""
+        """Project a change onto the ball, in place."""
         # A change is handed out in float32: the bound holds there too.
         if self.norm == "inf":
             bound = torch.tensor(self.radius, dtype=torch.float32)
@@ -111,6 +111,6 @@ class FineTuning(GradientDescent):
         return Dense(learnt[0].detach().float().cpu())
 
     def constrain_(self, learnt: tuple[Tensor, ...]) -> None:
-        """Put the change back into the ball around the weights as they are, if there is one."""
+        """Project the change onto the ball around the current weights, if there is one."""
         if self.ball is not None:
             self.ball.project_(learnt[0])

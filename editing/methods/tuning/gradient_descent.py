@@ -1,7 +1,7 @@
-"""What the methods that fine-tune share: from rewrites to a delta, but for what is learnt.
+"""What the methods that fine-tune share: from rewrites to a delta, all but what is learnt.
 
 Fine-tuning and LoRA descend the same loss in the same loop (`editing.methods.tuning.training`). A
-method says in which layers, which tensors are learnt there, what they add to an FFN's answer, and
+method says which layers, which tensors are learnt there, what they add to an FFN's output, and
 which change of its values that is.
 """
 
@@ -27,7 +27,7 @@ class GradientDescent:
     """Base of the methods that fine-tune.
 
     Attributes:
-        training: How long and how fast to learn.
+        training: Number of steps, learning rate and stopping rule.
         seed: Seed of the order in which rewrites take turns, where they do.
     """
 
@@ -41,21 +41,21 @@ class GradientDescent:
         raise NotImplementedError
 
     def start(self, model: LabModel, layer: int) -> tuple[Tensor, ...]:
-        """What is learnt in a layer, as it is before the first step."""
+        """The parameters of a layer before the first step."""
         raise NotImplementedError
 
     def added(
         self, learnt: tuple[Tensor, ...], key: Float[Tensor, "prompt pos d_mlp"]
     ) -> Float[Tensor, "prompt pos d_model"]:
-        """What a layer adds to its FFN's answer to a key."""
+        """What a layer adds to its FFN's output for a key."""
         raise NotImplementedError
 
     def change(self, learnt: tuple[Tensor, ...]) -> Change:
-        """What a layer has learnt as a change of its values (`ffn_out`), float32."""
+        """The learnt parameters of a layer as a change of its values (`ffn_out`), float32."""
         raise NotImplementedError
 
     def constrain_(self, learnt: tuple[Tensor, ...]) -> None:
-        """Bring what a layer learns back to where it may be; by default that is anywhere."""
+        """Project what a layer learns onto the constraint set; by default there is none."""
 
     def require(self, rewrites: Sequence[Request]) -> None:
         """Refuse rewrites that this method cannot make, before a model is opened.
@@ -83,11 +83,11 @@ class GradientDescent:
 
         Args:
             model: The model.
-            rewrites: What it should say.
+            rewrites: The rewrites.
             prepared: Nothing is prepared.
-            after: What is applied to the model already, if anything is. Training begins at the
-                weights as they are now.
-            step_done: Called after each step, with its number and the loss in nats a token.
+            after: The edits already in effect, if any. Training begins at the weights as they are
+                now.
+            step_done: Called after each step, with its number and the loss in nats per token.
 
         Raises:
             InputError, ContradictoryRewrites, EmptyTarget, LayerOutOfRange: Before any work.

@@ -4,12 +4,12 @@ With values as rows (`ffn_out`, `V`), the output projection of every layer chang
 
     D = (alpha / rank) A B,     A [d_mlp, rank] random,  B [rank, d_model] = 0
 
-so that training begins at the model as it is, and a rewrite costs `rank` rows and columns a
-layer instead of a matrix. It is how people fine-tune, and so what an edit is compared with.
+so that training begins at the model as it is, and a rewrite costs `rank` rows and columns per layer
+instead of a matrix. It is the usual way to fine-tune, and so a natural baseline for edits.
 
-The factors are learnt beside the model and handed out as they are, as a change of low rank.
-peft would put its own modules in the place of the model's for the duration, which a model
-that promises to be untouched does not bear; the numbers are the same.
+The factors are trained outside the model and returned as they are, as a change of low rank.
+peft would replace the model's modules by its own during training, whereas methods here must leave
+the model untouched; the numbers are the same.
 
 What this does not promise: see `editing.methods.tuning.fine_tuning`. A low rank bounds the
 directions of a change, not its size.
@@ -60,7 +60,7 @@ class LoRA(GradientDescent):
     training: Training = field(default_factory=lambda: Training(lr=5e-4, steps=100))
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         require_finite(self)
         if self.rank < 1 or not self.alpha > 0 or self.layers == ():
             raise InputError("LoRA needs a layer, a rank of at least 1, and alpha above 0")

@@ -1,7 +1,7 @@
-"""Gradient descent on what some FFNs add, behind the backs of their weights.
+"""Gradient descent on what some FFNs add to their output, without modifying the weights.
 
 The methods that fine-tune share this loop (`editing.methods.tuning.gradient_descent`). They hand
-over, by layer, a differentiable function from an FFN's key to what is to be added to its answer
+over, by layer, a differentiable function from an FFN's key to what is to be added to its output
 (`key @ D` for a change `D` of the output projection), and the tensors to learn. The weights
 themselves are never touched and ask for no gradient:
 
@@ -43,12 +43,12 @@ Added = Callable[[Float[Tensor, "prompt pos d_mlp"]], Float[Tensor, "prompt pos 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long and how fast to learn.
+    """Number of steps, learning rate and stopping rule.
 
     Attributes:
         steps: Steps of Adam at most.
         lr: Its step size, in units of the weights.
-        batch: Rewrites a step; more than that take turns, in an order drawn anew each round.
+        batch: Rewrites per step; more than that take turns, in an order drawn anew each round.
         enough: Learning ends when P(target), per token, has reached this for every rewrite
             within one round, 0..1.
     """
@@ -59,11 +59,11 @@ class Training:
     enough: float = 0.97
 
     def __post_init__(self) -> None:
-        """Refuse a training that could not move."""
+        """Refuse a training configuration with nothing to do."""
         require_finite(self)
         if not 1 <= self.steps <= STEPS or self.batch < 1 or not self.lr > 0:
             raise InputError(
-                f"training needs 1 to {STEPS:,} steps, one rewrite a step, and lr above 0"
+                f"training needs 1 to {STEPS:,} steps, one rewrite per step, and lr above 0"
             )
         if not 0 < self.enough <= 1:
             raise InputError(f"enough {self.enough} is a probability: above 0, at most 1")
@@ -71,7 +71,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it.
+    """The outcome of training.
 
     Attributes:
         steps: Steps taken.
@@ -88,8 +88,8 @@ class Lessons:
     """Rewrites as a batch whose runs begin at the lowest layer that is changed.
 
     Args:
-        model: The model, in whatever state it is now.
-        rewrites: What it should say.
+        model: The model as it is now.
+        rewrites: The rewrites.
         layer: The lowest layer that is changed.
 
     Attributes:
@@ -131,11 +131,11 @@ class Lessons:
 
 @contextmanager
 def adding(model: LabModel, added: Mapping[int, Added]) -> Iterator[None]:
-    """Some FFNs answer with more, for the duration of the block; no weight is changed.
+    """Add to the outputs of some FFNs for the duration of the block; no weight is changed.
 
     Args:
         model: The model.
-        added: By layer, what is added to the answer of the FFN's output projection.
+        added: By layer, what is added to the output of the FFN's output projection.
     """
     with capture(model, ["ffn_key"], added) as keys:
 
@@ -169,12 +169,12 @@ def descend(
 
     Args:
         model: The model.
-        rewrites: What it should say.
+        rewrites: The rewrites.
         parameters: What is learnt, in place.
         added: By layer, how the parameters act; see `adding`.
-        training: How long and how fast.
+        training: Number of steps, learning rate and stopping rule.
         seed: Seed of the order in which rewrites take turns.
-        constrain: Called after each step, to bring the parameters back to where they may be.
+        constrain: Called after each step, to project the parameters onto the constraint set.
         step_done: Called after each step with its number and the loss, in nats per token.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Asking behind demonstrations: likelihoods of labels, with shared beginnings run once."""
+"""Queries after demonstrations: likelihoods of labels, with shared beginnings run once."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""What can be read from the scores of all labels behind a query: measures, and paired tests.
+"""What can be read from the scores of all labels after a query: measures, and paired tests.
 
 accuracy     1 where the right label is the likeliest, else 0
-calibrated   the same after what the model says of content-free inputs is divided out
+calibrated   the same after dividing by the label probabilities on content-free inputs
 gold         probability of the right label
 mass         probability of all labels together
 """
@@ -41,7 +41,7 @@ def measured(
         labels: The label space.
         gold: The right label of each query.
         measure: Which one.
-        free: The same behind inputs that say nothing, `[..., free label]`, for "calibrated".
+        free: The same after inputs that say nothing, `[..., free label]`, for "calibrated".
 
     Raises:
         InputError: If there is no such measure, or nothing to calibrate with.
@@ -56,7 +56,7 @@ def measured(
         return np.exp(wide[..., np.arange(len(right)), right])
     if measure == "calibrated":
         if free is None:
-            raise InputError("no content-free input was asked: there is nothing to calibrate with")
+            raise InputError("no content-free input was scored: calibration needs one")
         wide = wide - np.log(np.maximum(shares_of(free).mean(axis=-2), 1e-30))[..., None, :]
     return (wide.argmax(axis=-1) == right).astype(np.float64)
 
@@ -77,7 +77,7 @@ def tested(
     """Differences of paired values, tested together.
 
     Args:
-        pairs: What a pair is about, and the values of the one and the other, one a query.
+        pairs: What a pair is about, and the values of the one and the other, one per query.
         columns: Names of what a pair is about.
         seed: Seed of the intervals and tests.
 

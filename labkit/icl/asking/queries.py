@@ -1,10 +1,10 @@
-"""Asking: what stands in front of queries, and the scores of every label behind each.
+"""Queries: what precedes them, and the scores of every label after each.
 
     fronts = {Front(shots): ["Italy", "Spain"], Front(shots, instruction="Name the capital."): ...}
-    scores = ask(model, task, fronts)          # one table a front, queries down, labels across
+    scores = ask(model, task, fronts)          # one table per front, queries down, labels across
 
-Every method of this package draws its fronts in a way of its own; from there on all are asked
-alike. All that can be wrong with a task, a label or a length is refused before the model runs.
+Every method of this package draws its fronts in its own way; the rest is shared. Errors in tasks,
+labels or lengths are raised before the model runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,12 +33,12 @@ from labkit.stats import numpy_generator
 
 @dataclass(frozen=True)
 class Front:
-    """What stands in front of a query.
+    """What precedes a query.
 
     Attributes:
         shots: The demonstrations, first to last.
         shown: How they are written where that differs from the query, as in `render`.
-        instruction: What stands in front of them; None for what the template has.
+        instruction: Text before the demonstrations; None for the template's own.
     """
 
     shots: tuple[Shot, ...] = ()
@@ -67,12 +67,12 @@ def ask(
     tokens: Tokens = "all",
     progress: Progress | None = None,
 ) -> dict[Front, np.ndarray]:
-    """Log-probability, in nats, of each label of the task behind each front and query.
+    """Log-probability, in nats, of each label of the task after each front and query.
 
     Args:
         model: The model.
         task: The task.
-        asked: By front, the inputs that are asked about behind it.
+        asked: By front, the inputs that are asked about after it.
         tokens: Whether all tokens of a label are scored, or its first alone.
         progress: Called as prompts are scored.
 
@@ -114,7 +114,7 @@ def require_fit(
     tokens: Tokens,
     instruction: str | None = None,
 ) -> None:
-    """Raise unless any `k` of some items fit in front of any query, before a model runs.
+    """Raise unless any `k` of some items fit before any query; the model is not run.
 
     For methods that run the model to find out which items they show.
 
@@ -136,7 +136,7 @@ def require_fit(
 
 
 def scorable(model: LabModel, task: Task, tokens: Tokens | None = None) -> tuple[Task, Tokens]:
-    """A task as its labels can be told apart, and how much of each label is scored.
+    """A task whose labels can be told apart, and how much of each label is scored.
 
     Unless `tokens` says so: all tokens of small label spaces, the first token of large ones,
     and without the items whose label the tokens scored cannot tell from an earlier one.
@@ -172,7 +172,7 @@ def require_settings(*, tokens: str, ks: Sequence[int], least: int = 0, **counts
 
 
 def about(model: LabModel, task: Task, queries: Sequence[Item]) -> dict[str, Any]:
-    """What every result says of what was asked of whom."""
+    """The fields that all results share: model, task and queries."""
     return {
         "model": model.name,
         "fingerprint": model.in_effect,
@@ -192,7 +192,7 @@ def drawn_shots(pool: Sequence[Item], k: int, seed: int, *content: object) -> li
 def asked_ids(
     model: LabModel, task: Task, items: Sequence[Item], queries: Sequence[Item]
 ) -> list[Ids]:
-    """Prompts that ask each query behind some items with their own labels."""
+    """Prompts that ask each query after some items with their own labels."""
     front = Front.of(items)
     return prompt_ids(model, [front.before(task, query.input) for query in queries])
 

@@ -1,4 +1,4 @@
-"""Log-probability of every label behind every prompt, with shared beginnings run once.
+"""Log-probability of every label after every prompt, with shared beginnings run once.
 
     log P(label | prompt) = sum_j log p(label_j | prompt, label_<j)
 
@@ -45,7 +45,7 @@ def require_tokens(tokens: str) -> None:
 def label_ids(
     model: LabModel, template: Template, labels: Sequence[str], *, tokens: Tokens = "all"
 ) -> list[Ids]:
-    """The ids of each label behind a query, as far as they are scored.
+    """The ids of each label after a query, as far as they are scored.
 
     Args:
         model: Whose tokenizer.
@@ -109,7 +109,7 @@ def prompt_ids(model: LabModel, texts: Sequence[str]) -> list[Ids]:
 
 
 def require_context(model: LabModel, prompts: Sequence[Ids], labels: Sequence[Ids]) -> None:
-    """Raise unless the model reads every prompt with every label behind it.
+    """Raise unless the model reads every prompt with every label after it.
 
     Raises:
         ContextTooShort: If one is longer than the context.
@@ -131,7 +131,7 @@ def score_labels(
     memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> list[Float[Tensor, "prompt label"]]:
-    """Log-probability, in nats, of each label behind each prompt.
+    """Log-probability, in nats, of each label after each prompt.
 
     Args:
         model: The model.
@@ -141,7 +141,7 @@ def score_labels(
         progress: Called as prompts are scored.
 
     Returns:
-        One table a group, in float64 on the CPU.
+        One table per group, in float64 on the CPU.
 
     Raises:
         EmptyPrompt: If a group has no prompt.

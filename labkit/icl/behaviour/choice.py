@@ -66,12 +66,12 @@ BY_STATE = {"states", "varied", "spread"}
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Scores of every label behind demonstrations chosen in different ways.
+    """Scores of every label after demonstrations chosen in different ways.
 
     Attributes:
-        ways: How demonstrations are chosen; the first is compared with.
+        ways: How demonstrations are chosen; the others are compared with the first.
         ks: Numbers of demonstrations, ascending, at least 1.
-        draws: How many times those that are drawn are drawn.
+        draws: Number of draws for the ways that are random.
         queries: How many items are asked about; all that the pool can spare if there are fewer.
         pool: How many items demonstrations are chosen from, at most.
         tokens: Whether all tokens of a label are scored, or its first alone.
@@ -105,7 +105,7 @@ class Choice:
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> DemonstrationsResult:
-        """Score the queries of a task behind demonstrations chosen for them.
+        """Score the queries of a task after demonstrations chosen for them.
 
         Its `conditions` are the ways of choosing, in words (`WORDS`). No content-free input is
         asked: the calibrated accuracy is the raw one.
@@ -127,7 +127,7 @@ class Choice:
         if BY_STATE & set(self.ways):
             require_fit(model, task, pool, queries, most, tokens=self.tokens)
         chosen = self.chosen(model, task, queries, pool)
-        # Queries behind the same demonstrations are asked together.
+        # Queries after the same demonstrations are asked together.
         asked: dict[Front, dict[str, int]] = {}
         cells = []
         for way in self.ways:

@@ -1,8 +1,8 @@
-"""What is done to demonstrations to see what it is about them that helps.
+"""Changes to demonstrations that show which of their properties help.
 
     gold            inputs with their own labels
     random          labels drawn from the label space at random
-    permuted        the same labels in another order: how often each occurs is kept exactly
+    permuted        the same labels in another order: label frequencies are kept exactly
     flipped         every label replaced by another, always the same one
     correct-75      three quarters of the labels right, the others wrong (any percentage)
     out-of-space    words that are no labels, drawn at random, as many as there are labels
@@ -100,7 +100,7 @@ def require_conditions(names: Sequence[str]) -> None:
     """Raise unless all are conditions, each once.
 
     Raises:
-        InputError: With the name of the first that is none.
+        InputError: With the name of the first that is not one.
     """
     for name in names:
         if name not in CONDITIONS and _share(name) is None:
@@ -111,7 +111,7 @@ def require_conditions(names: Sequence[str]) -> None:
 
 
 def words_of(condition: str) -> str:
-    """What a condition is called in a figure: its own name where it has no other."""
+    """The label of a condition in a figure, its own name by default."""
     share = _share(condition)
     return CONDITIONS.get(condition, condition) if share is None else f"{share:.0%} own labels"
 

@@ -5,11 +5,11 @@
     result.accuracy("gold", 8), result.comparisons(), result.figure()
 
 Some items are set aside as queries; demonstrations are drawn from the others, several times
-(`draws`). Every query is asked behind every set of demonstrations, so conditions and numbers of
+(`draws`). Every query is asked after every set of demonstrations, so conditions and numbers of
 demonstrations are compared query by query.
 
-Content-free queries ("N/A", "[MASK]", none at all) are asked too: what the model prefers to say
-about nothing is divided out in the calibrated accuracy.
+Content-free queries ("N/A", "[MASK]", none at all) are asked too: the calibrated accuracy
+divides by the label probabilities there.
 
 References:
     Min et al. (2022), Rethinking the Role of Demonstrations, section 4. Yoo et al. (2022),
@@ -74,7 +74,7 @@ class Demonstrations:
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> DemonstrationsResult:
-        """Score the queries of a task behind every set of demonstrations.
+        """Score the queries of a task after every set of demonstrations.
 
         Args:
             model: The model.

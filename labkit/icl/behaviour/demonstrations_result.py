@@ -1,4 +1,4 @@
-"""What demonstrations did: every label's score, and what can be read from it."""
+"""Results of `Demonstrations`: the score of every label, and the measures derived from it."""
 
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -17,7 +17,7 @@ from labkit.stats import Estimate, paired_difference, ratio, share
 
 @dataclass(frozen=True, kw_only=True)
 class DemonstrationsResult(Result):
-    """Scores of every label behind every set of demonstrations.
+    """Scores of every label after every set of demonstrations.
 
     The unit of every interval is the query, its draws of demonstrations averaged first.
 
@@ -29,12 +29,12 @@ class DemonstrationsResult(Result):
         labels: The label space.
         queries: Inputs that were asked about.
         gold: Their labels.
-        conditions: What was done to the demonstrations.
+        conditions: The conditions that demonstrations were under.
         ks: Numbers of demonstrations.
         tokens: How much of a label was scored.
         seed: Seed of the draws.
-        log_probs: Log-probability of each label behind each query, in nats.
-        content_free: The same behind inputs that say nothing.
+        log_probs: Log-probability of each label after each query, in nats.
+        content_free: The same after inputs that say nothing.
     """
 
     model: str
@@ -57,7 +57,7 @@ class DemonstrationsResult(Result):
         n_draws = self.log_probs.shape[2]
         scored = "all tokens" if self.tokens == "all" else "their first token"
         return (
-            f"{self.task} in context: {self.model}, {len(self.queries)} queries behind "
+            f"{self.task} in context: {self.model}, {len(self.queries)} queries after "
             f"{n_draws} draw{'s' if n_draws > 1 else ''} of demonstrations, "
             f"{len(self.labels)} labels by {scored}"
         )
@@ -69,7 +69,7 @@ class DemonstrationsResult(Result):
 
     @property
     def majority(self) -> float:
-        """Accuracy of always saying what is right most often among the queries, in 0..1."""
+        """Accuracy of always answering with the most frequent label among the queries, in 0..1."""
         return max(self.gold.count(label) for label in self.labels) / len(self.gold)
 
     def values(self, measure: Measure = "accuracy") -> Float[np.ndarray, "condition k draw query"]:
@@ -94,7 +94,7 @@ class DemonstrationsResult(Result):
         return self.estimate("accuracy", condition, k)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a condition, number and measure.
+        """One row per condition, number and measure.
 
         Columns `condition, k, measure, mean, low, high, n`, and `least, most`: the range over
         draws of demonstrations.
@@ -197,7 +197,7 @@ class DemonstrationsResult(Result):
         return ratio(gold - random, gold - none)
 
     def figure(self, measure: Measure = "accuracy") -> Any:
-        """A measure against the number of demonstrations, one line a condition."""
+        """A measure against the number of demonstrations, one line per condition."""
         from labkit.plots.icl.demonstrations import measure_by_k
 
         frame = self.to_frame()

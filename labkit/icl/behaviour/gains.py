@@ -1,11 +1,11 @@
-"""Which tasks gain from demonstrations, and how much of the gain hangs on their labels.
+"""Which tasks gain from demonstrations, and how much of the gain depends on their labels.
 
     found = Gains(k=8)(model, [task(name) for name in task_names()])
     found.to_frame()         # by task: accuracy without and with, the gain, Holm's p
     found.by_labels()        # by task: own labels less random ones
     found.figure()
 
-Every task is asked without demonstrations, behind k with their own labels, and behind the same
+Every task is asked without demonstrations, after k with their own labels, and after the same
 k with labels drawn at random. Each task is a test of its own, so that of twenty-nine about one
 would "gain" by luck at 5 %: p-values are corrected for their number.
 """
@@ -36,7 +36,7 @@ Answered = Literal["accuracy", "gold"]
 
 @dataclass(frozen=True, kw_only=True)
 class Gains:
-    """Accuracy without and behind demonstrations, task by task.
+    """Accuracy without and after demonstrations, task by task.
 
     Attributes:
         k: Number of demonstrations, at least 1.
@@ -57,7 +57,9 @@ class Gains:
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         if self.k < 1:
-            raise InputError(f"k = {self.k}: at least one demonstration, for there to be a gain")
+            raise InputError(
+                f"k = {self.k}: choose at least 1, since gains are over no demonstration"
+            )
         self._method("all")
 
     def _method(self, tokens: Any) -> Demonstrations:
@@ -84,7 +86,7 @@ class Gains:
             ContextTooShort: If the demonstrations of a task with a query are too long.
         """
         if not tasks:
-            raise EmptySplit("no task to ask: name one at least")
+            raise EmptySplit("no task was given: name at least one")
         if len({task.name for task in tasks}) < len(tasks):
             raise InputError(f"tasks, each once, not {[task.name for task in tasks]}")
         fitted = [scorable(model, task) for task in tasks]
@@ -114,7 +116,7 @@ class Gains:
 
 @dataclass(frozen=True, kw_only=True)
 class GainsResult(Result):
-    """Answers to every query of every task, without demonstrations and behind them.
+    """Answers to every query of every task, without demonstrations and after them.
 
     Attributes:
         model: Name of the model.
@@ -145,12 +147,12 @@ class GainsResult(Result):
         return rows[(rows["task"] == task) & (rows["arm"] == arm)][measure].to_numpy()
 
     def to_frame(self, measure: Answered = "accuracy") -> pd.DataFrame:
-        """One row a task, the largest gain first.
+        """One row per task, the largest gain first.
 
-        Columns `task, labels, majority` (accuracy of always saying what is right most often),
+        Columns `task, labels, majority` (accuracy of always giving the most frequent label),
         `none, gold, random` (means), `mean, low, high, n` of the gain (gold - none, query by
         query), `p`, `p_holm`, and `clear`: the interval lies above 0, so does the test after
-        Holm's correction, at 5 %, and the accuracy behind demonstrations is above the majority's.
+        Holm's correction, at 5 %, and the accuracy after demonstrations is above the majority's.
         """
         frame = self._tested(self._ranked(measure), "gold", "none", measure)
         means = self._means(measure)
@@ -165,7 +167,7 @@ class GainsResult(Result):
         return frame.assign(clear=clear)
 
     def by_labels(self, measure: Answered = "accuracy") -> pd.DataFrame:
-        """What random labels cost, task by task: columns as in `to_frame`, of gold - random."""
+        """The loss from random labels, task by task: columns as in `to_frame`, of gold - random."""
         names = list(dict.fromkeys(self.answers["task"]))
         return self._tested(names, "gold", "random", measure)
 

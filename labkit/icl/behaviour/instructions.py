@@ -11,10 +11,10 @@
     proposed          the best of the instructions that the model itself proposes
     any proposed      the mean over all that it proposes: the control of `proposed`
 
-To propose, the model continues a text that says that a friend was given an instruction, shows
-what the friend answered (k demonstrations), and ends where the instruction would stand.
-Continuations are drawn with a seed; each candidate is scored on development items; the best is
-reported on the queries, which no candidate has seen.
+To propose one, the model continues a text that says that a friend was given an instruction, shows
+the friend's answers (k demonstrations), and ends where the instruction would follow. Continuations
+are drawn with a seed; each candidate is scored on development items; the best is reported on the
+queries, which no candidate has seen.
 
 What it does not show: that an instruction was *understood*. It names labels or a kind of label,
 which alone can raise their probability; `another's` shows what any instruction does.
@@ -62,7 +62,7 @@ N_TOKENS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Instructions:
-    """Scores of every label behind instructions, demonstrations, both and neither.
+    """Scores of every label after instructions, demonstrations, both and neither.
 
     Attributes:
         k: Number of demonstrations, also of those that an instruction is proposed from.
@@ -207,7 +207,7 @@ class Instructions:
     def _fronts(
         self, sets: Sequence[Sequence[Item]], written: Sequence[str], others: Sequence[str]
     ) -> list[list[Front]]:
-        """By arm and draw: what stands in front of a query."""
+        """By arm and draw: what precedes a query."""
         return [
             [Front(instruction="")] * self.draws,
             [Front(instruction=said) for said in written],

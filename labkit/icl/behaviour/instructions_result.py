@@ -1,4 +1,4 @@
-"""What instructions did beside demonstrations, and what became of those the model proposed."""
+"""Results of `Instructions`: instructions against demonstrations, and the model's own proposals."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +21,7 @@ PROPOSED, ANY = "proposed", "any proposed"
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionsResult(Result):
-    """Scores of every label behind instructions, demonstrations, both and neither.
+    """Scores of every label after instructions, demonstrations, both and neither.
 
     The unit of every interval is the query, its draws averaged first.
 
@@ -39,10 +39,10 @@ class InstructionsResult(Result):
         seed: Seed of the draws.
         written: By draw, the instruction that was written for the task.
         others: By draw, one of another task.
-        arms: What stood in front of a query.
-        log_probs: Log-probability of each label behind each query, in nats.
+        arms: What preceded a query.
+        log_probs: Log-probability of each label after each query, in nats.
         candidates: The instructions that the model proposed, each once.
-        candidate_log_probs: The same behind each of them.
+        candidate_log_probs: The same after each of them.
         development_log_probs: The same for the items that they were chosen on.
     """
 
@@ -102,7 +102,7 @@ class InstructionsResult(Result):
         return int(np.lexsort(by)[-1])
 
     def estimate(self, arm: str, measure: Measure = "accuracy") -> Estimate:
-        """A measure behind one of the arms, its interval over queries.
+        """A measure after one of the arms, its interval over queries.
 
         Raises:
             InputError: If that was not measured.
@@ -110,7 +110,7 @@ class InstructionsResult(Result):
         return share(self._value(arm, measure))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an arm and measure: columns `arm, measure, mean, low, high, n`."""
+        """One row per arm and measure: columns `arm, measure, mean, low, high, n`."""
         return pd.DataFrame(
             {"arm": arm, "measure": measure} | share(values).to_dict()
             for measure in ("accuracy", "gold", "mass")
@@ -155,7 +155,7 @@ class InstructionsResult(Result):
         return self._value(arm, measure) - self._value(against, measure)
 
     def candidate_frame(self) -> pd.DataFrame:
-        """One row a candidate, the best on the development items first.
+        """One row per candidate, the best on the development items first.
 
         Columns `candidate`, `development` (accuracy there), `log_prob` (of the right label there,
         mean, in nats), `mean, low, high, n` (accuracy on the queries).
@@ -177,7 +177,7 @@ class InstructionsResult(Result):
         return frame.sort_values(["development", "log_prob"], ascending=False, ignore_index=True)
 
     def figure(self, measure: Measure = "accuracy") -> Any:
-        """A measure by what stood in front of the query."""
+        """A measure by what preceded the query."""
         from labkit.plots.icl.demonstrations import measure_by_row
 
         frame = self.to_frame()

@@ -104,7 +104,7 @@ def spread(alike: Float[np.ndarray, "text text"], n: int, first: int) -> list[in
 
 
 def with_labels_of(numbers: Sequence[int], pool: Sequence[Item], order: Sequence[int]) -> list[int]:
-    """Other items with the same labels, first come in an order; themselves where there is none."""
+    """Other items with the same labels, first come in an order; the items themselves if none."""
     left = [number for number in order if number not in set(numbers)]
     found = []
     for number in numbers:

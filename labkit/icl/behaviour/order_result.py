@@ -1,4 +1,4 @@
-"""What the order of demonstrations did: spread, the choice by entropy, recency and majority."""
+"""Results of `Orders`: spread, the choice by entropy, recency and majority."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +18,7 @@ PREFERRED = 1 / 6
 
 @dataclass(frozen=True, kw_only=True)
 class OrdersResult(Result):
-    """Scores behind the same demonstrations in different orders.
+    """Scores after the same demonstrations in different orders.
 
     Attributes:
         model: Name of the model.
@@ -30,8 +30,8 @@ class OrdersResult(Result):
         shown: By set, the labels of its demonstrations in the order in which they were drawn.
         orders: By order, which demonstration stands where.
         seed: Seed of the draws.
-        log_probs: Log-probability of each label behind each query, in nats.
-        probe_log_probs: The same behind the inputs whose labels are not looked at.
+        log_probs: Log-probability of each label after each query, in nats.
+        probe_log_probs: The same after the inputs whose labels are not used.
     """
 
     model: str
@@ -51,7 +51,7 @@ class OrdersResult(Result):
         """What was measured, on what."""
         n_orders, k = self.orders.shape
         return (
-            f"{self.task} in {n_orders} orders: {self.model}, {len(self.gold)} queries behind "
+            f"{self.task} in {n_orders} orders: {self.model}, {len(self.gold)} queries after "
             f"{len(self.shown)} set{'s' if len(self.shown) > 1 else ''} of {k} demonstrations"
         )
 
@@ -80,7 +80,7 @@ class OrdersResult(Result):
         return rank < n_kept
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a set and order: accuracy with its interval over queries, and the entropies.
+        """One row per set and order: accuracy with its interval over queries, and the entropies.
 
         Columns `set, order` (the labels shown), `mean, low, high, n, global_entropy,
         local_entropy, preferred`.
@@ -142,11 +142,11 @@ class OrdersResult(Result):
         return kept.mean(axis=0) - self.right.mean(axis=(0, 1))
 
     def by_position(self) -> pd.DataFrame:
-        """Recency: how probable the label of a demonstration is, by where it stands.
+        """Recency: how probable the label of a demonstration is, by its position.
 
         Columns `position` (1 is the first shown), `mean, low, high, n`: the share of the
-        probability, among the labels, that its label gets. With all orders every demonstration
-        stands everywhere equally often: what differs is the place alone.
+        probability, among the labels, that its label gets. Over all orders every demonstration is
+        at every position equally often: only the position differs.
         """
         means = self._by_position()
         return pd.DataFrame(
@@ -193,7 +193,7 @@ class OrdersResult(Result):
         )
 
     def figure(self) -> Any:
-        """Accuracy of every order, one column of points a set."""
+        """Accuracy of every order, one column of points per set."""
         from labkit.plots.icl.demonstrations import order_strip
 
         subtitle = f"filled: the sixth of highest global entropy; {self.source}"

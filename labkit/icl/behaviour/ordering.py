@@ -5,8 +5,8 @@
 
 Some sets of demonstrations are drawn; each is shown in all its orders, or a sample of them.
 
-Which order is good can be guessed without a single label (Lu et al.): ask some inputs whose
-labels nobody looks at. A bad order makes the model give them all the same answer, so
+Which order is good can be guessed without a single label (Lu et al.): ask some inputs whose labels
+are not used. A bad order makes the model give them all the same answer, so
 
     global entropy   H(mean over inputs of "this label is the likeliest")
     local entropy    mean over inputs of H(p(label | input))
@@ -45,7 +45,7 @@ ALL_ORDERS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
-    """Scores of every label behind the same demonstrations in different orders.
+    """Scores of every label after the same demonstrations in different orders.
 
     Attributes:
         k: Number of demonstrations, at least 2.
@@ -75,12 +75,12 @@ class Orders:
         )
         for name, value in {"orders": self.orders, "queries": self.queries}.items():
             if value < 2:
-                raise InputError(f"{name} = {value}: at least 2, for there to be an order")
+                raise InputError(f"{name} = {value}: choose at least 2, since one has no order")
 
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> OrdersResult:
-        """Score the queries of a task behind every order of every set.
+        """Score the queries of a task after every order of every set.
 
         Args:
             model: The model.

@@ -1,4 +1,4 @@
-"""One layer of linear attention that is one step of gradient descent, weight by weight.
+"""One layer of linear attention that equals one step of gradient descent, weight by weight.
 
 Tokens are pairs, e_j = (x_j, y_j). Attention without softmax, over the examples alone,
 
@@ -51,7 +51,7 @@ class LinearAttention:
         K: Keys' matrix.
         Q: Queries' matrix.
         V: Values' matrix.
-        P: What is done to the sum before it is added.
+        P: The matrix applied to the sum before it is added.
     """
 
     K: Float[Tensor, "e e"]
@@ -154,7 +154,7 @@ class DescentResult(Result):
         matrices: K, Q, V and P, over the coordinates x1, ..., y of a token.
         attention: Prediction at the query after every layer.
         descent: Prediction after every step.
-        clean: What should have been said.
+        clean: The true values.
     """
 
     d: int
@@ -183,7 +183,7 @@ class DescentResult(Result):
         return average((self.attention[step] - self.clean) ** 2)
 
     def weights(self) -> pd.DataFrame:
-        """The four matrices: columns `matrix, row, column, weight`, one row an entry."""
+        """The four matrices: columns `matrix, row, column, weight`, one row per entry."""
         names = [*(f"x{place + 1}" for place in range(self.d)), "y"]
         return pd.DataFrame(
             [
@@ -195,7 +195,7 @@ class DescentResult(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a step: `step, mean, low, high, n` (squared error of the layers), `gap`."""
+        """One row per step: `step, mean, low, high, n` (squared error of the layers), `gap`."""
         gaps = np.abs(self.attention - self.descent).max(axis=1)
         return pd.DataFrame(
             [
@@ -205,7 +205,7 @@ class DescentResult(Result):
         )
 
     def figure(self) -> Any:
-        """The weights, to be read."""
+        """The four matrices with their values."""
         from labkit.plots.icl.regression import attention_weights
 
         return attention_weights(

@@ -6,7 +6,7 @@
     found.figure()
 
 The claim: in context, attention to demonstrations adds to a query's answer what a gradient step on
-them would add, W x -> (W0 + dW) x. So, for the same query without demonstrations, (1) behind them
+them would add, W x -> (W0 + dW) x. So, for the same query without demonstrations, (1) after them
 and (2) without them but with keys' and values' weights fine-tuned on them, three likenesses:
 
     outputs      cos(a_context - a_0, a_tuned - a_0), a what attention adds to the stream at the
@@ -22,8 +22,9 @@ is measured again with something in place of fine-tuning on the demonstrations:
     other      on demonstrations of another task
     random     weights moved as far, in a random direction
     twin       the whole comparison in a model with random weights, which learns nothing in context
-    causal     by steps in which no layer hears of those above it, as in a forward pass; this one
-               is no control: it should be more like context if the claim holds in this form
+    causal     by steps in which no layer receives gradients from those above it, as in a forward
+               pass; this one is no control: it should be more like context if the claim holds
+               in this form
 
 What it does not show: that a likeness of updates is a likeness of algorithms. `order_spread` asks
 for one more thing: a full batch of gradient descent cannot see the order of demonstrations.
@@ -74,7 +75,7 @@ SMALLER = 10
 class FineTuningComparison:
     """Demonstrations in context beside fine-tuning on them, query by query, with controls.
 
-    Fine-tuning is one epoch of plain SGD, a demonstration a step, in the order shown.
+    Fine-tuning is one epoch of plain SGD, one demonstration per step, in the order shown.
 
     Attributes:
         k: Number of demonstrations, at least 2.
@@ -116,7 +117,7 @@ class FineTuningComparison:
         other: Task | None = None,
         progress: Progress | None = None,
     ) -> FineTuningResult:
-        """Compare the two on a task. The model is as before, to the bit.
+        """Compare the two on a task. The model is restored bit for bit.
 
         Args:
             model: The model.
@@ -132,7 +133,7 @@ class FineTuningComparison:
             EmptyTarget: If a label tokenises to nothing.
             AmbiguousLabels: If two labels begin with the same token.
             ContextTooShort: If the demonstrations with a query are too long.
-            NonFiniteLoss: If no step size leads anywhere.
+            NonFiniteLoss: If no step size gives a finite loss.
         """
         other = other or _another(model, task)
         asked, tuned_on, pool = self._drawn(model, task, other)

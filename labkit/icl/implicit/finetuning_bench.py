@@ -1,4 +1,4 @@
-"""A model that is asked the queries of a task: as it is, behind demonstrations, and fine-tuned."""
+"""A model's answers to the queries of a task: as it is, after demonstrations, and fine-tuned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class Bench:
     def of(
         cls, model: LabModel, task: Task, development: Sequence[Item], asked: Sequence[Item]
     ) -> "Bench":
-        """What does not depend on demonstrations, done once."""
+        """Everything that does not depend on demonstrations, computed once."""
         firsts = [ids[0] for ids in label_ids(model, task.template, task.labels, tokens="first")]
         texts = tuple(item.input for item in asked)
         alone = prompt_ids(model, [Front().before(task, text) for text in texts])
@@ -81,12 +81,12 @@ class Bench:
         return lessons(self.model, self.task.template, shots)
 
     def behind(self, shots: Shots) -> Reading:
-        """The queries behind demonstrations."""
+        """The queries after demonstrations."""
         prompts = [Front(shots).before(self.task, text) for text in self.texts]
         return read(self.model, prompt_ids(self.model, prompts), self.firsts, self.n_compared)
 
     def tuned(self, own: Sequence[Lesson], rate: float, *, by_layer: bool = False) -> Weights:
-        """The weights after an epoch, a lesson a step."""
+        """The weights after an epoch, one lesson per step."""
         return descend(
             self.model, self.learnt, [[one] for one in own], rate=rate, by_layer=by_layer
         )
@@ -100,10 +100,10 @@ class Bench:
     def choose(
         self, sets: Sequence[Shots], rates: Sequence[float], *, by_layer: bool
     ) -> tuple[float, pd.DataFrame]:
-        """The step size that serves the development queries best, and what each does to them.
+        """The step size that is best on the development queries, and the effect of each on them.
 
         Raises:
-            NonFiniteLoss: If none leads to numbers.
+            NonFiniteLoss: If none gives a finite loss.
         """
         texts, gold = self.development
         prompts = prompt_ids(self.model, [Front().before(self.task, text) for text in texts])
@@ -124,5 +124,8 @@ class Bench:
         table = pd.DataFrame(rows)
         tried = table[(table["rate"] > 0) & np.isfinite(table["log_share"])]
         if tried.empty:
-            raise NonFiniteLoss(f"every step size of {list(rates)} leads to numbers that are none")
+            raise NonFiniteLoss(
+                f"every step size of {list(rates)} gives a loss that is not finite: choose "
+                "smaller ones"
+            )
         return float(tried.loc[tried["log_share"].idxmax(), "rate"]), table

@@ -1,4 +1,4 @@
-"""What attention does at the end of a query: its output, where it looks, and what is said.
+"""Attention at the end of a query: its output, its weights, and the answer.
 
 The output is what attention adds to the stream, by layer. Where it looks is the logarithm of its
 weights on the query's own tokens: its scores before the softmax, up to a constant for each head.
@@ -29,7 +29,7 @@ class Reading:
 
     Attributes:
         outputs: What attention adds to the stream.
-        maps: One a query: centred log-weights on the last tokens of the prompt.
+        maps: One per query: centred log-weights on the last tokens of the prompt.
         log_probs: Log-probability of each label's first token, in nats.
     """
 
@@ -51,7 +51,7 @@ def read(
         n_compared: Of each prompt, how many of its last tokens make up its map.
 
     Raises:
-        SelfCheckFailed: If the model's attention does not say where it looks.
+        SelfCheckFailed: If the model's attention weights cannot be read.
     """
     n_prompts, firsts = len(prompts), list(firsts)
     outputs = torch.empty(n_prompts, model.n_layers, model.d_model, dtype=torch.float64)
@@ -80,8 +80,7 @@ def update_cosines(
 ) -> Float[Tensor, "..."]:
     """Cosine of two updates of the same state, in -1..1; 0 where there is no update.
 
-    All three are brought to length 1 first, as in the paper: what only stretches a state is
-    none.
+    All three are brought to length 1 first, as in the paper: a change of length alone is no update.
     """
     start, first, second = (
         torch.nn.functional.normalize(state, dim=-1) for state in (before, one, other)
@@ -129,9 +128,7 @@ def _weights_told(model: LabModel) -> Iterator[list[Tensor]]:
             def keep(_module: object, _args: object, out: object, at: int = layer) -> None:
                 weights = out[1] if isinstance(out, tuple) and len(out) > 1 else None
                 if not isinstance(weights, Tensor):
-                    raise SelfCheckFailed(
-                        f"{model.name}: its attention does not say where it looks"
-                    )
+                    raise SelfCheckFailed(f"{model.name}: its attention weights cannot be read")
                 told[at] = weights
 
             module = block.get_submodule(model.anatomy.attn)

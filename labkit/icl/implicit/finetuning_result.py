@@ -1,4 +1,4 @@
-"""What a comparison of demonstrations in context with fine-tuning on them found."""
+"""Results of comparing demonstrations in context with fine-tuning on them."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -33,7 +33,7 @@ CONTROLS = ("permuted", "other", "random", "twin")
 """Those that the first has to be above, if it is the task that makes the two alike."""
 
 Likeness = Literal["outputs", "maps", "map_gain"]
-"""Updates of attention's output; where it looks; and what fine-tuning adds to the latter."""
+"""Updates of attention's output; where it attends; and what fine-tuning adds to the latter."""
 
 WAYS = ("context", "sgd")
 
@@ -122,7 +122,7 @@ class FineTuningResult(Result):
         return average(self.values(arm, likeness).mean(axis=1), within=self._range(likeness))
 
     def to_frame(self, likeness: Likeness = "outputs") -> pd.DataFrame:
-        """One row an arm and layer: `arm, layer, mean, low, high, n`."""
+        """One row per arm and layer: `arm, layer, mean, low, high, n`."""
         return pd.DataFrame(
             [
                 {"arm": arm, "layer": layer}
@@ -133,7 +133,7 @@ class FineTuningResult(Result):
         )
 
     def summary(self, likeness: Likeness = "outputs") -> pd.DataFrame:
-        """One row an arm, layers averaged, and what these demonstrations have on it.
+        """One row per arm, layers averaged, and what these demonstrations have on it.
 
         Columns `arm, similarity` (its mean), `mean, low, high, n` of own - arm, query by query,
         `p` of a sign-flip test and `p_holm`, corrected for the number of rows. The row "own" is
@@ -185,7 +185,7 @@ class FineTuningResult(Result):
         return self._share_of(1 - self.right("none"))
 
     def predictions(self) -> pd.DataFrame:
-        """One row a state: `state, mean, low, high, n` of accuracy, `corrected` and `recall`.
+        """One row per state: `state, mean, low, high, n` of accuracy, `corrected` and `recall`.
 
         `corrected` counts answers (queries times sets) wrong without anything and right here.
         """
@@ -203,7 +203,7 @@ class FineTuningResult(Result):
         """How far answers differ between orders of the same demonstrations, in 0..1.
 
         The distance is total variation of the probabilities among the labels, averaged over
-        pairs of orders. One row a way (context, sgd): `way, mean, low, high, n`, and `moved`:
+        pairs of orders. One row per way (context, sgd): `way, mean, low, high, n`, and `moved`:
         the distance from the answers without demonstrations, that the spread is a part of. A full
         batch of gradient descent sees a sum over demonstrations: its spread is 0.
         """
@@ -220,7 +220,7 @@ class FineTuningResult(Result):
         return paired_difference(self._spread("context"), self._spread("sgd"), seed=self.seed)
 
     def sentence(self) -> str:
-        """What was found, whichever way it falls."""
+        """The finding in one sentence, whatever it is."""
         above = self.above()
         below = [arm for arm in CONTROLS if arm not in above]
         recall, chance = self.recall(), self.recall_by_chance
@@ -248,7 +248,7 @@ class FineTuningResult(Result):
         return " ".join(part for part in parts if part)
 
     def figure(self, likeness: Likeness = "outputs") -> Any:
-        """A likeness by layer, a curve an arm."""
+        """A likeness by layer, one curve per arm."""
         from labkit.plots.icl.finetuning import WORDS, similarity_by_layer
 
         frame = self.to_frame(likeness)

@@ -1,18 +1,18 @@
-"""Plain gradient steps on demonstrations, and weights that are other than their own for a while.
+"""Plain gradient steps on demonstrations, and running the model with replaced weights.
 
-A demonstration is learnt as a model without demonstrations would meet it: the query of its
-input, and behind it the label. The loss is
+A demonstration is learnt as it would be asked without demonstrations: the query of its
+input, and after it the label. The loss is
 
     L = - mean over demonstrations of  mean_j log p(label_j | query, label_<j)
 
-and a step is W <- W - rate dL/dW, on the weights that keys and values are made of and no others.
+and a step is W <- W - rate dL/dW, on the weights that produce keys and values only.
 
     learnt = key_value_weights(model)
     changed = descend(model, learnt, [[one], [other]], rate=0.01)      # two steps, one each
     with other_weights(model, changed):
         ...                                                             # the model, fine-tuned
 
-Which weights make keys and values is found out by differentiating keys and values: where a
+Which weights produce keys and values is found by differentiating keys and values: where a
 family keeps queries in the same matrix, their part has no gradient there and is not learnt.
 """
 
@@ -76,13 +76,14 @@ def lessons(model: LabModel, template: Template, shots: Sequence[Shot]) -> list[
 
 @contextmanager
 def other_weights(model: LabModel, changed: Mapping[str, Tensor]) -> Iterator[None]:
-    """Other weights inside the block; the model's own tensors come back, bit for bit.
+    """Replace weights inside the block; the model's own tensors are restored, bit for bit.
 
-    Nothing is written into them: each parameter is lent another tensor to point to.
+    Nothing is written into them: each parameter points to another tensor
+    for the duration of the block.
 
     Args:
         model: The model.
-        changed: By name, what the parameter is in the block.
+        changed: By name, the tensor that the parameter points to in the block.
     """
     parameters = {name: model.hf.get_parameter(name) for name in changed}
     own = {name: parameter.data for name, parameter in parameters.items()}
@@ -97,7 +98,7 @@ def other_weights(model: LabModel, changed: Mapping[str, Tensor]) -> Iterator[No
 
 @contextmanager
 def _asking(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Parameters that ask for a gradient, with gradients on; as before at the end."""
+    """Parameters that require a gradient, with gradients enabled; restored at the end."""
     before = [parameter.requires_grad for parameter in parameters]
     try:
         for parameter in parameters:
@@ -110,7 +111,7 @@ def _asking(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 def key_value_weights(model: LabModel) -> Learnt:
-    """The entries of attention's parameters that make keys and values, layer by layer.
+    """The entries of attention's parameters that produce keys and values, layer by layer.
 
     Raises:
         SelfCheckFailed: If a layer's keys and values depend on no parameter of its attention.
@@ -142,7 +143,7 @@ def key_value_weights(model: LabModel) -> Learnt:
             }
             if not found:
                 raise SelfCheckFailed(
-                    f"{model.name}: nothing in the attention of layer {layer} makes its keys "
+                    f"{model.name}: no parameter of the attention of layer {layer} produces keys "
                     "and values, so they cannot be fine-tuned"
                 )
             parts |= found
@@ -166,8 +167,9 @@ def descend(
         steps: The lessons of every step: one each is an epoch of SGD, all in one a full batch.
         rate: Step size.
         by_layer: Each layer, the first first, learns from a loss of its own output as the final
-            norm and the unembedding read it, with the layers below it as they are by now: no
-            layer hears of those above (Deutch et al. 2024, layer-causal gradient descent).
+            norm and the unembedding read it, with the layers below it as they are by now: no layer
+            receives gradients from those above (Deutch et al. 2024, layer-causal gradient
+            descent).
     """
     changed = {
         name: model.hf.get_parameter(name).detach().clone(memory_format=torch.preserve_format)
@@ -202,12 +204,12 @@ def random_change(
 
 
 def lesson_loss(model: LabModel, batch: Sequence[Lesson]) -> Float[Tensor, ""]:
-    """The loss of some lessons, in nats a label token."""
+    """The loss of some lessons, in nats per label token."""
     return _loss(model, Execution(model, _padded(model, batch)).forward(), batch)
 
 
 def _padded(model: LabModel, batch: Sequence[Lesson]) -> TokenBatch:
-    """Queries with their labels, short of the last token, which nothing is asked behind."""
+    """Queries with their labels, without the last token, after which nothing is predicted."""
     return model.pad([(lesson.query + lesson.label)[:-1] for lesson in batch])
 
 

@@ -1,16 +1,16 @@
 """Which learner does a transformer trained on linear regression resemble?
 
-Two numbers a learner, at every number of examples n: its squared error, and the squared distance
-between its predictions and the transformer's on the same prompts. A transformer can have the
-error of ridge regression and still say other things (two learners can be wrong on different
-prompts); that it does what ridge does shows only in the second number.
+Two numbers per learner, at every number of examples n: its squared error, and the squared distance
+between its predictions and the transformer's on the same prompts. A transformer can have the error
+of ridge regression and still predict differently (two learners can be wrong on different prompts);
+only the second number shows whether it does what ridge does.
 
     squared error        mean (prediction - w . x)^2 / Var(w . x)
     squared distance     mean (prediction - transformer's prediction)^2 / Var(w . x)
 
-Both are shares of the variance of what is to be said: 1 is the error of always saying 0. The
+Both are shares of the variance of the target: 1 is the error of always predicting 0. The
 target is w . x itself, without the noise of y, which no learner can predict and which would only
-make all of them look more alike.
+make all learners look more alike.
 
 References:
     Akyürek et al. (2023), What Learning Algorithm Is In-Context Learning?, section 4: the squared
@@ -69,7 +69,7 @@ class CompareLearners:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a comparison of nothing."""
+        """Refuse an empty comparison."""
         if not self.settings:
             raise InputError("no setting to compare learners in")
         if len(set(self.settings)) < len(self.settings):
@@ -97,7 +97,7 @@ class CompareLearners:
 
         Args:
             model: The transformer.
-            progress: Told what is going on, and the share that is done.
+            progress: Called with what is being done and the share that is done.
         """
         d = model.shape.d
         learners = self.learners(d)

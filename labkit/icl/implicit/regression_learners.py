@@ -1,4 +1,4 @@
-"""What a transformer's predictions are compared with: learners with a formula.
+"""Learners with a closed form, with which a transformer's predictions are compared.
 
 Each predicts at every position from the pairs before it, n = 0, 1, 2, ..., and says 0 where there
 are none. With A = sum x x^T and b = sum y x over the n pairs:
@@ -40,7 +40,7 @@ class Learner(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in tables and figures."""
+        """Its name in tables and figures."""
         ...
 
     def __call__(
@@ -75,7 +75,7 @@ class LeastSquares:
     name = "least squares"
 
     def weights(self, x: Tensor, y: Tensor) -> Float[Tensor, "prompt pos d"]:
-        """W behind the pairs before each position."""
+        """W after the pairs before each position."""
         A, b = moments(x, y)
         inverse = torch.linalg.pinv(A, rtol=SINGULAR, hermitian=True)
         return einsum(inverse, b, "prompt pos i j, prompt pos j -> prompt pos i")
@@ -87,7 +87,7 @@ class LeastSquares:
 
 @dataclass(frozen=True, kw_only=True)
 class Ridge:
-    """Least squares with a price on |w|^2.
+    """Least squares with a penalty on |w|^2.
 
     Attributes:
         penalty: lambda, above 0; the variance of the noise over that of a weight is Bayes-optimal.
@@ -96,7 +96,7 @@ class Ridge:
     penalty: float
 
     def __post_init__(self) -> None:
-        """Refuse a penalty that leaves the weights open."""
+        """Refuse a penalty that is not above 0."""
         if self.penalty <= 0:
             raise InputError(f"ridge takes a penalty above 0, not {self.penalty}")
 
@@ -106,7 +106,7 @@ class Ridge:
         return f"ridge, λ = {self.penalty:g}"
 
     def weights(self, x: Tensor, y: Tensor) -> Float[Tensor, "prompt pos d"]:
-        """W behind the pairs before each position."""
+        """W after the pairs before each position."""
         A, b = moments(x, y)
         price = self.penalty * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
         return torch.linalg.solve(A + price, b)
@@ -130,7 +130,7 @@ class GradientDescent:
     share: float
 
     def __post_init__(self) -> None:
-        """Refuse a descent that goes nowhere."""
+        """Refuse a descent without steps."""
         if self.steps < 1 or not 0 < self.share < 1:
             raise InputError(f"no descent in {self.steps} steps at {self.share} of the largest")
 
@@ -140,7 +140,7 @@ class GradientDescent:
         return f"{self.steps} gradient step{'s' if self.steps > 1 else ''}"
 
     def weights(self, x: Tensor, y: Tensor) -> Float[Tensor, "prompt pos d"]:
-        """The weights behind the pairs before each position."""
+        """The weights after the pairs before each position."""
         A, b = moments(x, y)
         steepest = torch.linalg.eigvalsh(A)[..., -1:].clamp(min=1e-12)  # 0 without examples
         w = torch.zeros_like(b)
@@ -156,7 +156,7 @@ class GradientDescent:
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbours:
-    """The mean y of the nearest inputs: a learner that knows nothing of lines.
+    """The mean y of the nearest inputs: a learner that does not assume linearity.
 
     Attributes:
         k: How many; all there are while there are fewer.
@@ -167,7 +167,7 @@ class NearestNeighbours:
     def __post_init__(self) -> None:
         """Refuse a mean of nothing."""
         if self.k < 1:
-            raise InputError(f"{self.k} neighbours cannot be asked")
+            raise InputError(f"{self.k} neighbours: choose at least 1")
 
     @property
     def name(self) -> str:
@@ -188,7 +188,7 @@ class NearestNeighbours:
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """The mean y: what looks at no input."""
+    """The mean y: a learner that ignores the inputs."""
 
     name = "mean"
 
@@ -200,7 +200,7 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Zero:
-    """0, whatever was shown: the error of learning nothing."""
+    """Always 0: the error of learning nothing."""
 
     name = "zero"
 
@@ -216,7 +216,7 @@ def tuned_descent(prompts: Prompts, steps: int) -> GradientDescent:
     """Gradient descent with the step size of least squared error.
 
     Args:
-        prompts: To choose on; none that is scored later.
+        prompts: Prompts to choose on; none of them is scored later.
         steps: Number of steps.
     """
     clean = prompts.clean.double()

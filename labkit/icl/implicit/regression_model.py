@@ -1,7 +1,7 @@
-"""A transformer that reads pairs (x, y) and says the next y: its parts, its file, the shipped one.
+"""A transformer that reads pairs (x, y) and predicts the next y: architecture and files.
 
     x_1, y_1, x_2, y_2, ..., x_n      one token each, two linear maps into the residual stream
-    -> blocks of a Llama              causal, so one pass predicts behind every number of pairs
+    -> blocks of a Llama              causal, so one pass predicts after every number of pairs
     -> one linear map at each x       the prediction of its y
 
 Inputs are vectors and not words, so there is no tokenizer and no vocabulary; the blocks are those
@@ -50,7 +50,7 @@ class Shape:
     n_heads: int = 4
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be built to."""
+        """Refuse impossible sizes."""
         if min(self.d, self.d_model, self.d_mlp, self.n_layers, self.n_heads) < 1:
             raise InputError(f"every size must be at least 1: {self}")
         if self.d_model % (2 * self.n_heads):
@@ -115,7 +115,9 @@ class ContextRegressor(nn.Module):
 
     def _states(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
         if x.shape[-1] != self.shape.d:
-            raise InputError(f"inputs of {x.shape[-1]} dimensions; the model reads {self.shape.d}")
+            raise InputError(
+                f"inputs have {x.shape[-1]} dimensions; the model reads {self.shape.d}"
+            )
         pairs = torch.stack([self.read_x(x), self.read_y(y[..., None])])
         tokens = rearrange(pairs, "which prompt pos d_model -> prompt (pos which) d_model")
         return self.blocks(
@@ -154,5 +156,5 @@ class ContextRegressor(nn.Module):
 
 
 def shipped() -> ContextRegressor:
-    """The model that comes with the lab; `labkit.icl.implicit.regression_train` made it."""
+    """The model that ships with the package; `labkit.icl.implicit.regression_train` made it."""
     return ContextRegressor.load(str(resources.files("labkit.data").joinpath("icl", "regression")))

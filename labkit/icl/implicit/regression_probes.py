@@ -1,14 +1,14 @@
-"""What the regression transformer has inside: can the learner's own quantities be read off it?
+"""What the regression transformer represents: can a learner's quantities be read from its states?
 
 A learner that solves least squares passes through b = sum y x, or ends with a vector w. A linear
-map (ridge, its strength chosen in cross-validation) from the state behind n examples to that
+map (ridge, its strength chosen in cross-validation) from the state after n examples to that
 vector is fitted on some prompts and scored on others, at every depth:
 
     R² = 1 - |target - map(state)|^2 / |target - mean target|^2,  summed over dimensions
 
-Two controls. The same map from the states of *random weights* says what attention gives away
-before anything is learned. The map from the states to the target of *another prompt* says what it
-makes of nothing: about 0, or below.
+Two controls. The same map from the states of *random weights* shows what attention gives away
+before anything is learned. The map from the states to the target of *another prompt* shows its
+score when there is nothing to read: about 0, or below.
 
 The last target is a control too: the true weights less ridge's are independent of the examples'
 best summary, so nothing that has seen the examples alone can know them, and R² must be about 0.
@@ -53,7 +53,7 @@ RESAMPLES = 1000
 
 
 def targets(prompts: Prompts) -> dict[str, Float[np.ndarray, "prompt d"]]:
-    """What may be inside, behind all pairs but the last position's, by name."""
+    """The vectors that may be represented, after all pairs but the last position's, by name."""
     x, y = prompts.x, prompts.y
     _, b = moments(x, y)
     ridge = Ridge(penalty=NOISE**2).weights(x, y)
@@ -120,7 +120,7 @@ class ReadingResult(Result):
         return int(np.argmax(scores))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: `target, reading, depth, mean, low, high, n` (of R²)."""
+        """One row per cell: `target, reading, depth, mean, low, high, n` (of R²)."""
         return pd.DataFrame(
             [
                 {"target": target, "reading": reading, "depth": depth}
@@ -132,7 +132,7 @@ class ReadingResult(Result):
         )
 
     def figure(self) -> Any:
-        """R² by depth, one panel a target, beside the controls."""
+        """R² by depth, one panel per target, beside the controls."""
         from labkit.plots.icl.regression import reading_by_depth
 
         return reading_by_depth(
@@ -142,7 +142,7 @@ class ReadingResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadLearner:
-    """Read a learner's vectors off the states behind a number of examples.
+    """Read a learner's vectors off the states after a number of examples.
 
     Attributes:
         n_examples: Pairs before the query.
@@ -160,7 +160,7 @@ class ReadLearner:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a reading of nothing."""
+        """Refuse a reading without prompts."""
         if self.place not in get_args(Place):
             raise InputError(f"no place {self.place!r}; there are {', '.join(get_args(Place))}")
         if self.n_examples < 1 or self.fitted_on < 10 or self.scored_on < 2:

@@ -77,7 +77,7 @@ class Setting:
     one_orthant: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no prompt can be drawn from."""
+        """Refuse impossible settings."""
         if self.d < 1:
             raise InputError(f"an input needs a dimension at least, not {self.d}")
         if self.noise < 0 or self.scale <= 0 or self.decay < 0:
@@ -90,7 +90,7 @@ class Setting:
 
     @property
     def variance(self) -> float:
-        """Variance of w . x: the error of who says 0 everywhere."""
+        """Variance of w . x: the error of predicting 0 everywhere."""
         return self.d * self.scale**2
 
     def draw(self, n_prompts: int, n_pairs: int, draws: torch.Generator) -> Prompts:

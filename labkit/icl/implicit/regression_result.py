@@ -1,4 +1,4 @@
-"""What a comparison of learners found: errors, distances, and which one is nearest."""
+"""Results of comparing learners: errors, distances, and which one is nearest."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -33,13 +33,13 @@ class RegressionResult(Result):
 
     Attributes:
         settings: Distributions of prompts.
-        learners: Who predicts; the transformer first.
+        learners: The learners; the transformer first.
         shares: Step size that was chosen for each gradient descent, as a share of the largest.
         bayes: The learner that no other can beat on prompts as in training.
         n_trained: Examples of the prompts in training; 0 where that is not known.
         seed: Seed of the prompts.
-        predictions: What each says behind n = 0, 1, ... examples.
-        clean: What should be said.
+        predictions: Each learner's prediction after n = 0, 1, ... examples.
+        clean: The true values.
     """
 
     settings: tuple[str, ...]
@@ -79,7 +79,7 @@ class RegressionResult(Result):
     def curve(
         self, learner: str, measure: Measure = "error", *, setting: str | None = None
     ) -> Float[np.ndarray, "prompt n"]:
-        """A learner's measure, prompt by prompt, behind n = 0, 1, ... examples."""
+        """A learner's measure, prompt by prompt, after n = 0, 1, ... examples."""
         return self.values(measure)[self._place(setting), self._learner(learner)]
 
     def estimate(
@@ -98,8 +98,8 @@ class RegressionResult(Result):
         The interval is that of `labkit.stats.ratio`, both errors paired over prompts.
 
         Args:
-            learner: Whose error stands above the line.
-            to: Whose stands below; by default the Bayes-optimal learner's.
+            learner: The learner in the numerator.
+            to: The learner in the denominator; by default the Bayes-optimal one.
             setting: By default the first.
             n: A number of examples; by default the mean over all from 1.
         """
@@ -117,7 +117,7 @@ class RegressionResult(Result):
     def ratios(self) -> pd.DataFrame:
         """The transformer's error over the Bayes-optimal one, in the first setting.
 
-        Columns `examples, mean, low, high, n`: one row a number of examples from 1.
+        Columns `examples, mean, low, high, n`: one row per number of examples from 1.
         """
         return pd.DataFrame(
             [
@@ -127,7 +127,7 @@ class RegressionResult(Result):
         )
 
     def summary(self) -> pd.DataFrame:
-        """One row a setting: who is nearest, errors, and the error over the Bayes-optimal one."""
+        """One row per setting: nearest learner, errors, and error over the Bayes-optimal."""
         return pd.DataFrame(
             [
                 {
@@ -143,7 +143,7 @@ class RegressionResult(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a setting, learner, measure and number of examples.
+        """One row per setting, learner, measure and number of examples.
 
         Columns `setting, learner, measure, examples, mean, low, high, n`.
         """
@@ -173,7 +173,7 @@ class RegressionResult(Result):
         return pd.concat(rows, ignore_index=True)
 
     def figure(self, measure: Measure = "error", *, setting: str | None = None) -> Any:
-        """A measure against the number of examples, one line a learner."""
+        """A measure against the number of examples, one line per learner."""
         from labkit.plots.icl.regression import learner_curves
 
         place = self._place(setting)

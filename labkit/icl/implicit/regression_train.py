@@ -1,8 +1,8 @@
-"""How the regression model is made: minutes on a laptop, fresh prompts at every step.
+"""Training the regression model: minutes on a laptop, fresh prompts at every step.
 
 At every x the model is asked for its y, and the mean squared error over all positions of a batch
-of new prompts is what training lowers: no prompt is ever seen twice, so what is learned is a
-procedure. The shipped weights come of the default recipe:
+of new prompts is the loss: no prompt is ever seen twice, so what is learned is a procedure. The
+shipped weights are made by the default recipe:
 
     python -m labkit.icl.implicit.regression_train OUT
 
@@ -61,13 +61,13 @@ class Recipe:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no training run can have."""
+        """Refuse impossible settings."""
         for name in ("steps", "batch", "n_pairs", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     def schedule(self, step: int) -> float:
-        """The share of the peak rates that a step is taken with, counted from 0."""
+        """The learning rates of a step, counted from 0, as a share of their peaks."""
         return rising_then_falling(step, steps=self.steps, warmup=self.warmup)
 
 
@@ -141,7 +141,7 @@ def steps(model: ContextRegressor, recipe: Recipe) -> Iterator[float]:
 
 
 def main(out: Path, seed: int = 0) -> None:
-    """Train the regression model from nothing, into a new folder."""
+    """Train the regression model from scratch, into a new folder."""
     from tqdm import tqdm
 
     with tqdm(total=Recipe().steps, unit="step") as bar:

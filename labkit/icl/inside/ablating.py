@@ -1,4 +1,4 @@
-"""Heads with constant outputs, and the loss of every token: what a head ablation is made of."""
+"""Heads with constant outputs, and the loss of every token: the parts of a head ablation."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,12 +24,12 @@ from labkit.tokens import TokenBatch
 def switched_off(
     model: LabModel, heads: Sequence[tuple[int, int]], outputs: Float[Tensor, "layer head d_head"]
 ) -> dict[tuple[Site, int], Callable[[Tensor], Tensor]]:
-    """Changes for `patched`: constant outputs in the place of some heads'.
+    """Changes for `patched`: constant outputs in place of some heads'.
 
     Args:
         model: The model.
         heads: The heads, as (layer, head).
-        outputs: What stands in the place of each head's output, before the output projection.
+        outputs: What replaces each head's output, before the output projection.
 
     Raises:
         InputError, LayerOutOfRange: If there is no head, or no such head.

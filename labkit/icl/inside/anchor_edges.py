@@ -1,8 +1,8 @@
-"""Edges of attention among demonstrations and query: which there are, and runs without them.
+"""Edges of attention among demonstrations and query: listing them, and running without them.
 
 Positions are those of a prompt's ids. Everything before the query is the *front*; it is the same
-for all queries behind the same demonstrations, and its keys and values are run once. Its first
-token stands apart from its parts: attention that has nothing to do goes there.
+for all queries after the same demonstrations, and its keys and values are run once. Its first token
+is kept apart from its parts: it serves as an attention sink.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ def _spans(prompt: Prompt, name: str) -> list[TokenSpan]:
 
 
 def cut_of(edges: str, prompt: Prompt, n: int) -> Cut:
-    """The cut that a set of edges is, in a front of `n` positions."""
+    """The cut for a set of edges, in a front of `n` positions."""
     cut, parts = Cut.nothing(n), parts_of(prompt)[:n]
     if edges.startswith("query"):
         masks = {
@@ -100,7 +100,7 @@ def cut_of(edges: str, prompt: Prompt, n: int) -> Cut:
 
 
 def random_cut(edges: str, prompt: Prompt, n: int, draw: np.random.Generator) -> Cut | None:
-    """As many random edges in the place of a cut's, or as there are; None where there are none.
+    """As many random edges as a cut has, or as there are; None where there are none.
 
     From the query: to other tokens that are no labels. From labels to their inputs: to such
     tokens before them. From labels to all: such tokens, as many as labels, that may look at
@@ -134,12 +134,12 @@ def _label_and_input(shot: ShotSpans) -> tuple[TokenSpan, TokenSpan]:
 
 
 class BlockedRuns:
-    """Queries behind one front, asked with edges blocked in some layers.
+    """Queries after one front, asked with edges blocked in some layers.
 
     Args:
         model: The model.
-        prompts: The queries behind the same demonstrations.
-        answers: Tokens whose log-probability is read behind each.
+        prompts: The queries after the same demonstrations.
+        answers: Tokens whose log-probability is read after each.
     """
 
     def __init__(self, model: LabModel, prompts: Sequence[Prompt], answers: Sequence[int]) -> None:
@@ -194,7 +194,7 @@ class BlockedRuns:
             return freeze(self.model, self.front, length=self.n)
 
     def _read(self, resid: Float[Tensor, "query pos d_model"]) -> Float[Tensor, "query answer"]:
-        """Log-probabilities of the answers behind each query."""
+        """Log-probabilities of the answers after each query."""
         ends = resid[torch.arange(len(resid), device=resid.device), self.last][:, None]
         logits = read_logits(self.model, ends)[:, 0]
         return logits.double().log_softmax(dim=-1)[:, self.answers].cpu()

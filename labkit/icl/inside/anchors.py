@@ -1,7 +1,7 @@
-"""Label words as anchors: where attention goes among demonstrations, and what goes without it.
+"""Label words as anchors: where attention goes among demonstrations, and what depends on it.
 
-The claim (Wang et al. 2023): in low layers label words gather what their demonstration says, in
-high layers the prediction is read off them. Three readings of every layer:
+The claim (Wang et al. 2023): in low layers label words aggregate the information of their
+demonstration, in high layers the prediction is read from them. Three readings of every layer:
 
     attention   from the query's last token, and from label words: its shares of labels, inputs,
                 format and first token, by layer and head
@@ -18,7 +18,7 @@ Edges of the query are those of all its tokens; "query to first token" is the at
 
 What this does not show. A weight says where a head looks, not what it takes from there. Blocked
 weight goes to the other tokens, hence the random edges. A label can be read through another
-token: what blocking one way costs is the least that goes that way.
+token: blocking one path gives a lower bound of what passes through it.
 
 References:
     Wang et al. (2023), Label Words are Anchors: An Information Flow Perspective for Understanding
@@ -62,12 +62,12 @@ from labkit.stats import numpy_generator
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """Attention, saliency and knock-out of the edges that demonstrations act through.
+    """Attention, saliency and knock-out of the edges through which demonstrations act.
 
     Attributes:
         k: Demonstrations, at least 1.
         sets: Sets of demonstrations that are drawn; each has random edges of its own.
-        queries: Items that are asked about.
+        queries: Number of queries.
         read: Queries, of these, whose attention and saliency are read.
         edges: What is blocked, out of `labkit.icl.inside.anchor_edges.EDGES`.
         windows: Windows that the layers are cut into; beside them all layers are one.
@@ -162,7 +162,7 @@ class Anchors:
         queries: Sequence[Item],
         number: int,
     ) -> list[Prompt]:
-        """All queries behind one set of demonstrations."""
+        """All queries after one set of demonstrations."""
         chosen = drawn_shots(pool, self.k, self.seed, "icl anchors", task.name, number)
         prompts = asked_prompts(model, task, chosen, queries)
         if front_length(prompts) < 2:

@@ -1,4 +1,4 @@
-"""Where attention went among demonstrations, and what went without it."""
+"""Results of `Anchors`: where attention goes among demonstrations, and what depends on it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,7 +77,7 @@ class AnchorsResult(Result):
 
     @property
     def title(self) -> str:
-        """What blocking labels costs in all layers, or whatever was blocked first."""
+        """The loss from blocking labels in all layers, or from the first edges blocked."""
         row = self.row("gold", self.edges[0], self.windows[-1])
         return (
             f"{self.task} in context, {self.model}: P(right label) {row['intact']:.2f}, "
@@ -85,10 +85,10 @@ class AnchorsResult(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a measure, set of edges and window of layers, tested together.
+        """One row per measure, set of edges and window of layers, tested together.
 
         Measures are "accuracy" and "gold" (probability of the right label's first token), 0..1.
-        Columns `measure, edges, layers, start, stop, n_edges, n_random` (edges a head), `intact`
+        Columns `measure, edges, layers, start, stop, n_edges, n_random` (edges per head), `intact`
         (nothing blocked), `mean, low, high` (these blocked), `change, change_low, change_high`
         (these - nothing, query by query), `random, random_low, random_high` (the same change
         with random edges; NaN where there are none), `beyond, beyond_low, beyond_high` (change -
@@ -174,7 +174,7 @@ class AnchorsResult(Result):
         return frame.assign(mean=mean.ravel(), low=low.ravel(), high=high.ravel())
 
     def figure(self, measure: str = "gold") -> Any:
-        """What blocking edges changes, one panel a window of layers, beside random edges."""
+        """What blocking edges changes, one panel per window of layers, beside random edges."""
         from labkit.plots.icl.anchors import knockout_bars
 
         frame = self.to_frame()
@@ -203,7 +203,7 @@ class AnchorsResult(Result):
         )
 
     def figure_saliency(self) -> Any:
-        """Which edges the answer hangs on, by layer, as shares of the three means."""
+        """Which edges the answer depends on, by layer, as shares of the three means."""
         from labkit.plots.icl.anchors import shares_by_layer
 
         return shares_by_layer(
@@ -263,5 +263,5 @@ class AnchorsResult(Result):
 
 
 def _panel(layers: str) -> str:
-    """What a window is called in the figure."""
+    """The name of a window in the figure."""
     return "all layers" if layers == "all" else f"layer{'s' * ('-' in layers)} {layers}"

@@ -1,4 +1,4 @@
-"""What each attention head's output at the last position does to an answer, one at a time.
+"""The effect of each attention head's output at the last position on an answer, one at a time.
 
 Every head of a block, on every prompt, is a row of one token: it enters the block where the
 head is, with that head's output replaced, and runs on from there. Nothing below, and no other
@@ -30,8 +30,8 @@ def require_heads(model: LabModel) -> None:
     wide = {int(size) for size in proj.weight.shape}
     if model.anatomy.attn_post is not None or width not in wide:
         raise NotDecomposable(
-            f"{model.name}: what attention writes is no sum over {model.n_heads} heads of "
-            f"{model.d_head}, so that no head can be given a vector of its own"
+            f"{model.name}: the attention output is not a sum over {model.n_heads} heads of "
+            f"{model.d_head}, so heads cannot be replaced one by one"
         )
 
 
@@ -77,7 +77,7 @@ def head_effects(
     Args:
         model: The model.
         asked: The prompts.
-        labels: The labels; one query a prompt.
+        labels: The labels; one query per prompt.
         outputs: What each head's output is replaced by.
         memory: Bound on the activations held at once, in bytes.
         progress: Called with what is being done and the share that is done.

@@ -1,4 +1,4 @@
-"""What a function vector did, and which heads it is made of."""
+"""Results of `FunctionVectors`: effects of the vector, and the heads it is summed from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ class FunctionVectorResult(VectorResult):
 
     Attributes:
         effects: Change of P(right label) in prompts with permuted labels where a head's output
-            is its mean behind right ones, -1..1.
+            is its mean after right ones, -1..1.
         heads: The (layer, head) that the vector is the sum of, the strongest first.
     """
 
@@ -25,7 +25,7 @@ class FunctionVectorResult(VectorResult):
     heads: tuple[tuple[int, int], ...]
 
     def heads_frame(self) -> pd.DataFrame:
-        """One row a head, the strongest first: `layer, head, effect, ..., n, chosen`.
+        """One row per head, the strongest first: `layer, head, effect, ..., n, chosen`.
 
         `effect_low` and `effect_high` are 95 % intervals over prompts.
         """
@@ -55,7 +55,7 @@ class FunctionVectorResult(VectorResult):
             {"effect": "change of P(right label)"},
             title=f"Heads that carry {self.task} in {self.model}: {best}",
             subtitle=(
-                f"one head as behind right labels, in {len(self.effects)} prompts whose labels "
+                f"one head as after right labels, in {len(self.effects)} prompts whose labels "
                 "are permuted"
             ),
         )

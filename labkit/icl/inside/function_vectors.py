@@ -1,12 +1,12 @@
 """Function vectors: a task as the sum of what a few attention heads write.
 
-1. Mean outputs. Behind demonstrations with their own labels, the mean output of each head at
+1. Mean outputs. After demonstrations with their own labels, the mean output of each head at
    the last position, over prompts.
 2. Which heads. In prompts whose labels are permuted, so that they show the task no more, one
    head's output is replaced by its mean; its average indirect effect (AIE) is the mean change
    of P(right label). The heads with the highest AIE are kept.
 3. The vector is the sum of their mean outputs, as written to the residual stream. It is added,
-   at scales s, behind block l at the last position of queries without demonstrations:
+   at scales s, after block l at the last position of queries without demonstrations:
 
        h_l(x)  <-  h_l(x) + s * sum_heads W_O^head  mean(head)
 
@@ -14,8 +14,8 @@ Placebos of the same norm: as many random other heads, summed in the same way an
 random directions. Prompts for steps 1 and 2, queries to choose layer and scale, and queries to
 measure on are different items.
 
-What it does not show: that the model itself hands the task on through these heads alone. The
-AIE of a head leaves out what others would make good.
+What it does not show: that the model itself carries the task through these heads alone. The AIE of
+a head misses what other heads would compensate.
 
 References:
     Todd et al. (2024), Function Vectors in Large Language Models, sections 2.2, 2.3 and 3.
@@ -70,7 +70,7 @@ class FunctionVectors:
         development: Queries that layer and scale are chosen on.
         queries: Other queries, that the effect is read on. Both shrink where the pool is small.
         scales: How many times the vector is added.
-        layers: Blocks behind which it is added; all by default.
+        layers: Blocks after which it is added; all by default.
         seed: Seed of every draw.
         memory: Bound on the activations held at once, in bytes.
 

@@ -1,8 +1,8 @@
-"""Induction and previous-token heads are found, then switched off: does learning in context go?
+"""Induction and previous-token heads are found, then switched off: is in-context learning lost?
 
-A previous-token head copies to every token which token stood before it; an induction head looks
-for the token behind an earlier copy of the present one, and says it again. Together they go on
-with what has been seen, whatever it is, and are said to carry learning in context. The test:
+A previous-token head copies to every token which token stood before it; an induction head looks for
+the token after an earlier copy of the present one, and repeats it. Together they continue any
+sequence seen before, and are said to carry in-context learning. The test:
 
     found       by their attention on repeated random tokens (`labkit.locate.attention.head_kinds`)
     switched    their output replaced, at every position, by its *mean* over the positions of
@@ -72,7 +72,7 @@ class HeadAblation:
         kinds: Kinds of heads, out of "induction", "previous token", "duplicate token"; each goes
             alone and, where there are several, all together.
         top: How many heads of each kind; by default 3 % of all heads, at least one.
-        instead: What stands in the place of a head's output: its mean over text, or zero.
+        instead: What replaces a head's output: its mean over text, or zero.
         draws: Sets of random heads for each.
         length: Random tokens that are repeated, for finding and testing.
         sequences: Sequences of repeated tokens in the test; none of them found the heads.
@@ -291,6 +291,6 @@ class HeadAblation:
 
 
 def _rows(measure: str, on: str, k: int, values: np.ndarray) -> pd.DataFrame:
-    """One row a unit."""
+    """One row per unit."""
     columns: dict[str, Any] = {"measure": measure, "on": on, "k": k}
     return pd.DataFrame(columns | {"unit": np.arange(len(values)), "value": values})

@@ -1,4 +1,4 @@
-"""What switching heads off did to learning in context."""
+"""Results of `HeadAblation`: what switching heads off does to in-context learning."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,10 +35,10 @@ class HeadAblationResult(Result):
         kinds: Kinds of heads.
         scores: Their scores on repeated random tokens, 0..1.
         sets: By what was off, the heads found, then each draw of random ones.
-        cases: One row a unit: `measure`, `on` (a task, or what text), `k` (demonstrations),
+        cases: One row per unit: `measure`, `on` (a task, or what text), `k` (demonstrations),
             `unit` (sequence, text or query), `value`, `heads` (what was off; `NOTHING`), `draw`
             (0: the heads found, then the draws of random ones). Measures are "score" (late minus
-            early loss, nats), "loss" (nats a token), "accuracy" (0..1), "log P(label)" (nats),
+            early loss, nats), "loss" (nats per token), "accuracy" (0..1), "log P(label)" (nats),
             "gain of ..." these two (with demonstrations minus without).
         runs: What was off in each run, and its draw.
         repeated: Loss of every token but the first of sequences of repeated tokens, in nats.
@@ -59,7 +59,7 @@ class HeadAblationResult(Result):
 
     @property
     def title(self) -> str:
-        """What repetition is worth with the first kind of heads off, and with random ones off."""
+        """The gain from repetition with the first kind of heads off, and with random ones off."""
         kind = self.kinds[0]
         row = self.row("score", "repeated tokens", kind)
         return (
@@ -69,7 +69,7 @@ class HeadAblationResult(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a measure and what was off, tested together.
+        """One row per measure and what was off, tested together.
 
         Columns `measure, on, k, heads, n_heads, intact` (nothing off), `mean, low, high` (these
         off), `change, change_low, change_high` (these off - nothing off, unit by unit), `random,
@@ -156,7 +156,7 @@ class HeadAblationResult(Result):
         return pd.concat(parts, ignore_index=True)
 
     def heads_frame(self) -> pd.DataFrame:
-        """One row a kind and head: `kind, layer, head, mean, low, high, off`.
+        """One row per kind and head: `kind, layer, head, mean, low, high, off`.
 
         Attention score of that kind with its interval over sequences, and whether the head was
         switched off as one of that kind.
@@ -188,7 +188,7 @@ class HeadAblationResult(Result):
         )
 
     def figure_heads(self) -> Any:
-        """The map of all heads, one panel a kind, those that were switched off framed."""
+        """The map of all heads, one panel per kind, those that were switched off framed."""
         from labkit.plots.icl.heads import ablated_heads
 
         return ablated_heads(
@@ -212,7 +212,7 @@ class HeadAblationResult(Result):
 
 
 def _panel(measure: str, on: str, k: int) -> str:
-    """What a measure is called in the figure."""
+    """The name of a measure in the figure."""
     if k:
         return f"{on}, {k} shown: {measure}"
     return f"{on}: late - early loss" if measure == "score" else f"{on}: loss"

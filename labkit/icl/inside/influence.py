@@ -1,10 +1,10 @@
-"""What every single demonstration is worth: by leaving it out, and by attribution.
+"""The influence of every single demonstration: by leaving it out, and by attribution.
 
-*Leave-one-out* is the fact of the matter for one demonstration among these others,
+*Leave-one-out* is the ground truth for one demonstration among these others,
 
     influence_i = log P(right label | all k) - log P(right label | all but i)
 
-in nats, at the cost of k + 1 runs of every prompt. Two cheaper readings are held against it:
+in nats, at the cost of k + 1 runs of every prompt. Two cheaper readings are compared with it:
 
 - *gradient*: gradient times input of log P(right label) with respect to the states that enter
   the first block, summed over the tokens of the demonstration;
@@ -14,8 +14,8 @@ in nats, at the cost of k + 1 runs of every prompt. Two cheaper readings are hel
 and so is *position*: whether the last demonstrations weigh most. Tokens of a demonstration reach
 from its first to the one before the next part. Labels are scored by their first token.
 
-What it does not show: leaving one out also moves what stands in front of it one place on, and
-others may make good what it gave; attention says where a head reads, not what depends on it.
+What it does not show: leaving one out also shifts the demonstrations before it, and others may
+compensate for it; attention says where a head reads, not what depends on it.
 
 References:
     Koh and Liang (2017), Understanding Black-box Predictions via Influence Functions, section 1
@@ -54,7 +54,7 @@ class Influence:
     Attributes:
         k: Number of demonstrations, at least 3 for there to be ranks.
         sets: How many sets of demonstrations are drawn.
-        queries: How many items are asked behind each; fewer where the pool is small.
+        queries: How many items are asked after each; fewer where the pool is small.
         seed: Seed of every draw.
         memory: Bound on the activations held at once, in bytes.
 

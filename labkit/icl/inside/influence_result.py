@@ -1,4 +1,4 @@
-"""What each demonstration was worth, and how well attribution and position tell."""
+"""Results of `Influence`: what each demonstration adds, and how well it can be predicted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ class InfluenceResult(Result):
         gold: Their labels.
         shown: By set, input and label of each demonstration, in order.
         seed: Seed of the draws.
-        full: Log-probability of the right label behind all demonstrations, in nats.
+        full: Log-probability of the right label after all demonstrations, in nats.
         left_out: The same with one of them left out.
         gradient: Gradient times input over a demonstration's tokens, in nats.
         attention: Weight of the last position on its tokens, the sink left out, mean over heads,
@@ -70,7 +70,7 @@ class InfluenceResult(Result):
         return self.full[..., None] - self.left_out
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a demonstration, averaged over queries.
+        """One row per demonstration, averaged over queries.
 
         Columns `set, position` (1 is the first), `input, label, demonstration`, and `influence`,
         `gradient`, `attention`, each with `_low` and `_high`: 95 % over queries; and `n`.

@@ -1,15 +1,15 @@
-"""Task vectors: a task as one state, taken from demonstrations and put into a bare query.
+"""Task vectors: a task as one state, taken from demonstrations and patched into a bare query.
 
-Behind k demonstrations and a dummy query x', the residual stream leaving block l at the last
+After k demonstrations and a dummy query x', the residual stream leaving block l at the last
 position, theta_l, has read the demonstrations and not the query that is asked. Put into the
 prompt of a query x without demonstrations,
 
     h_l(x)  <-  theta_l                            form "replace"
     h_l(x)  <-  h_l(x) + s (theta_l - m_l)         form "add", at scales s
 
-and the blocks behind l run on. Where the answer is then that of the task, the demonstrations
-were no longer needed. `m_l` is the mean state of the development queries, so that what is added
-is what demonstrations change.
+and the blocks after l run on. If the answer is then that of the task, the state replaces the
+demonstrations. `m_l` is the mean state of the development queries, so that what is added is what
+demonstrations change.
 
 Placebos, put in the same place: the vector of another task, taken in the same way, and random
 directions of the vector's norm. The layer (and scale) is chosen on development queries, and the
@@ -71,7 +71,7 @@ class TaskVectors:
         queries: Other queries, that the effect is read on. Both shrink where the pool is small.
         form: Whether the vector takes the place of the state, or is added to it.
         scales: How many times it is added; (1.0,) where it takes the place.
-        layers: Blocks behind which it is put; all by default.
+        layers: Blocks after which it is put; all by default.
         seed: Seed of every draw.
         memory: Bound on the activations held at once, in bytes.
 
@@ -100,7 +100,10 @@ class TaskVectors:
         if not self.scales or len(set(self.scales)) < len(self.scales):
             raise InputError(f"scales, each once and at least one, not {self.scales}")
         if self.form == "replace" and self.scales != (1.0,):
-            raise InputError("a vector that takes the place of a state has no scale: form='add'")
+            raise InputError(
+                "a vector that replaces a state has no scale: leave scales out, or choose "
+                "form='add'"
+            )
 
     def __call__(
         self,
@@ -136,7 +139,7 @@ class TaskVectors:
         if other is None:
             other = neighbour(model, task)
         if other.name == task.name:
-            raise InputError(f"{task.name!r} is no placebo for itself: name another task")
+            raise InputError(f"{task.name!r} cannot be its own placebo: name another task")
         if len(other) < self.k + 1:
             raise PoolTooSmall(
                 f"{self.k} demonstrations and a dummy query of {other.name!r}, which has "
@@ -197,7 +200,7 @@ class TaskVectors:
         states: Float[Tensor, "query d_model"],
         vectors: Float[Tensor, "vector draw d_model"],
     ) -> Float[Tensor, "vector scale draw query d_model"]:
-        """The states that stand behind a block with each vector, scale and draw in them."""
+        """The states after a block with each vector, scale and draw applied."""
         wide = repeat(
             vectors, "vector draw d_model -> vector scale draw query d_model",
             scale=len(self.scales), query=len(states),

@@ -9,15 +9,15 @@ label, the log-probability of a wrong one, and the mass on all labels together:
     wrong     log-probability of another label, always the same one for a label
     mass      probability of all labels together
 
-Mass that comes before the right label parts from the wrong one says that the model has seen
-which words to choose from before it has chosen. Labels are read by their first token.
+If the mass rises before the right label separates from the wrong one, the model has identified the
+possible answers before choosing one. Labels are read by their first token.
 
 What it does not show: see `labkit.readout`. A state may hold the answer in a basis that the
 unembedding does not read.
 
 References:
     nostalgebraist (2020), interpreting GPT: the logit lens. Halawi et al. (2024), Overthinking
-    the Truth, section 3: early exits behind right and wrong demonstrations.
+    the Truth, section 3: early exits after right and wrong demonstrations.
 
 Differs from the papers:
     The wrong label is another of the space; Halawi et al. take the one that false
@@ -97,7 +97,7 @@ class TrajectoriesResult(Result):
         """What was measured, on what."""
         n_draws = self.readings.shape[2]
         return (
-            f"Answers to {self.task} by depth: {self.model}, {len(self.queries)} queries behind "
+            f"Answers to {self.task} by depth: {self.model}, {len(self.queries)} queries after "
             f"{n_draws} draw{'s' if n_draws > 1 else ''} of demonstrations, read by the logit lens"
         )
 
@@ -118,7 +118,7 @@ class TrajectoriesResult(Result):
         return own.mean(axis=0).T
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a reading, number and layer: `reading, k, layer, mean, low, high, n`.
+        """One row per reading, number and layer: `reading, k, layer, mean, low, high, n`.
 
         95 % intervals over queries. Ranks count from 1 here, and are geometric means.
         """
@@ -150,7 +150,7 @@ class TrajectoriesResult(Result):
         return average(self.values(reading, k)[:, -1], within=RANGES[reading])
 
     def figure(self) -> Any:
-        """The readings by layer, a panel each, a curve a number of demonstrations."""
+        """The readings by layer, a panel each, one curve per number of demonstrations."""
         from labkit.plots.icl.vectors import trajectory_curves
 
         return trajectory_curves(

@@ -1,4 +1,4 @@
-"""What a vector did to queries without demonstrations: by layer and scale, beside its placebos."""
+"""Effects of a vector on queries without demonstrations, by layer and scale; with placebos."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from labkit.stats.intervals import over_units, shares_over_units
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VectorResult(Result):
-    """Answers to queries with a vector in them, with none, and behind demonstrations.
+    """Answers to queries with a vector in them, with none, and after demonstrations.
 
     Layer and scale are chosen on the first `development` queries; every number shown is of the
     others. Its unit is the query, draws of demonstrations averaged first.
@@ -32,14 +32,14 @@ class VectorResult(Result):
         form: Whether the vector takes the place of the state, or is added to it.
         vectors: The vector, then its placebos, in words.
         scales: How many times a vector is added.
-        layers: The blocks behind which it stands.
+        layers: The blocks after which it is added.
         queries: Inputs that were asked about.
         gold: Their labels.
         development: How many of them, the first, serve to choose layer and scale.
         seed: Seed of the draws.
         readings: `READINGS` of every answer, in their order.
         zero_shot: The same without a vector.
-        k_shot: The same behind `k` demonstrations, without a vector.
+        k_shot: The same after `k` demonstrations, without a vector.
         directions: The vectors themselves; one where it is the same for all draws and layers.
         words: By layer of `directions`, what the vector (of the first draw) reads as.
     """
@@ -78,7 +78,7 @@ class VectorResult(Result):
 
     @property
     def title(self) -> str:
-        """What the vector did, at the layer chosen on other queries."""
+        """The effect of the vector, at the layer chosen on other queries."""
         _, layer = self.chosen
         none = self.estimate("said", "zero-shot").mean
         with_it = self.estimate("said", self.vectors[0]).mean
@@ -86,7 +86,7 @@ class VectorResult(Result):
         return (
             f"{self.method.capitalize()} of {self.task} in {self.model}: right label said to "
             f"{none:.0%} of {self.n_measured} queries by itself, {with_it:.0%} with the vector at "
-            f"layer {layer}, {shown:.0%} behind {self.k} demonstrations"
+            f"layer {layer}, {shown:.0%} after {self.k} demonstrations"
         )
 
     def values(
@@ -131,7 +131,7 @@ class VectorResult(Result):
         return average(values) if reading == "log_prob" else share(values)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a reading, vector, scale and layer, with intervals over queries.
+        """One row per reading, vector, scale and layer, with intervals over queries.
 
         Columns `reading, vector, scale, layer, mean, low, high, n`.
         """

@@ -1,10 +1,10 @@
-"""Queries without demonstrations whose last position is continued with another state.
+"""Queries without demonstrations, run on from a replaced state at the last position.
 
-A change at the last position of a prompt, behind block l, leaves every other position as it was,
+A change at the last position of a prompt, after block l, leaves every other position as it was,
 and blocks 0..l at that position too. So the queries' keys and values are frozen once, and every
 change (a layer, a vector, a scale, a query) is one row of one token that starts at block l + 1.
 
-Labels are scored by their first token throughout: a vector changes what is said next.
+Labels are scored by their first token throughout: a vector changes the next token.
 """
 
 from collections.abc import Sequence
@@ -103,7 +103,7 @@ class LastPositions:
         memory: Bound on the activations held at once, in bytes.
 
     Attributes:
-        run: The last position alone, behind the frozen others.
+        run: The last position alone, after the frozen others.
         states: The stream leaving each block there.
     """
 
@@ -128,7 +128,7 @@ class LastPositions:
         states: Float[Tensor, "row d_model"],
         prompts: Int[Tensor, " row"],
     ) -> Float[Tensor, "row d_model"]:
-        """The state leaving the last block where a state stands behind block `layer`."""
+        """The state leaving the last block, given a state after block `layer`."""
         return torch.cat(
             [
                 self.run.forward(some[:, None], start=layer + 1, rows=rows)[:, 0]
@@ -142,7 +142,7 @@ class LastPositions:
 def read_behind(
     model: LabModel, labels: Labels, sets: Sequence[Sequence[Ids]], *, memory: int = MEMORY
 ) -> Float[np.ndarray, "reading set query"]:
-    """The `READINGS` of all queries behind each set of demonstrations."""
+    """The `READINGS` of all queries after each set of demonstrations."""
     queries = torch.arange(len(labels.gold), device=model.device)
     last: Spot = ("resid_post", model.n_layers - 1)
     states = (last_states(model, prompts, [last], memory=memory)[last] for prompts in sets)
@@ -212,7 +212,7 @@ def swept(
     layer: int,
     changed: Float[Tensor, "vector scale draw query d_model"],
 ) -> Float[np.ndarray, "reading vector scale draw query"]:
-    """What queries answer where changed states stand behind a block."""
+    """The answers to queries whose state after a block was replaced."""
     *shape, n_queries, _ = changed.shape
     rows = rearrange(
         changed, "vector scale draw query d_model -> (vector scale draw query) d_model"

@@ -23,13 +23,13 @@ CLOSED = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """How a demonstration is written, and what stands between two.
+    """How a demonstration is written, and what separates two.
 
     Attributes:
         demonstration: With one `{input}` and, at its end, one `{label}`; white space stands
             before the label. A query is the same up to there.
         separator: Between demonstrations, and before the query.
-        instruction: What stands in front of all, a separator behind it; none if empty.
+        instruction: Text before all demonstrations, followed by a separator; none if empty.
 
     Raises:
         InputError: If the demonstration is not of that form.
@@ -40,7 +40,7 @@ class Template:
     instruction: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no query could be made of."""
+        """Refuse a template from which no query can be made."""
         text = self.demonstration
         counts = (text.count("{input}"), text.count("{label}"))
         if counts != (1, 1) or not text.endswith("{label}") or not self.gap:
@@ -57,7 +57,7 @@ class Template:
 
     @property
     def query(self) -> str:
-        """What asks for a label: the demonstration up to the white space before it."""
+        """A query: the demonstration up to the white space before the label."""
         return self.demonstration.removesuffix("{label}").rstrip()
 
 
@@ -74,7 +74,7 @@ class Item:
     label: str
 
     def __post_init__(self) -> None:
-        """Refuse what could not be asked or answered."""
+        """Refuse an empty input or label."""
         if not self.label.strip():
             raise EmptyTarget(f"the label of {self.input!r} is empty: name what should follow")
         if not self.input.strip():

@@ -98,7 +98,7 @@ def require_task(name: str) -> None:
 
 
 def _instructions(name: str) -> tuple[str, ...]:
-    """Instructions written by hand: one a line, the task's name in front of a tab."""
+    """Instructions written by hand: one per line, the task's name in front of a tab."""
     path = resources.files("labkit.data").joinpath("icl", "instructions.txt")
     rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines())
     return tuple(instruction for own, instruction in rows if own == name)
@@ -121,7 +121,7 @@ def _relation(name: str, world: World) -> Task:
 
 
 def _written(name: str) -> Task:
-    """A list of texts: one a line, its label in front of a tab."""
+    """A list of texts: one per line, its label in front of a tab."""
     path = resources.files("labkit.data").joinpath("icl", f"{name}.txt")
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
     words = {"sentiment": "Review", "topic": "Headline", "subjectivity": "Sentence"}[name]

@@ -20,7 +20,7 @@ from labkit.tokens import TokenSpan, text_ids
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A demonstration as it is shown: an input and the label that stands behind it."""
+    """A demonstration as it is shown: an input and the label that follows it."""
 
     input: str
     label: str
@@ -34,7 +34,7 @@ class ShotSpans:
         whole: All of it.
         input: Its input; None where only labels are shown.
         label: Its label; None where only inputs are shown.
-        separator: What parts it from what follows.
+        separator: What separates it from what follows.
     """
 
     whole: TokenSpan

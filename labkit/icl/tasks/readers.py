@@ -5,9 +5,9 @@
     read_csv(path)         `text,category` rows, as in BANKING77
     read_intents(path)     splits of [text, intent], as in CLINC150
     read_analogies(path)   sections of word pairs, as in Google's analogies
-    read_lines(path)       one file a label, one text a line, zipped or in a folder
+    read_lines(path)       one file per label, one text per line, zipped or in a folder
 
-    read_tasks(path)       whichever of these the file's name and content call for
+    read_tasks(path)       whichever of these fits the file's name and content
 
 None of the files ships with the package.
 
@@ -150,7 +150,7 @@ def read_analogies(path: PathLike) -> list[Task]:
 
 
 def read_lines(path: PathLike, *, labels: Mapping[str, str] | None = None) -> Task:
-    """Texts, one a line, in one file for each label: a zip file or a folder of them.
+    """Texts, one per line, in one file for each label: a zip file or a folder of them.
 
     As the sentence polarity (`rt-polarity.neg`, `rt-polarity.pos`) and subjectivity
     (`plot...`, `quote...`) sets of Pang and Lee come. Files of other names are left alone.

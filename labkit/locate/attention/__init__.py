@@ -1,4 +1,4 @@
-"""Attention: its patterns, what its heads do, and what it costs to block it."""
+"""Attention: patterns, kinds of heads, and the effect of blocking edges."""
 
 from typing import TYPE_CHECKING
 

@@ -25,11 +25,11 @@ from labkit.tokens import TokenBatch
 
 @dataclass(frozen=True)
 class Cuts:
-    """Edges from the last position that are blocked together, one row a cut.
+    """Edges from the last position that are blocked together, one row per cut.
 
     Attributes:
         heads: True where a head of a layer is blocked.
-        keys: True where the positions are that it may not look at.
+        keys: True at the positions that it may not attend to.
     """
 
     heads: Bool[Tensor, "cut layer head"]
@@ -69,19 +69,20 @@ def answer_when_blocked(
         model: The model.
         batch: One prompt of at least two tokens.
         answer: The token whose probability is read.
-        cuts: What is blocked, one row a cut.
+        cuts: What is blocked, one row per cut.
         memory: Bound on the activations held at once, in bytes.
         progress: Called with what is being done and the share that is done.
 
     Raises:
-        InputError: If there is not one prompt, or a cut leaves the last position nothing to
-            look at.
+        InputError: If there is not one prompt, or a cut blocks every position for the last one.
     """
     n_prompts, n_positions = batch.shape
     if n_prompts != 1 or n_positions < 2:
         raise InputError(f"one prompt of two tokens or more, not {n_prompts} of {n_positions}")
     if bool(cuts.keys.all(dim=1).any()):
-        raise InputError("a cut blocks every position: leave the last one something to look at")
+        raise InputError(
+            "a cut blocks every position: leave at least one for the last position to attend to"
+        )
     run = Execution(model, batch, freeze(model, batch, length=n_positions - 1))
     with capture(model, ["resid_pre"]) as clean:
         leaving = run.forward()

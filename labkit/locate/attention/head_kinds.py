@@ -5,17 +5,17 @@ head is the mean attention weight that its queries put on
 
 - *previous token*: the token before;
 - *duplicate token*: the earlier copy of the same token (queries of the second half);
-- *induction*: the token behind that copy, which is what comes next.
+- *induction*: the token after that copy, which is what comes next.
 
 Random tokens have no meaning, so that nothing but the repetition can be used. The edges are
 transformer_lens' detection patterns, and so is the sum over them (`detect_head`).
 
-Two yardsticks: *chance* is the score of a head that looks at everything alike, and the
-*control* the score on the same edges where the second half is other tokens instead. A head
-that merely looks n tokens back scores there as well.
+Two baselines: *chance* is the score of a head with uniform attention, and the *control* the score
+on the same edges where the second half is other tokens instead. A head that merely attends n tokens
+back scores there as well.
 
-What this does not show: that a head looks there, not that it copies; and a head may do on
-random tokens what it does not do on text.
+What this does not show: that a head attends there, not that it copies; and heads may behave
+differently on text than on random tokens.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class HeadScores(Result):
         kinds: Kinds of heads.
         scores: On repeated random tokens, 0..1.
         control: On the same edges, with nothing repeated.
-        chance: Score of a head that looks at everything alike, by kind.
+        chance: Score of a head with uniform attention, by kind.
         length: Number of tokens that are repeated.
         model: Name of the model.
         fingerprint: Fingerprint of the weights in effect when it was measured.
@@ -91,7 +91,7 @@ class HeadScores(Result):
         return [(int(cell) // mean.shape[1], int(cell) % mean.shape[1]) for cell in best]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a kind and head: kind, layer, head, mean, low, high, control, chance.
+        """One row per kind and head: kind, layer, head, mean, low, high, control, chance.
 
         Intervals are 95 %, over sequences.
         """
@@ -177,7 +177,7 @@ def head_scores(
 
 @dataclass(frozen=True)
 class _Given:
-    """What `detect_head` asks of a model whose activations it is handed: shape and ids."""
+    """The part of a model that `detect_head` needs when it is given activations: shape and ids."""
 
     cfg: Any
     ids: Tensor

@@ -3,13 +3,13 @@
 For every head, at the last position:
 
 - *direct*: what it writes there adds to the answer's logit through the final norm and the
-  unembedding (`labkit.readout.direct_logit_attribution`). It does not show what later blocks
-  make of it, nor where the head has it from.
+  unembedding (`labkit.readout.direct_logit_attribution`). It does not show how later blocks use it,
+  nor where the head reads it.
 - *attention*: the weight it puts on the subject's tokens. It does not show what it reads
   there, nor whether that matters.
 - *blocked*: the relative change of P(answer) where it may not look at the subject
   (`labkit.locate.attention.knockout`), the effect through all paths; beside it the *control*, as
-  many random other tokens. It does not show what other heads make good.
+  many random other tokens. It does not show what other heads compensate.
 
 A head that is high in all three reads the subject and writes the answer. One that is high in
 `blocked` alone works through later blocks.
@@ -66,14 +66,14 @@ class HeadReport(Result):
 
     @property
     def title(self) -> str:
-        """The heads whose blocking costs most."""
+        """The heads whose blocking has the largest effect."""
         rows = self.to_frame().head(3)
         heads = ", ".join(f"L{r.layer}H{r.head} ({r.blocked:+.1%})" for r in rows.itertuples())
         on = self.prompts[0] + " …" if len(self.prompts) == 1 else f"{len(self.prompts)} facts"
         return f"Heads that carry the subject to the last token: {heads}; {on}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head, the costliest to block first: layer, head, then the readings.
+        """One row per head, the costliest to block first: layer, head, then the readings.
 
         `direct`, `attention`, `blocked`, `control`, each with `_low` and `_high`: 95 %,
         over facts; none (NaN) for a single fact.
@@ -142,7 +142,7 @@ def head_report(
     method = AttentionKnockout() if method is None else method
     chosen = [facts] if isinstance(facts, Fact) else list(facts)
     if not chosen:
-        raise InputError("there are no facts to look at")
+        raise InputError("there are no facts: give at least one")
     chosen = [told(model.tokenizer, fact) for fact in chosen]
     positions = [sources(model, fact)[1]["subject"] for fact in chosen]  # all, before any work
     cells: dict[str, list[np.ndarray]] = {name: [] for name in READINGS}

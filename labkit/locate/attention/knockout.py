@@ -75,7 +75,7 @@ class AttentionKnockout:
     memory: int = MEMORY
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         if (self.window is not None and self.window < 1) or self.draws < 1:
             raise InputError("a knock-out needs a window of at least one layer, and one draw")
 
@@ -158,7 +158,7 @@ class AttentionKnockout:
 
         Returns:
             P(answer) with these heads blocked, and with as many random other heads of the
-            same layers (any of that layer, where no other is left), one number a draw.
+            same layers (any of that layer, where no other is left), one number per draw.
 
         Raises:
             InputError, LayerOutOfRange: If no head is named, or one does not exist.

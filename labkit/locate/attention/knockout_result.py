@@ -1,4 +1,4 @@
-"""What attention knock-outs found, for one fact and for many."""
+"""Results of attention knock-outs, for one fact and for many."""
 
 import math
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class KnockoutResult(Result):
 
     @property
     def title(self) -> str:
-        """Where blocking the subject costs most."""
+        """Where blocking the subject has the largest effect."""
         change = self.change(self.by_layer[0])
         worst = int(change.argmin())
         return (
@@ -88,7 +88,7 @@ class KnockoutResult(Result):
         return (blocked - self.clean) / self.clean
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a source and layer: source, layer, mean, low, high (relative change), n.
+        """One row per source and layer: source, layer, mean, low, high (relative change), n.
 
         One fact has one number (n = 1) and no interval; the control's covers its draws.
         """
@@ -96,14 +96,14 @@ class KnockoutResult(Result):
         return _curves({k: self.change(v) for k, v in (cells | {CONTROL: self.control}).items()})
 
     def heads_frame(self) -> pd.DataFrame:
-        """One row a head: layer, head, change, control (relative changes of P(answer))."""
+        """One row per head: layer, head, change, control (relative changes of P(answer))."""
         layers, heads = np.indices(self.by_head.shape)
         change, control = self.change(self.by_head), self.change(self.by_head_control)
         columns = {"layer": layers.ravel(), "head": heads.ravel()}
         return pd.DataFrame(columns | {"change": change.ravel(), "control": control.ravel()})
 
     def figure(self) -> Any:
-        """Change of P(answer) by the centre of the window, a curve a group of positions."""
+        """Change of P(answer) by the centre of the window, one curve per group of positions."""
         from labkit.plots import knockout_curves
 
         return knockout_curves(self.to_frame(), title=self.title, window=self.window)
@@ -158,7 +158,7 @@ class KnockoutAverage(Result):
 
     @property
     def title(self) -> str:
-        """Where blocking the subject costs most, on average."""
+        """Where blocking the subject has the largest effect, on average."""
         mean = self.by_layer[:, 0].mean(axis=0)
         worst = int(mean.argmin())
         return (
@@ -180,7 +180,7 @@ class KnockoutAverage(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a source and layer: source, layer, mean, low, high (relative change), n.
+        """One row per source and layer: source, layer, mean, low, high (relative change), n.
 
         Intervals are 95 %, over facts; `n` counts the facts that have such tokens.
         """
@@ -188,7 +188,7 @@ class KnockoutAverage(Result):
         return _curves(cells | {CONTROL: self.control})
 
     def heads_frame(self) -> pd.DataFrame:
-        """One row a head: layer, head, then change and control, each with _low and _high."""
+        """One row per head: layer, head, then change and control, each with _low and _high."""
         layers, heads = np.indices(self.by_head.shape[1:])
         columns = {"layer": layers.ravel(), "head": heads.ravel()}
         for name, cells in (("change", self.by_head), ("control", self.by_head_control)):
@@ -223,7 +223,7 @@ def costliest(by_head: Float[np.ndarray, "fact layer head"], n: int) -> list[tup
 
 
 def _curves(cells: dict[str, Float[np.ndarray, "_unit layer"]]) -> pd.DataFrame:
-    """One row a source and layer, the mean over units with its interval."""
+    """One row per source and layer, the mean over units with its interval."""
     parts = []
     for source, values in cells.items():
         mean, low, high, n = over_units(values, within=RELATIVE)

@@ -1,8 +1,8 @@
-"""Attention patterns: where every head of every layer looks, from every token.
+"""Attention patterns: the weights of every head of every layer, from every token.
 
 What this does not show: a large weight says where a head reads, not what it takes from there
-nor whether anything depends on it. A weight on the first token mostly means that the head
-has nothing to do.
+nor whether anything depends on it. A weight on the first token mostly means that the head is idle
+(an attention sink).
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class AttentionPatterns(Result):
         return f"Attention of {self.model}, {n_layers} x {n_heads} heads: {self.prompt}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an edge: layer, head, query, key (positions), weight."""
+        """One row per edge: layer, head, query, key (positions), weight."""
         queries, keys = np.tril_indices(len(self.tokens))
         n_layers, n_heads = self.patterns.shape[:2]
         return pd.DataFrame(
@@ -94,7 +94,7 @@ def attention_patterns(
     batch = model.tokens([prompt])
     n_tokens = batch.shape[1]
     if n_tokens < 2:
-        raise InputError(f"the prompt {prompt!r} is one token, which can look at itself only")
+        raise InputError(f"the prompt {prompt!r} is one token, which can attend to itself only")
     if not chosen:
         raise InputError("no layers to show: choose at least one")
     check_size(len(chosen), model.n_heads, n_tokens)

@@ -1,7 +1,7 @@
 """Attribution patching: a causal trace, approximated by gradients.
 
-A trace restores one state of a corrupted run at a time, and pays a run for each. To first
-order, all of them together cost one backward pass (Nanda 2023):
+A trace restores one state of a corrupted run at a time, with one run for each. To first order, all
+of them take a single backward pass (Nanda 2023):
 
     P*[state] - P*  ~  (state_clean - state_corrupted) . dP*/dstate
 
@@ -9,7 +9,7 @@ for every position and layer at once, where the gradient is that of P(answer) in
 corrupted run. The corruption, its draws, the grid and the windows are those of
 `CausalTrace`, so that the two can be laid side by side (`AttributionResult.agreement`).
 
-The gradient says what a small step towards the clean state does; restoring is a large one.
+The gradient is the effect of a small step towards the clean state; restoring is a large one.
 Where P(answer) is close to 0 or 1 the gradient vanishes although the effect does not. With
 `steps > 1` it is averaged along the way from the corrupted to the clean embeddings
 (integrated gradients; Hanna et al. 2024), which costs as many backward passes.
@@ -57,7 +57,7 @@ class AttributionPatching:
     """Attribution patching of one fact, on the grid of a causal trace.
 
     Attributes:
-        kind: What is restored, in thought.
+        kind: What would be restored.
         noise: Standard deviation of the noise, in standard deviations of the token
             embeddings as they enter the model, as in `CausalTrace`.
         samples: Number of noise draws; the same draws as those of a trace of this seed.
@@ -88,7 +88,7 @@ class AttributionPatching:
     memory: int = MEMORY
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         if self.kind not in SITES:
             raise InputError(f"kind {self.kind!r}: one of {', '.join(SITES)}")
         if not 0 < self.noise < math.inf or self.samples < 1 or self.steps < 1:

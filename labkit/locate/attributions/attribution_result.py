@@ -1,4 +1,4 @@
-"""What attribution patching found, and how far it agrees with the exact trace."""
+"""Results of attribution patching, and its agreement with the exact trace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttributionResult(Result):
-    """A causal trace as gradients foretell it.
+    """First-order approximation of a causal trace.
 
     Attributes:
         prompt: The prompt.
@@ -31,11 +31,11 @@ class AttributionResult(Result):
         answer: The token whose probability is followed.
         tokens: The prompt's tokens, as text.
         subject_positions: Positions of the subject's tokens.
-        kind: What is restored, in thought.
+        kind: What would be restored.
         clean: P(answer) without noise.
         corrupted: P(answer) under noise, by noise draw.
         effects: Approximate indirect effect `P*[state] - P*` of each state, by noise draw;
-            an extrapolation, which may lead out of what a probability can do.
+            an extrapolation, which may exceed the range of a probability.
         model: Name of the model.
         fingerprint: Fingerprint of the model.
         config: The method's fields.
@@ -63,7 +63,7 @@ class AttributionResult(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: pos, token, layer, in_subject, and mean, low, high of the effect.
+        """One row per cell: pos, token, layer, in_subject, and mean, low, high of the effect.
 
         The interval covers the noise draws: 95 %.
         """
@@ -135,8 +135,8 @@ class AttributionResult(Result):
         if different := [name for name in asked if asked[name] != traced[name]]:
             name = different[0]
             raise InputError(
-                f"the trace has {name} {traced[name]!r}, the attribution {asked[name]!r}: only "
-                "the same question can agree"
+                f"the trace has {name} {traced[name]!r}, the attribution {asked[name]!r}: compare "
+                "attribution and trace of the same settings"
             )
         start = self.subject_positions[0]
         exact = (trace.cells - trace.corrupted[:, None, None])[:, start:]
@@ -171,7 +171,7 @@ class TraceAgreement(Result):
 
     The cells are those from the first subject token on that were traced; before it both are
     zero by construction. Cells of one prompt are no independent units, so intervals come from
-    resampling the noise draws: they say how sure the correlation is *for this fact*.
+    resampling the noise draws: they show how certain the correlation is *for this fact*.
 
     Attributes:
         prompt: The prompt.
@@ -213,7 +213,7 @@ class TraceAgreement(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: pos, token, layer, in_subject, exact (NaN: not traced), approximate."""
+        """One row per cell: pos, token, layer, in_subject, exact (NaN: not traced), approximate."""
         positions, layers = np.indices(self.exact.shape)
         return pd.DataFrame(
             {
@@ -227,7 +227,7 @@ class TraceAgreement(Result):
         )
 
     def figure(self) -> Any:
-        """One point a cell: exact across, approximate up."""
+        """One point per cell: exact across, approximate up."""
         from labkit.plots import agreement_scatter
 
         return agreement_scatter(
@@ -252,7 +252,7 @@ def _correlation(
     measured = np.isfinite(exact).all(axis=0)  # a trace may be of some roles of tokens only
     grids = [grid[:, measured].astype(float) for grid in (guess, exact)]
     if not measured.any() or any(np.ptp(grid.mean(axis=0)) == 0 for grid in grids):
-        raise InputError("there is nothing to correlate: every cell has the same effect")
+        raise InputError("every cell has the same effect: a correlation is undefined")
     point = float(_over_cells(*(grid.mean(axis=0)[None] for grid in grids), ranks=ranks)[0])
     n_draws = min(map(len, grids))
     if n_draws < 2:

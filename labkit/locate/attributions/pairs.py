@@ -68,7 +68,7 @@ class PairAttribution(Result):
         return f"Attribution between prompts: {count}{clean!r} against {corrupted!r}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a node: kind, pos, token, layer, head, and mean, low, high of its effect.
+        """One row per node: kind, pos, token, layer, head, and mean, low, high of its effect.
 
         The interval covers the pairs: 95 %; a single pair has none (NaN). `layer`
         and `head` are -1 where a node has none.
@@ -107,7 +107,7 @@ def attribution_pairs(
     Args:
         model: The model.
         pairs: Clean and corrupted prompts, all of the same number of tokens.
-        answers: Whose first token's probability is followed behind the clean prompt; one
+        answers: Whose first token's probability is followed after the clean prompt; one
             for all pairs, or one each.
         progress: Called with what is being done and the share that is done.
 

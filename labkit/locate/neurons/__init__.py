@@ -1,4 +1,4 @@
-"""Knowledge neurons: found by integrated gradients, then switched off and up, with controls."""
+"""Knowledge neurons: found by integrated gradients, suppressed, amplified, with controls."""
 
 from typing import TYPE_CHECKING
 

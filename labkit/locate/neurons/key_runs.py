@@ -1,8 +1,7 @@
 """Runs of prompts with their FFN neurons scaled at some positions.
 
-What knowledge neurons are found and tested with. The positions before the first that is
-read, and the blocks below the first that is changed, are as in the clean run and are not
-run again.
+The runs with which knowledge neurons are found and tested. The positions before the first that is
+read, and the blocks below the first that is changed, are as in the clean run and are not run again.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ class Questions:
         prompts: The texts.
         batch: Their tokens, left-padded.
         read: True at the positions where neurons are scaled.
-        answers: First token of the object behind each prompt; -1 without an object.
+        answers: First token of the object after each prompt; -1 without an object.
     """
 
     prompts: tuple[str, ...]
@@ -92,7 +91,7 @@ class KeyRun:
         questions: The prompts, and where their activations are read.
 
     Attributes:
-        clean_logits: Logits behind each prompt, `[prompt, vocab]`.
+        clean_logits: Logits after each prompt, `[prompt, vocab]`.
         n_positions: Number of positions of the prompts.
     """
 
@@ -146,7 +145,7 @@ class KeyRun:
         """Logits with neurons scaled at the read positions, all blocks at once.
 
         Args:
-            scales: By layer, the factor of every neuron, a row a variant; layers left out
+            scales: By layer, the factor of every neuron, one row per variant; layers left out
                 stay as they are. Later blocks react, and are scaled as they react.
         """
         start, n_prompts = min(scales), len(self.read)

@@ -1,23 +1,22 @@
 """Knowledge neurons: which FFN neurons a fact's probability depends on.
 
 For one prompt and one block l, let `w` be the activations of its FFN neurons (its *key*) at
-the read positions. Turn them all down together to `alpha w` and follow P(answer):
+the read positions. Scale them all down together to `alpha w` and follow P(answer):
 
     Attr(w_i) = w_i * integral_0^1 dP(alpha w)/dw_i dalpha                       (eq. 2)
 
-Integrated gradients, one block at a time, the other blocks left to react. For each block
-the attributions add up to `P(w) - P(0)`, what its FFN activations as a whole bring
-(completeness): the result carries both sides, and the integral is refined, block by block,
-until they agree. A fact is asked in several wordings, since a neuron may serve the wording
-and not the fact. Per prompt, neurons with an attribution of at
-least `threshold` times the prompt's largest are kept; those kept in at least a share
-`shared` of the prompts are the fact's *knowledge neurons*.
+Integrated gradients, one block at a time, while later blocks respond. For each block
+the attributions add up to `P(w) - P(0)`, the contribution of all its FFN activations
+(completeness): the result carries both sides, and the integral is refined, block by block, until
+they agree. A fact is asked in several wordings, since a neuron may serve the wording and not the
+fact. Per prompt, neurons with an attribution of at least `threshold` times the prompt's largest are
+kept; those kept in at least a share `shared` of the prompts are the fact's *knowledge neurons*.
 
-Attribution is a ranking. Whether the neurons hold the fact is tested by switching exactly
-them off and up: `KnowledgeNeuronsResult.test`, against random neurons of the same layers.
+Attribution is a ranking. Whether the neurons hold the fact is tested by suppressing and amplifying
+exactly them: `KnowledgeNeuronsResult.test`, against random neurons of the same layers.
 
-What this does not show: that the neurons are *for* this fact. Many answer to the kind of
-answer (any city) or to its token; what other facts lose says how many.
+What this does not show: that the neurons are *for* this fact. Many respond to the kind of answer
+(any city) or to its token; the loss of other facts shows how many.
 
 The blocks below l, and the positions before the first that is read, are as in the clean
 run and are not run again.
@@ -73,7 +72,7 @@ class KnowledgeNeurons:
     neuron, its code and this all neurons of a block. The integral is taken at the middles
     of the steps, not at their ends: the error falls with the square of their number, which
     grows where 20 are too few (in the lowest blocks, where P(answer) comes up all at once). The
-    paper moves `shared` by 0.05 until a relation has 2 to 5 neurons a fact; here it stays.
+    paper moves `shared` by 0.05 until a relation has 2 to 5 neurons per fact; here it stays.
     """
 
     positions: Positions = "last"
@@ -85,7 +84,7 @@ class KnowledgeNeurons:
     memory: int = MEMORY
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         if self.positions not in ("last", "subject", "all"):
             raise InputError(f"positions {self.positions!r}: one of last, subject, all")
         if not 1 <= self.max_steps <= STEPS:
@@ -96,7 +95,7 @@ class KnowledgeNeurons:
                 "more, and max_steps cannot be less"
             )
         if not self.tolerance > 0:
-            raise InputError(f"tolerance {self.tolerance}: no finite number of steps is exact")
+            raise InputError(f"tolerance {self.tolerance}: choose a tolerance above 0")
         if not (0 < self.threshold <= 1 and 0 < self.shared <= 1):
             raise InputError("threshold and shared are shares: above 0 and at most 1")
 

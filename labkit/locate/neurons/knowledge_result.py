@@ -1,4 +1,4 @@
-"""What knowledge neurons found: all attributions, which pass, and whether they had converged."""
+"""Results of `KnowledgeNeurons`: all attributions, which pass, and whether they converged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class KnowledgeNeuronsResult(Result):
     Attributes:
         fact: The fact.
         prompts: Its wordings, the template first.
-        answers: The token whose probability is followed, behind each prompt: the first of
+        answers: The token whose probability is followed, after each prompt: the first of
             the object.
         answer_ids: Their ids.
         clean: P(answer) of each prompt, the model as it is.
@@ -85,7 +85,7 @@ class KnowledgeNeuronsResult(Result):
 
     @property
     def incompleteness(self) -> Float[np.ndarray, "prompt layer"]:
-        """Sum of a block's attributions less what its neurons bring; 0 with enough steps."""
+        """Sum of a block's attributions less its neurons' contribution; 0 with enough steps."""
         return self.attributions.sum(axis=-1) - (self.clean[:, None] - self.removed)
 
     @property
@@ -107,7 +107,7 @@ class KnowledgeNeuronsResult(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a neuron that reaches the threshold in some prompt, largest first.
+        """One row per neuron that reaches the threshold in some prompt, largest first.
 
         Columns layer, neuron, mean, low, high (attribution: 95 % over prompts),
         share (of the prompts) and knowledge (whether that share is enough).
@@ -129,7 +129,7 @@ class KnowledgeNeuronsResult(Result):
         return frame.sort_values("mean", ascending=False, ignore_index=True)
 
     def figure(self) -> Any:
-        """One dot a neuron by layer and attribution; knowledge neurons stand out."""
+        """One dot per neuron by layer and attribution; knowledge neurons stand out."""
         from labkit.plots import neurons_by_layer
 
         return neurons_by_layer(
@@ -151,7 +151,7 @@ class KnowledgeNeuronsResult(Result):
         seed: int = 0,
         memory: int = MEMORY,
     ) -> NeuronTest:
-        """Switch exactly these neurons off and up, and look what the answers do.
+        """Suppress and amplify exactly these neurons, and measure the answers.
 
         Args:
             model: The model they were found in; it is not changed.
@@ -183,6 +183,6 @@ class KnowledgeNeuronsResult(Result):
 def most_of(
     clean: Float[np.ndarray, " prompt"], removed: Float[np.ndarray, "prompt layer"]
 ) -> Float[np.ndarray, "prompt 1"]:
-    """The most that any block's neurons bring in a prompt; never 0."""
+    """The largest contribution of any block's neurons in a prompt; never 0."""
     brings = np.abs(clean[:, None] - removed).max(axis=1, keepdims=True)
     return np.maximum(brings, np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""Knowledge neurons of many facts, each tested: what one fact shows, another may not.
+"""Knowledge neurons of many facts, each tested: results differ from fact to fact.
 
 For every fact its neurons are found and switched off, and P(answer) is followed for the fact
 itself, for other facts of the relation, and with as many random neurons off. Whether neurons are
@@ -24,10 +24,10 @@ GROUPS = ("this fact", "random neurons", "other facts")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NeuronTests(Result):
-    """What suppressing each fact's knowledge neurons does.
+    """The effect of suppressing each fact's knowledge neurons.
 
     Attributes:
-        table: One row a fact: `subject, relation, n_neurons, n_others` (other facts of the
+        table: One row per fact: `subject, relation, n_neurons, n_others` (other facts of the
             relation that were asked), and by group of `GROUPS` the mean relative change of
             P(answer) with the neurons off (-1 takes all of it); NaN where no neuron passed.
         unconverged: Facts some of whose attributions had not converged.
@@ -75,17 +75,17 @@ class NeuronTests(Result):
     def own(self) -> Estimate:
         """How much more a fact loses than other facts of its relation, mean over facts.
 
-        0 where its neurons are as much theirs; 1 where only it loses, and loses all.
+        0 where the others lose as much; 1 where only it loses, and loses all.
         """
         rows = self.tested
         return average((rows["other facts"] - rows["this fact"]).to_numpy())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a fact."""
+        """One row per fact."""
         return self.table.copy()
 
     def figure(self) -> Any:
-        """One point a fact: what its own answer loses, and what others of its relation lose."""
+        """One point per fact: what its own answer loses, and what others of its relation lose."""
         from labkit.plots.locate.neurons import neuron_tests_scatter
 
         return neuron_tests_scatter(self.tested, title=self.title)

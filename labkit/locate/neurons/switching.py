@@ -1,4 +1,4 @@
-"""Are these the neurons of this fact? Switch exactly them off, and up, and look.
+"""Are these the neurons of this fact? Suppress and amplify exactly them, and measure.
 
 *Suppressed* neurons have activation 0 at the read positions, *amplified* ones twice what
 they would have. Three comparisons make it a test:
@@ -36,12 +36,12 @@ _AT_ONCE = 64  # rows of logits held together
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NeuronTest(Result):
-    """What switching some neurons did to the answers.
+    """The effect of switching some neurons on the answers.
 
     Attributes:
         subject: Subject of the fact that the neurons were found for.
         neurons: The neurons, (layer, neuron).
-        cases: One row a switched prompt: group (see `GROUPS`), draw (of random neurons, 0
+        cases: One row per switched prompt: group (see `GROUPS`), draw (of random neurons, 0
             elsewhere), intervention, prompt, answer, before and after (P(answer), 0..1),
             and kept (whether the most probable next token stayed).
         model: Name of the model.
@@ -90,7 +90,7 @@ class NeuronTest(Result):
         return stats.share(shares.to_numpy())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a group and intervention: relative change and argmax kept, with intervals."""
+        """One row per group and intervention: relative change and argmax kept, with intervals."""
         rows = []
         for group in self.cases["group"].unique():
             for intervention in FACTORS:
@@ -149,7 +149,7 @@ def switch(
         neurons: (layer, neuron) of those to switch.
         fact: The fact they are said to hold, asked in all its wordings.
         control_facts: Other facts, asked in their first wording.
-        answers: Token to follow behind each wording; by default the first of the object,
+        answers: Token to follow after each wording; by default the first of the object,
             or what the model says next.
         positions: Where neurons are switched.
         draws: Number of sets of random neurons, as many in each layer.
@@ -202,7 +202,7 @@ def switch(
 def _by_layer(
     model: LabModel, neurons: Sequence[tuple[int, int]], draws: int
 ) -> dict[int, list[int]]:
-    """The neurons of each layer, after a look at whether they and a control exist."""
+    """The neurons of each layer, after checking that they and a control exist."""
     if not neurons or draws < 1:
         raise InputError("nothing to switch: no neuron passed, or no draw of random neurons")
     by_layer: dict[int, list[int]] = {}

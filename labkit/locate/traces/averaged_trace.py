@@ -1,4 +1,4 @@
-"""What the causal traces of many facts found together, by role of token and layer."""
+"""Results of the causal traces of many facts, by role of token and layer."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from labkit.stats.intervals import over_units
 
 @dataclass(frozen=True, kw_only=True)
 class TracedFact:
-    """One of the facts behind an average.
+    """One of the facts in an average.
 
     Attributes:
         prompt: The prompt.
@@ -37,7 +37,7 @@ class TracedFact:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlySite:
-    """Where restoring tokens of one role brings most back, and how far facts agree on it.
+    """Where restoring tokens of one role recovers most, and how far facts agree on it.
 
     Attributes:
         role: The role.
@@ -91,7 +91,7 @@ class AveragedTrace(Result):
 
     @property
     def title(self) -> str:
-        """What was traced, over how many facts, and what the noise destroyed."""
+        """What was traced, over how many facts, and the total effect of the noise."""
         held = f", {NAMES[self.severed]}s held" if self.severed else ""
         return (
             f"Restoring one {NAMES[self.kind]}{held}, {len(self.facts)} facts on {self.model}: "
@@ -130,11 +130,11 @@ class AveragedTrace(Result):
         return dict(zip(ROLES, there.sum(axis=0).tolist(), strict=True))
 
     def effects_by_role(self) -> Float[np.ndarray, "fact role layer"]:
-        """Indirect effects `P*[state] - P*`, one curve a fact and role; NaN as in `restored`."""
+        """Indirect effects `P*[state] - P*`, one curve per fact and role; NaN as in `restored`."""
         return self.restored - self.corrupted[:, None, None]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a role and layer, for the roles that some fact has.
+        """One row per role and layer, for the roles that some fact has.
 
         Columns `role, layer, n` (facts); `mean, low, high` of the indirect effect, 95 %
         interval over facts; `q25, median, q75`, the quartiles of the facts' own
@@ -185,7 +185,7 @@ class AveragedTrace(Result):
         return pd.DataFrame(rows, columns=["role", "layer", "share", "low", "high", "n"])
 
     def early_site(self, role: str = "last subject token") -> EarlySite:
-        """Where restoring tokens of a role brings most back.
+        """Where restoring tokens of a role recovers most.
 
         Only facts that the noise harms (total effect above 0) have a peak of their own. At
         the last token the peak is late by construction: there the answer is read.
@@ -210,7 +210,7 @@ class AveragedTrace(Result):
         )
 
     def sites(self) -> pd.DataFrame:
-        """`early_site` of every role that some fact has, one row a role."""
+        """`early_site` of every role that some fact has, one row per role."""
         rows = []
         for role in (role for role, count in self.n_by_role.items() if count):
             site = self.early_site(role)
@@ -234,7 +234,7 @@ class AveragedTrace(Result):
         return pd.DataFrame(rows)
 
     def figure(self) -> Any:
-        """The mean indirect effect by layer, one panel a role, with bands and quartiles."""
+        """The mean indirect effect by layer, one panel per role, with bands and quartiles."""
         from labkit.plots import role_curves
 
         return role_curves(self.to_frame(), title=self.title)

@@ -1,11 +1,11 @@
-"""Causal traces of many facts, averaged over what their tokens are to them.
+"""Causal traces of many facts, averaged by the roles of their tokens.
 
 One fact's trace is an anecdote. Over many facts the traces are aligned on the roles of
 tokens (`labkit.locate.traces.alignment`), and the unit of every interval is the fact. Each fact's
 own curves are kept, because a mean that peaks at a layer does not say that the facts do.
 
-A run of a hundred facts takes a while: give it a `RunDirectory`, and every finished fact is
-on disk at once; the same call on the same directory goes on where it stopped.
+A run of a hundred facts takes a while: give it a `RunDirectory`, and every finished fact is saved
+at once; the same call on the same directory resumes where it stopped.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def average_traces(
 ) -> AveragedTrace:
     """Trace every fact, and average by role of token and layer.
 
-    Whether the model knows the facts is not asked here: hand in those of `known_facts`.
+    Whether the model knows the facts is not checked here: pass those of `known_facts`.
 
     Args:
         model: The model.
@@ -87,14 +87,14 @@ def average_traces(
 
 
 def _require(model: LabModel, facts: Sequence[Fact], trace: CausalTrace) -> list[str]:
-    """Ids of the facts as cases, after a look at whether all of them can be traced."""
+    """Ids of the facts as cases, after checking that all of them can be traced."""
     if not facts:
         raise InputError("there is no fact to trace")
     for fact in facts:
         if fact.object is None:
             raise EmptyTarget(
                 f"the fact about {fact.subject!r} has no object: an average needs to know "
-                "which answer it is about"
+                "which answer to follow"
             )
         require_traceable(model, told(model.tokenizer, fact))
     settings = {name: value for name, value in asdict(trace).items() if name != "memory"}
@@ -107,8 +107,8 @@ def _require(model: LabModel, facts: Sequence[Fact], trace: CausalTrace) -> list
     for index, case_id in enumerate(ids):
         if case_id in ids[:index]:
             raise InputError(
-                f"the fact {facts[index].prompt!r} is there twice: its weight would double, "
-                "and the interval would be too narrow"
+                f"the fact {facts[index].prompt!r} is given twice: it would count double, and the "
+                "interval would be too narrow"
             )
     return ids
 
@@ -116,7 +116,7 @@ def _require(model: LabModel, facts: Sequence[Fact], trace: CausalTrace) -> list
 def _trace_one(
     model: LabModel, fact: Fact, trace: CausalTrace, progress: Progress
 ) -> dict[str, Any]:
-    """What is kept of one fact, JSON-ready."""
+    """The record of one fact, JSON-ready."""
     result = trace(model, fact, progress=progress)
     return {
         "fact": asdict(

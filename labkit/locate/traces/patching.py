@@ -1,6 +1,6 @@
 """Patching between two prompts: the corrupted run is another fact's, not noise.
 
-Noise on the subject takes the model to where it never is. With a symmetric pair ("The Eiffel
+Noise on the subject puts the model into states that never occur. With a symmetric pair ("The Eiffel
 Tower is in the city of", "The Colosseum is in the city of") the corrupted run is an ordinary
 one, and its answer is known too (Zhang & Nanda 2024). Two prompts of the same number of tokens:
 
@@ -12,7 +12,7 @@ one, and its answer is known too (Zhang & Nanda 2024). Two prompts of the same n
 Two readings: `P(r)`, which saturates and misses what pushes `r` down, and the logit difference
 `LD = logit(r) - logit(r')`, which is linear in what is written and shows both. The share of it
 that a state recovers is `(LD[state] - LD_corrupted) / (LD_clean - LD_corrupted)`: 0 as
-corrupted, 1 as clean, below 0 where the state speaks for the other answer.
+corrupted, 1 as clean, below 0 where the state promotes the other answer.
 
 What this does not show: anything about what both prompts share. A state that carries only "a
 landmark" does the same in both.
@@ -49,7 +49,7 @@ READINGS = ("probability", "logit_difference")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairResult(Result):
-    """What patching from one prompt into another found.
+    """Results of patching from one prompt into another.
 
     The last axis of an array is `READINGS`: P(r) and logit(r) - logit(r').
 
@@ -97,7 +97,7 @@ class PairResult(Result):
         return (self.cells[..., 1] - self.corrupted[1]) / (self.clean[1] - self.corrupted[1])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: pos, both tokens, layer, in_subject, both readings, and the share.
+        """One row per cell: pos, both tokens, layer, in_subject, both readings, and the share.
 
         Nothing here is random: one pair is one unit, and has no interval.
         """
@@ -160,7 +160,7 @@ class PairTrace:
     memory: int = MEMORY
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         if self.kind not in SITES:
             raise InputError(f"kind {self.kind!r}: one of {', '.join(SITES)}")
         if self.window < 1 or (self.kind == "resid" and self.window > 1):
@@ -192,7 +192,7 @@ class PairTrace:
             raise InputError(
                 f"{fact.prompt!r} has {n_positions} tokens, its subject at {list(span)}; "
                 f"{other.prompt!r} has {rows.shape[1]}, its subject at {list(other_span)}. "
-                "Patching goes position by position: choose subjects of as many tokens"
+                "Patching goes position by position: choose subjects with the same number of tokens"
             )
         differing = (batch.ids != rows.ids)[0].nonzero().flatten().tolist()
         if not differing:
@@ -211,8 +211,8 @@ class PairTrace:
         )
         if right == wrong:
             raise InputError(
-                f"both prompts have the answer {model.tokenizer.decode([right])!r}: there is "
-                "nothing to tell them apart by"
+                f"both prompts have the answer {model.tokenizer.decode([right])!r}: choose "
+                "prompts with different answers"
             )
 
         def read(resid: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The cells of a trace: a corrupted run with one state restored, for every position and layer.
 
 A cell (position p, layer l) leaves every position before p as it was in the corrupted run,
-and at p and behind it every block up to l. So the cells of one position are one batch of rows
+and at p and after it every block up to l. So the cells of one position are one batch of rows
 over the positions from p on, which grows on its way up: the keys and values before p are
 frozen, and a row joins at the block from which its cell differs. Two more things need not be
 run: at the first corrupted position a restored hidden state goes on as in the clean run, whose
@@ -44,15 +44,15 @@ ROWS_READ = 256
 """Rows whose logits are held at once."""
 
 Read = Callable[[Tensor], Tensor]
-"""From final residual streams `[row, 1, d_model]` to one number, or several, a row."""
+"""From final residual streams `[row, 1, d_model]` to one number, or several, per row."""
 
 Changes = dict[tuple[Site, int], Callable[[Tensor], Tensor]]
-"""What stands in the place of an activation, as `labkit.running.activations.patched` takes it."""
+"""What stands in place of an activation, as `labkit.running.activations.patched` takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restoration:
-    """What one cell does to the corrupted run.
+    """How one cell changes the corrupted run.
 
     Attributes:
         kind: What is set to its clean value at the cell's position.
@@ -85,7 +85,7 @@ class Runs:
     """A clean and a corrupted run of prompts of the same length.
 
     Attributes:
-        rows: The corrupted run's prompts, one row a draw.
+        rows: The corrupted run's prompts, one row per draw.
         first: The first position at which the two differ.
         clean: The clean run's activations at the restored site, one row.
         corrupted: The corrupted run's residual streams, and the outputs that are severed.
@@ -121,7 +121,7 @@ class Runs:
             how: What is going to be restored.
             clean: One prompt, ready to run.
             corrupted: Prompts of the same length, ready to run.
-            rows: Those prompts, one row a draw.
+            rows: Those prompts, one row per draw.
             first: The first position at which they differ from the clean one.
         """
         with capture(model, [SITES[how.kind]]) as kept:
@@ -150,7 +150,7 @@ def restored(
     *,
     memory: int,
 ) -> Float[Tensor, "draw layer *number"]:
-    """What is read off the last position in every cell of one position, layer by layer.
+    """The reading at the last position for every cell of one position, layer by layer.
 
     Args:
         model: The model.
@@ -213,7 +213,7 @@ class _Column:
         return repeat(stream, "draw pos d -> (cell draw) pos d", cell=n_cells)
 
     def _through(self, block: int, stream: Tensor, joined: list[int]) -> Tensor:
-        """The rows behind a block; behind the last one, only their last position is right."""
+        """The rows after a block; after the last one, only their last position is right."""
         windows = [self.how.layers(layer, self.model.n_layers) for layer in joined]
         inside = torch.tensor([block in window for window in windows], device=stream.device)
         inside = inside.repeat_interleave(self.n_draws)

@@ -2,9 +2,9 @@
 
 A trace says that a state carries a fact. It does not say what the model does with the state
 next. With the FFN severed, the FFN outputs at the restored token stay what they were in the
-corrupted run, in all later layers; then the state works only through what attention at its
-token, and attention of later tokens to it, make of it. With attention severed, the attention
-outputs *at that token* stay; later tokens still attend to it. The gap
+corrupted run, in all later layers; then the state acts only through attention at its token, and
+attention of later tokens to it. With attention severed, the attention outputs *at that token* stay;
+later tokens still attend to it. The gap
 
     (P*[state] - P*[state, severed])
 
@@ -62,7 +62,7 @@ class SeveredComparison(Result):
         return f"Severed paths: {self.about}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a path, role and layer: the effect and the gap to the plain trace.
+        """One row per path, role and layer: the effect and the gap to the plain trace.
 
         Columns `path, role, layer, n, mean, low, high, gap, gap_low, gap_high`; the gap is
         paired over units, 95 % intervals.
@@ -90,7 +90,7 @@ class SeveredComparison(Result):
         return pd.concat(frames, ignore_index=True)
 
     def figure(self, role: str = "last subject token") -> Any:
-        """Effects by layer at one role, a curve a path, with bands."""
+        """Effects by layer at one role, one curve per path, with bands."""
         from labkit.plots import severed_curves
 
         frame = self.to_frame()
@@ -129,7 +129,7 @@ def compare_severed(
         if _settings(trace) != _settings(plain):
             raise InputError(
                 "these traces are not of the same facts, model and settings, so their "
-                "differences say nothing about the severed path"
+                "differences do not measure the severed path"
             )
     single = isinstance(plain, TraceResult)
     return SeveredComparison(

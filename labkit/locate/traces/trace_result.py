@@ -1,4 +1,4 @@
-"""What a causal trace found: a probability for every noise draw, position and layer."""
+"""Results of a causal trace: a probability for every noise draw, position and layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from labkit.stats import Estimate
 from labkit.stats.intervals import over_units
 
 Cells = np.ndarray | np.floating
-"""One number a cell; a bare number where there is one cell."""
+"""One number per cell; a bare number where there is one cell."""
 
 NAMES = {"resid": "hidden state", "ffn": "FFN output", "attn": "attention output"}
 """What is restored, in words."""
@@ -29,7 +29,7 @@ EFFECTS = (-1.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TraceResult(Result):
-    """What a causal trace found.
+    """Results of a causal trace.
 
     Attributes:
         prompt: The prompt that was traced.
@@ -83,7 +83,7 @@ class TraceResult(Result):
         return ((self.prompt, self.subject, self.answer),)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: pos, token, layer, in_subject, and mean, low, high of P(answer).
+        """One row per cell: pos, token, layer, in_subject, and mean, low, high of P(answer).
 
         The interval covers the noise draws: 95 %, within 0..1; a single draw has none (NaN).
         Cells that were not asked for are left out.
@@ -115,7 +115,7 @@ class TraceResult(Result):
     def share_recovered(self, pos: int, layer: int) -> Estimate:
         """Indirect effect of one cell over the total effect, with its interval over draws.
 
-        1 where restoring the state brings back all that the noise destroyed.
+        1 where restoring the state recovers all that the noise destroyed.
 
         Raises:
             InputError: If the noise destroys nothing: there is nothing to recover.
@@ -188,7 +188,7 @@ class TraceResult(Result):
 
     @property
     def _panel(self) -> str:
-        """What the trace is called beside others."""
+        """The name of the trace beside others."""
         window = self._window
         layers = f", {window} layers" if self.kind != "resid" and window > 1 else ""
         held = f", {self.severed} severed" if self.severed else ""
@@ -200,7 +200,7 @@ def ratio_of_means(
 ) -> Estimate:
     """Mean of `parts` over mean of `wholes`, paired over units.
 
-    A mean of ratios would be ruled by the units whose whole is near zero. The interval is
+    A mean of ratios would be dominated by the units whose whole is near zero. The interval is
     that of `labkit.stats.ratio`.
 
     Raises:

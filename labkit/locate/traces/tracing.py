@@ -1,4 +1,4 @@
-"""Causal tracing: which states, restored, bring a fact back.
+"""Causal tracing: which states recover a fact when restored.
 
 Three runs of one prompt (Meng et al. 2022, section 2.1):
 
@@ -94,7 +94,7 @@ class CausalTrace:
     memory: int = MEMORY
 
     def __post_init__(self) -> None:
-        """Refuse a configuration that means nothing."""
+        """Refuse an invalid configuration."""
         if self.kind not in SITES:
             raise InputError(f"kind {self.kind!r}: one of {', '.join(SITES)}")
         if not 0 < self.noise < math.inf or self.samples < 1:
@@ -108,7 +108,7 @@ class CausalTrace:
 
     @property
     def restoration(self) -> Restoration:
-        """What one cell does to the corrupted run."""
+        """How one cell changes the corrupted run."""
         return Restoration(kind=self.kind, window=self.window, severed=self.severed)
 
     @torch.no_grad()
@@ -189,7 +189,7 @@ class Corruption:
 
     Attributes:
         span: The tokens.
-        noise: What is added, one row a draw.
+        noise: What is added, one row per draw.
     """
 
     span: TokenSpan
@@ -205,7 +205,7 @@ class Corruption:
 def corruption(
     model: LabModel, fact: Fact, span: TokenSpan, *, noise: float, samples: int, seed: int
 ) -> Corruption:
-    """The noise of a fact, the same draws for the same seed whoever asks.
+    """The noise of a fact; the same seed gives the same draws everywhere.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""How a model bears more and more edits: a panel a quantity over the number of edits."""
+"""How a model bears more and more edits: one panel per quantity over the number of edits."""
 
 from collections.abc import Mapping
 

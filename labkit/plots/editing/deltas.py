@@ -14,7 +14,7 @@ def export_bars(frame: pd.DataFrame, *, title: str = "What an export keeps") -> 
 
     Args:
         frame: Columns `prompt`, `target`, and a probability (0..1) for each of `unedited`,
-            `edited`, `exported`; one row a rewrite. The first 20 are drawn.
+            `edited`, `exported`; one row per rewrite. The first 20 are drawn.
         title: Title of the figure.
 
     Raises:

@@ -20,7 +20,7 @@ from labkit.plots.theme import (
 
 
 def predictions_bar(frame: pd.DataFrame, *, title: str = "Next token") -> go.Figure:
-    """The most probable next tokens, one panel a state of the model, side by side.
+    """The most probable next tokens, one panel per state of the model, side by side.
 
     Args:
         frame: Columns `token, probability` (0..1) and, for more than one panel, `state`
@@ -80,7 +80,7 @@ def metrics_bars(
     subtitle: str | None = None,
     chance: Mapping[str, float] | None = None,
 ) -> go.Figure:
-    """Metrics of the unedited and the edited model with their intervals, a panel a reading.
+    """Metrics of the unedited and the edited model with their intervals, one panel per reading.
 
     Args:
         frame: Columns `reading` (`"success"`, `"argmax accuracy"`, `"generation"`),

@@ -15,7 +15,7 @@ COLUMNS = ("method", "reading", "metric", "mean", "low", "high")
 def reach_and_spare(
     frame: pd.DataFrame, *, title: str = "Methods", unedited: str = "unedited"
 ) -> go.Figure:
-    """Neighbourhood success against paraphrase success, one point a method, with intervals.
+    """Neighbourhood success against paraphrase success, one point per method, with intervals.
 
     The best place is the upper right: other words give the new object too, and other subjects
     keep theirs. A dotted line marks what the unedited model does with the neighbours.
@@ -81,7 +81,7 @@ def reach_and_spare(
 
 
 def method_intervals(frame: pd.DataFrame, *, title: str = "Methods") -> go.Figure:
-    """Every share of every method with its interval: a panel a metric, a row a method.
+    """Every share of every method with its interval: one panel per metric, one row per method.
 
     Args:
         frame: Columns `method, reading, metric, mean, low, high`. Readings share a panel, and

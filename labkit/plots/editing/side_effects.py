@@ -19,7 +19,7 @@ _AXIS = 64  # and of the ticks and the title below a panel
 
 
 def change_intervals(frame: pd.DataFrame, *, title: str = "Side effects") -> go.Figure:
-    """What changed, edited minus unedited: a dot and its interval a metric, a panel a measure.
+    """What changed, edited minus unedited: a dot with interval per metric, one panel per measure.
 
     Args:
         frame: Columns `metric`, `measure` ("share", "nats per token"...: metrics of one

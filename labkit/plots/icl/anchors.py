@@ -1,4 +1,4 @@
-"""Pictures of attention among demonstrations: where it goes, and what goes without it."""
+"""Pictures of attention among demonstrations: where it goes, and what depends on it."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from labkit.plots.theme import (
 def shares_by_layer(
     frame: pd.DataFrame, *, measure: str, title: str, subtitle: str | None = None
 ) -> go.Figure:
-    """Shares of a whole by layer, one curve a part, with bands.
+    """Shares of a whole by layer, one curve per part, with bands.
 
     Args:
         frame: Columns `layer, part, mean, low, high` (0..1).
@@ -61,7 +61,7 @@ def shares_by_layer(
 def knockout_bars(
     frame: pd.DataFrame, *, measure: str, title: str, subtitle: str | None = None
 ) -> go.Figure:
-    """What blocking edges changes, beside random edges; one panel a window of layers.
+    """What blocking edges changes, beside random edges; one panel per window of layers.
 
     Args:
         frame: Columns `panel, edges, change, change_low, change_high`, and where there are random

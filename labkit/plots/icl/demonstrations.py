@@ -22,13 +22,13 @@ def measure_by_k(
     levels: dict[str, float] | None = None,
     subtitle: str | None = None,
 ) -> go.Figure:
-    """A measure against the number of demonstrations, one line a condition, with intervals.
+    """A measure against the number of demonstrations, one line per condition, with intervals.
 
     Numbers stand at even steps, so that 0, 1, 2, 4, 8 are as far from each other.
 
     Args:
         frame: Columns `condition, k, mean, low, high` (the measure, 0..1), `least, most` (its
-            range over draws), one row a point.
+            range over draws), one row per point.
         measure: What is drawn, in words.
         title: Title of the figure.
         levels: Level lines to compare with, by name.
@@ -195,12 +195,12 @@ def candidate_scatter(
 def order_strip(
     frame: pd.DataFrame, *, title: str, subtitle: str | None = None, seed: int = 0
 ) -> go.Figure:
-    """Accuracy of every order of the same demonstrations, one column of points a set.
+    """Accuracy of every order of the same demonstrations, one column of points per set.
 
     Orders that an entropy criterion prefers are filled; the bar is the mean over orders.
 
     Args:
-        frame: Columns `set, order, mean, low, high` (accuracy, 0..1), `preferred`, one row a point.
+        frame: Columns `set, order, mean, low, high` (accuracy, 0..1), `preferred`; a row per point.
         title: Title of the figure.
         subtitle: A second line.
         seed: Seed of the sideways scatter, which means nothing.

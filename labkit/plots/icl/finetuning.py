@@ -26,12 +26,12 @@ WORDS = {
 def similarity_by_layer(
     frame: pd.DataFrame, *, reading: str, title: str, subtitle: str | None = None
 ) -> go.Figure:
-    """Likeness of context and fine-tuning by layer, a curve an arm.
+    """Likeness of context and fine-tuning by layer, one curve per arm.
 
     The first arm is drawn broad and with its interval; the others' intervals are on hover.
 
     Args:
-        frame: Columns `arm, layer, mean, low, high`, one row a point.
+        frame: Columns `arm, layer, mean, low, high`, one row per point.
         reading: What is drawn, in words.
         title: Title of the figure.
         subtitle: A second line.

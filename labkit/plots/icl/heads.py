@@ -1,4 +1,4 @@
-"""Pictures of heads that are switched off: which they are, and what goes with them."""
+"""Pictures of heads that are switched off: which they are, and what is lost with them."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ ACROSS = 3
 
 
 def head_columns(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.DataFrame:
-    """One row a head, as `head_grids` takes it, of a table with one row a head and name.
+    """One row per head, as `head_grids` takes it, of a table with one row per head and name.
 
     Args:
         frame: Columns `layer, head, mean, low, high` and the one that holds the names.
@@ -41,7 +41,7 @@ def head_columns(frame: pd.DataFrame, column: str, names: Sequence[str]) -> pd.D
 
 
 def ablated_heads(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:
-    """Every head of every layer, one panel a kind, the heads that were switched off framed.
+    """Every head of every layer, one panel per kind, the heads that were switched off framed.
 
     Args:
         frame: Columns `kind, layer, head, mean, low, high` (score, 0..1), `off`.
@@ -122,11 +122,11 @@ def loss_by_position(frame: pd.DataFrame, *, title: str, subtitle: str | None = 
 def ablation_intervals(
     frame: pd.DataFrame, *, title: str, subtitle: str | None = None
 ) -> go.Figure:
-    """What is left with some heads off beside random heads, one panel a measure.
+    """Measures with some heads off beside random heads, one panel per measure.
 
     Args:
         frame: Columns `panel, heads, intact` (nothing off), `change, change_low, change_high`
-            (these off), `random, random_low, random_high` (random heads off), one row a measure
+            (these off), `random, random_low, random_high` (random heads off), one row per measure
             and what is off.
         title: Title of the figure.
         subtitle: A second line.

@@ -49,10 +49,10 @@ def learner_curves(
     subtitle: str | None = None,
     n_trained: int | None = None,
 ) -> go.Figure:
-    """A measure against the number of examples, one line a learner, on a logarithmic axis.
+    """A measure against the number of examples, one line per learner, on a logarithmic axis.
 
     Args:
-        frame: Columns `learner, examples, mean, low, high`, one row a point. Values below 1e-4
+        frame: Columns `learner, examples, mean, low, high`, one row per point. Values below 1e-4
             are drawn there.
         measure: What is drawn, in words.
         title: Title of the figure.
@@ -114,7 +114,7 @@ def distance_map(frame: pd.DataFrame, *, title: str, subtitle: str | None = None
     row is framed.
 
     Args:
-        frame: Columns `setting, learner, mean, low, high`, one row a cell.
+        frame: Columns `setting, learner, mean, low, high`, one row per cell.
         title: Title of the figure.
         subtitle: A second line.
 
@@ -160,7 +160,7 @@ def attention_weights(frame: pd.DataFrame, *, title: str, subtitle: str | None =
     """The matrices of a layer side by side, every weight with its number.
 
     Args:
-        frame: Columns `matrix, row, column, weight`, one row an entry, in order.
+        frame: Columns `matrix, row, column, weight`, one row per entry, in order.
         title: Title of the figure.
         subtitle: A second line.
 
@@ -198,11 +198,11 @@ def attention_weights(frame: pd.DataFrame, *, title: str, subtitle: str | None =
 
 
 def reading_by_depth(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:
-    """What a linear map reads from the states, by depth: one panel a target, one line a source.
+    """What a linear map reads from the states, by depth: one panel per target, one line per source.
 
     Args:
         frame: Columns `target, reading` (a key of `READINGS`), `depth, mean, low, high` (R²), one
-            row a point. Values below 0 are drawn as they are: worse than the mean.
+            row per point. Values below 0 are drawn as they are: worse than the mean.
         title: Title of the figure.
         subtitle: A second line.
 

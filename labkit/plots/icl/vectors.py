@@ -36,10 +36,10 @@ def vector_curves(
     title: str,
     subtitle: str | None = None,
 ) -> go.Figure:
-    """A reading by the layer that a vector stands behind, a curve a vector, with intervals.
+    """A reading by the layer that a vector stands after, one curve per vector, with intervals.
 
     Args:
-        frame: Columns `vector, layer, mean, low, high`, one row a point.
+        frame: Columns `vector, layer, mean, low, high`, one row per point.
         reading: What is drawn, in words.
         levels: What there is without a vector, as level lines; intervals on hover.
         chosen: The layer that was chosen, marked.
@@ -75,7 +75,7 @@ def vector_curves(
     )
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(
-        title_text="layer that the vector stands behind", **layer_axis(int(ends[1]) + 1)
+        title_text="layer that the vector stands after", **layer_axis(int(ends[1]) + 1)
     )
     figure.update_yaxes(title_text=text(reading), zerolinecolor=INK)
     figure = themed(figure, title, subtitle, height=HEIGHT + 80, legend=True)
@@ -91,7 +91,7 @@ def scale_map(
     """A reading by scale and layer, intervals on hover.
 
     Args:
-        frame: Columns `scale, layer, mean, low, high`, one row a cell.
+        frame: Columns `scale, layer, mean, low, high`, one row per cell.
         reading: What is drawn, in words.
         title: Title of the figure.
         subtitle: A second line.
@@ -120,7 +120,7 @@ def scale_map(
         )
     )
     figure.update_xaxes(
-        title_text="layer that the vector stands behind",
+        title_text="layer that the vector stands after",
         showgrid=False,
         type="category",
         nticks=20,
@@ -138,10 +138,10 @@ def trajectory_curves(
     title: str,
     subtitle: str | None = None,
 ) -> go.Figure:
-    """Readings of the lens by layer, a panel a reading, a curve a number of demonstrations.
+    """Readings of the lens by layer, one panel per reading, one curve per number of demonstrations.
 
     Args:
-        frame: Columns `reading, k, layer, mean, low, high`, one row a point.
+        frame: Columns `reading, k, layer, mean, low, high`, one row per point.
         panels: Reading -> what its panel is called.
         title: Title of the figure.
         subtitle: A second line.
@@ -186,13 +186,13 @@ def trajectory_curves(
 def worth_by_position(
     frame: pd.DataFrame, panels: Mapping[str, str], *, title: str, subtitle: str | None = None
 ) -> go.Figure:
-    """What demonstrations are worth by where they stand, a panel a measure, with intervals.
+    """What demonstrations are worth by where they stand, one panel per measure, with intervals.
 
     The line is the mean over sets; each point is one demonstration.
 
     Args:
         frame: Columns `set, position, demonstration`, and for every measure of `panels` its
-            name, `NAME_low` and `NAME_high`, one row a demonstration.
+            name, `NAME_low` and `NAME_high`, one row per demonstration.
         panels: Measure -> what its panel is called, in one line or two.
         title: Title of the figure.
         subtitle: A second line.

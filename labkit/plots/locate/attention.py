@@ -3,7 +3,7 @@
 All patterns of a model are one heatmap, `layers * queries` high and `heads * keys` wide. The
 sliders for layer and head move its axes: both at "all" show every head as a thumbnail, one
 of them chosen a row or a column of thumbnails, both chosen one pattern with its tokens. So
-nothing is stored twice, and weights are whole percents in one byte a cell: 12 x 12 heads of
+nothing is stored twice, and weights are whole percents in one byte per cell: 12 x 12 heads of
 100 tokens are 2 MB, and `MAX_CELLS` keeps every viewer below 5 MB.
 """
 
@@ -165,6 +165,6 @@ def check_size(n_layers: int, n_heads: int, n_tokens: int) -> None:
         few = MAX_CELLS // (n_heads * n_tokens**2)
         layers = f", or choose at most {few} layers" if few else ""
         raise InputError(
-            f"{n_layers} x {n_heads} heads of {n_tokens} tokens are {cells} cells, and a viewer "
-            f"has {MAX_CELLS} at most: shorten the prompt to {fit} tokens{layers}"
+            f"{n_layers} x {n_heads} heads of {n_tokens} tokens are {cells} cells, and the viewer "
+            f"shows at most {MAX_CELLS}: shorten the prompt to {fit} tokens{layers}"
         )

@@ -37,7 +37,7 @@ def attribution_heatmap(
     Tokens of the subject carry a star.
 
     Args:
-        frame: Columns `pos, token, layer, mean, low, high`, one row a cell; differences of
+        frame: Columns `pos, token, layer, mean, low, high`, one row per cell; differences of
             probability, the interval over noise draws.
         answer: The token whose probability is shown.
         clean: P(answer) of the intact prompt.
@@ -76,7 +76,7 @@ def agreement_scatter(
     title: str = "Attribution against the exact trace",
     subtitle: str | None = None,
 ) -> go.Figure:
-    """Approximate against exact effect, one point a cell; on the line they are equal.
+    """Approximate against exact effect, one point per cell; on the line they are equal.
 
     Args:
         frame: Columns `pos, token, layer, in_subject, exact, approximate`; differences of
@@ -128,7 +128,7 @@ def node_bars(frame: pd.DataFrame, *, answer: str, title: str, n_nodes: int = 15
 
     Args:
         frame: Columns `kind` ("embed", "head" or "ffn"), `pos, token, layer, head, mean,
-            low, high`, one row a node; differences of probability.
+            low, high`, one row per node; differences of probability.
         answer: The token whose probability is meant.
         title: Title of the figure.
         n_nodes: Number of nodes shown.

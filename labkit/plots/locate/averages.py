@@ -26,7 +26,7 @@ PANELS_ACROSS = 3
 
 
 def role_curves(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:
-    """Mean indirect effect by layer, a panel a role: interval of the mean, quartiles of facts.
+    """Mean indirect effect by layer, one panel per role: interval of the mean, quartiles of facts.
 
     Args:
         frame: Columns `role, layer, n` (facts), `mean, low, high` and `q25, q75` (quartiles
@@ -73,7 +73,7 @@ def role_heatmap(frame: pd.DataFrame, *, title: str, subtitle: str | None = None
     """Mean indirect effect, roles down and layers across, with intervals on hover.
 
     Args:
-        frame: Columns `role, layer, n, mean, low, high`, one row a cell.
+        frame: Columns `role, layer, n, mean, low, high`, one row per cell.
         title: Title of the figure.
         subtitle: A second line.
 

@@ -25,7 +25,7 @@ CURVE = ("source", "layer", "mean", "low", "high", "n")
 def knockout_curves(
     frame: pd.DataFrame, *, title: str, window: int, control: str = "random other tokens"
 ) -> go.Figure:
-    """Change of P(answer) by the centre of the blocked window, a curve a group of tokens.
+    """Change of P(answer) by the centre of the blocked window, one curve per group of tokens.
 
     Args:
         frame: Columns `source` (which tokens the last one may not look at), `layer`, `mean`,
@@ -81,7 +81,7 @@ def head_grids(
     percent: Collection[str] = (),
     shared: bool = False,
 ) -> go.Figure:
-    """Every head of every layer as a cell, a panel a measure, blue below zero, orange above.
+    """Every head of every layer as a cell, one panel per measure, blue below zero, orange above.
 
     Args:
         frame: Columns `layer`, `head` and those that `panels` names; where there are also

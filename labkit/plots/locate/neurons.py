@@ -25,7 +25,7 @@ def neurons_by_layer(
     title: str = "Knowledge neurons",
     subtitle: str | None = None,
 ) -> go.Figure:
-    """One dot a neuron: its layer across, its attribution up.
+    """One dot per neuron: its layer across, its attribution up.
 
     Args:
         frame: Columns `layer, neuron, mean, low, high` (attribution, in units of
@@ -69,12 +69,12 @@ def neurons_by_layer(
 
 
 def neuron_test_bars(frame: pd.DataFrame, *, title: str = "Switching neurons") -> go.Figure:
-    """Relative change of P(answer), a panel an intervention, a bar a group, with intervals.
+    """Relative change of P(answer), one panel per intervention, one bar per group, with intervals.
 
     Args:
         frame: Columns `intervention`, `group`, `mean, low, high` (relative change: -1 takes
             all of P(answer) away, 1 doubles it), `n`, `unit`, `kept` (share of unchanged
-            top tokens, 0..1), one row a bar.
+            top tokens, 0..1), one row per bar.
         title: Title of the figure.
 
     Raises:
@@ -125,7 +125,7 @@ def neuron_test_bars(frame: pd.DataFrame, *, title: str = "Switching neurons") -
 
 
 def neuron_tests_scatter(frame: pd.DataFrame, *, title: str = "Many facts") -> go.Figure:
-    """One point a fact: what it loses without its neurons, and what others of its relation lose.
+    """One point per fact: what it loses without its neurons, and what others of its relation lose.
 
     Args:
         frame: Columns `subject, relation, n_neurons`, and relative changes of P(answer) in

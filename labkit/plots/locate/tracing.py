@@ -44,7 +44,7 @@ def trace_heatmap(
     colour. Tokens of the subject carry a star.
 
     Args:
-        frame: Columns `pos, token, layer, mean, low, high`, one row a cell; probabilities
+        frame: Columns `pos, token, layer, mean, low, high`, one row per cell; probabilities
             in 0..1, the interval over noise draws.
         answer: The token whose probability is shown.
         clean: P(answer) of the intact prompt.
@@ -160,7 +160,7 @@ def cell_grid(
         "z": mean.to_numpy(),
         "x": mean.columns.to_numpy(),
         "y": list(mean.index),
-        # One label a cell: hover shows the token, although the axis counts positions.
+        # One label per cell: hover shows the token, although the axis counts positions.
         "text": [[label] * mean.shape[1] for label in labels],
         "customdata": np.stack([low.to_numpy(), high.to_numpy()], axis=-1),
         "hovertemplate": (
@@ -193,7 +193,7 @@ def trace_curves(
     title: str = "P(answer) after restoring the last subject token",
     subtitle: str | None = None,
 ) -> go.Figure:
-    """P(answer) by layer at one position, with its interval, one curve a trace.
+    """P(answer) by layer at one position, with its interval, one curve per trace.
 
     Args:
         frames: Name of the trace (`"before"`, `"after"`) -> its table, as in

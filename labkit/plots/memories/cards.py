@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from labkit.plots.memories.words import add_words
 from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, token_label, visible
 
-_LINE = 22  # pixels a line of text
+_LINE = 22  # pixels per line of text
 _WIDE = 84  # letters a line of coloured text
 _BEFORE, _AFTER = 46, 26  # letters of a trigger around its firing token
 _MONO = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
@@ -87,7 +87,7 @@ def coloured_text(frame: pd.DataFrame, *, title: str, subtitle: str | None = Non
     """A text whose tokens are coloured by a number each: blue above zero, brown below.
 
     Args:
-        frame: Columns `pos, token, activation`, one row a token.
+        frame: Columns `pos, token, activation`, one row per token.
         title: Title of the figure.
         subtitle: A second line.
 
@@ -181,7 +181,7 @@ def _add_text(
     largest: float,
     row: int | None = None,
 ) -> None:
-    """One box a token, as wide as its letters, with the token in it."""
+    """One box per token, as wide as its letters, with the token in it."""
     col = None if row is None else 1
     tokens = [(y, *token) for y, line in enumerate(lines) for token in line]
     middle = [start + len(label) / 2 for _, _, label, _, start in tokens]

@@ -13,7 +13,7 @@ def contribution_bars(frame: pd.DataFrame, *, answer: str, title: str | None = N
 
     Args:
         frame: Columns `component` ("attention", "FFN", and others for the rest), `layer`
-            (-1 for the rest), `logit`, one row a component.
+            (-1 for the rest), `logit`, one row per component.
         answer: The token whose logit is shared out.
         title: Replaces the default title.
 

@@ -15,7 +15,7 @@ from labkit.plots.theme import (
 )
 
 INTERVAL = ("mean", "low", "high")
-_ROW = 22  # pixels a bar
+_ROW = 22  # pixels per bar
 
 
 def words_bars(frame: pd.DataFrame, *, title: str) -> go.Figure:
@@ -137,7 +137,7 @@ def patterns_curves(
     figure.update_yaxes(title_text="share of a neuron's triggers", rangemode="tozero")
     figure.update_layout(hovermode="x unified")
     n_neurons = int(rows["n"].max())
-    note = f"mean over {n_neurons} neurons a layer, 95 % bands; dashed: random prefixes"
+    note = f"mean over {n_neurons} neurons per layer, 95 % bands; dashed: random prefixes"
     return themed(figure, title, note, legend=True)
 
 
@@ -161,7 +161,7 @@ def agreement_curve(frame: pd.DataFrame, *, top: int = 1, title: str) -> go.Figu
     what = "the top token" if top == 1 else f"among the top {top}"
     figure.update_yaxes(title_text=f"next token is {what}", rangemode="tozero", tickformat=".2~p")
     figure.update_layout(hovermode="x unified")
-    note = f"share of {int(rows['n'].max())} neurons a layer, 95 % band"
+    note = f"share of {int(rows['n'].max())} neurons per layer, 95 % band"
     return themed(figure, title, note, legend=True)
 
 

@@ -92,7 +92,7 @@ def cloze_depths(
     """By relation, the mean depth from which facts stay among the top k, with its interval.
 
     Args:
-        frame: Columns `relation, k, facts, reach, mean, low, high` (depths), one row a relation
+        frame: Columns `relation, k, facts, reach, mean, low, high` (depths), one row per relation
             and k. Relations where no fact reaches any k are left out.
         n_layers: Number of blocks.
         title: Title of the figure.
@@ -143,7 +143,7 @@ def cloze_popularity(
     """Share of facts with the answer among the top k, against the subject's popularity.
 
     Args:
-        frame: Columns `popularity` (above 0), `k, mean, low, high, n`, one row a bin and k.
+        frame: Columns `popularity` (above 0), `k, mean, low, high, n`, one row per bin and k.
         title: Title of the figure.
 
     Raises:

@@ -101,7 +101,7 @@ def probe_map_heatmap(
 
     Args:
         frame: Columns `task, family, depth, share` (the colour), `score, low, high, baseline`
-            (the strongest), `selectivity, compression`, one row a cell, tasks in the order in
+            (the strongest), `selectivity, compression`, one row per cell, tasks in the order in
             which they are drawn.
         centres: Columns `task, mean, low, high` (depths), one row for each task that has one.
         title: Title of the figure.
@@ -163,10 +163,10 @@ def probe_map_heatmap(
 def removal_bars(
     frame: pd.DataFrame, *, measures: dict[str, str], title: str, subtitle: str | None = None
 ) -> go.Figure:
-    """What an intervention does beside its placebo, with intervals, one group a measure.
+    """What an intervention does beside its placebo, with intervals, one group per measure.
 
     Args:
-        frame: Columns `intervention, measure, mean, low, high, n`, one row a bar.
+        frame: Columns `intervention, measure, mean, low, high, n`, one row per bar.
         measures: What each measure is called, in the order in which they are drawn.
         title: Title of the figure.
         subtitle: A second line.

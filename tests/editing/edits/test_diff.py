@@ -89,7 +89,7 @@ def test_models_that_are_no_change_of_one_another_are_refused(tiny, tmp_path):
     with pytest.raises(FingerprintMismatch, match="qwen2"):
         diff(base, tiny("qwen2"))
     hf, tokenizer = random_model("llama")
-    with pytest.raises(InputError, match="nothing to store"):
+    with pytest.raises(InputError, match="no difference to store"):
         diff(base, wrap(hf, tokenizer, name="same", check=False))
     hf.resize_token_embeddings(300)
     with pytest.raises(FingerprintMismatch, match="other weights"):

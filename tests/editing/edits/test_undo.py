@@ -105,7 +105,7 @@ def test_what_is_not_there_cannot_be_taken_back(tiny, chain, random_delta):
     for history in (edits, total):
         with pytest.raises(InputError, match="not among the 3"):
             undo(history, stranger)
-    with pytest.raises(InputError, match="truncated since"):
+    with pytest.raises(InputError, match="composition was truncated"):
         undo(truncated(total, rank=3), edits[0])
     with pytest.raises(FingerprintMismatch, match="made on top of"):
         undo([edits[1], edits[2]], edits[1])
@@ -198,7 +198,7 @@ def test_an_edit_is_not_taken_out_of_a_truncated_checkpoint(saved, chain, tmp_pa
     edits, total = chain(saved)
     kept = {"keep_originals": keep_originals, "check": False}
     out = export_hf(saved, truncated(total, rank=3), tmp_path / "edited", **kept)
-    with pytest.raises(InputError, match="truncated since"):
+    with pytest.raises(InputError, match="composition was truncated"):
         undo_checkpoint(out, edits[0], tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
     whole = undo_checkpoint(out, truncated(total, rank=3), tmp_path / "whole")

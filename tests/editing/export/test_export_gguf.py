@@ -199,7 +199,7 @@ def test_what_cannot_be_written_is_named(tiny, base, tmp_path):
     (tmp_path / "text.gguf").write_text("no such format at all")
     (tmp_path / "cut.gguf").write_bytes(base.read_bytes()[:500])
     for name in ("text.gguf", "cut.gguf"):
-        with pytest.raises(InputError, match="no GGUF file that can be read"):
+        with pytest.raises(InputError, match="cannot be read as a GGUF file"):
             export_gguf(model, delta, target, base=tmp_path / name)
     other = tiny("gpt2")
     with pytest.raises(InputError, match="no tensor"):

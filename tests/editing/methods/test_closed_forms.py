@@ -39,7 +39,7 @@ def prepared(method, tiny, corpus):
 
 
 def test_several_rewrites_in_one_change(method, model, rewrites, corpus):
-    """One rank a subject in every weight, and every prompt reacts."""
+    """One rank per subject in every weight, and every prompt reacts."""
     delta = method(model, rewrites, prepared=method.prepare(model, corpus=corpus))
     assert all(change.rank == 3 for change in delta.changes.values())
     batch = model.tokens([rewrite.prompt for rewrite in rewrites])

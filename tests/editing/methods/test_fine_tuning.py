@@ -30,7 +30,7 @@ def rewrites(rewrites):
 
 
 class Descent(torch.optim.SGD):
-    """Plain gradient descent in the place of Adam."""
+    """Plain gradient descent in place of Adam."""
 
     def __init__(self, parameters, lr):
         super().__init__(parameters, lr=lr)

@@ -23,7 +23,7 @@ SEARCH = ValueSearch(
 
 
 class Recorded(torch.optim.SGD):
-    """Steps of one length in the place of Adam's, long enough for every term of the loss to
+    """Steps of one length in place of Adam's, long enough for every term of the loss to
     count; keeps every gradient that it is given."""
 
     gradients: list = []  # noqa: RUF012 - filled anew by the fixture

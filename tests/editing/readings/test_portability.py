@@ -168,7 +168,7 @@ def test_the_pocket_model_is_read_before_and_after(pocket):
 
 def test_nothing_to_ask_is_said(pocket):
     rewrite = Rewrite(subject="x", template="{}?", target_new="y")
-    with pytest.raises(InputError, match="nothing that can be asked follows"):
+    with pytest.raises(InputError, match="no consequences that can be asked"):
         portability(pocket, None, [rewrite])
 
 

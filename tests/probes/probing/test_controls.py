@@ -1,4 +1,4 @@
-"""Controls are what they say: blind baselines, one label a word type, untrained weights."""
+"""Controls are what they say: blind baselines, one label per word type, untrained weights."""
 
 import numpy as np
 import pytest

@@ -60,11 +60,11 @@ def test_a_bag_sees_the_difference_and_not_one_text_alone():
 
 def test_differences_and_states_are_not_mixed_or_moved(tiny, pairs):
     task = better_of_pair(pairs)
-    with pytest.raises(InputError, match="others as such"):
+    with pytest.raises(InputError, match="states for others"):
         replace(task, examples=(replace(task.examples[0], less=None), *task.examples[1:]))
     with pytest.raises(InputError, match="stands in text"):
         replace(task, examples=(replace(task.examples[0], less=(999, (0, 1))), *task.examples[1:]))
-    with pytest.raises(InputError, match="no one state"):
+    with pytest.raises(InputError, match="reads single states"):
         forget(tiny("llama"), task, 1)
 
 

@@ -34,7 +34,7 @@ def planted(monkeypatch):
             while words[path[-1]].head:
                 path.append(words[path[-1]].head - 1)
             states[1, number] = 0
-            for step in path:  # one axis an arc: the squared distance is the number of arcs
+            for step in path:  # one axis per arc: the squared distance is the number of arcs
                 states[1, number, axes.setdefault((texts[text], step), len(axes)) % 48] += 1
         return Features("resid", (0, 1), states.astype(np.float32), "planted", "by hand")
 
