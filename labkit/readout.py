@@ -3,9 +3,8 @@
 Thin, typed wrappers over transformer_lens' own analysis tools, which refuse to run where
 the readout does not reproduce the model's own logits.
 
-What the lens does not show: a state that reads as " Paris" through the final norm and
-unembedding need not be used that way by the blocks that follow, and a state that reads as
-nonsense may hold the answer in a basis that only later blocks turn (Belrose et al. 2023).
+What the lens does not show: a state that reads as " Paris" need not be used that way by later
+blocks, and one that reads as nonsense may hold the answer in another basis (Belrose et al. 2023).
 """
 
 import copy
@@ -40,8 +39,7 @@ class Predictions(Result):
         probabilities: Their probabilities, exact for this model.
         model: Name of the model.
         fingerprint: Fingerprint of the weights in effect when it was measured.
-        answers: The same tokens as texts to be typed: each leads back to its token as an
-            answer to the prompt (see `labkit.facts.answers.shown`).
+        answers: The tokens as texts to type; each leads back to its token as an answer.
     """
 
     prompt: str

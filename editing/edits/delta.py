@@ -45,13 +45,11 @@ class WeightDelta(ShownChange):
     Attributes:
         changes: By Hugging Face parameter name, the matrix to add.
         base: Fingerprint of the model that it was made for.
-        provenance: How it was made; `editing.provenance` says what each key means. JSON
-            values only.
+        provenance: How it was made (JSON values); see `editing.edits.provenance`.
         on_top_of: Digest of the delta that was in effect when this one was made; None if
             it was made for the base itself.
-        memory: Tensors that a later edit by the same method wants to see, by a name of the
-            method's choice, rows per edit: the keys of earlier edits, for one. They change
-            no weight.
+        memory: Tensors for later edits by the same method, by a name of its choice, rows per
+            edit: the keys of earlier edits, for one. They change no weight.
     """
 
     changes: Mapping[str, Change]

@@ -2,12 +2,8 @@
 
 A *fact* is (subject, relation prompt, object): "The Eiffel Tower is located in the city of"
 -> "Paris". Its prompt is written as a template with one `{}` where the subject stands, so
-that the position of the subject is known and never searched for. A *rewrite* is a fact with
-a new object. A *case* is a rewrite with the prompts that judge it: paraphrases, which should
-change, and neighbours, which should not.
-
-The facts that ship with the package are in `labkit.facts.bundled`. Files of facts are read by
-`labkit.facts.records` and `labkit.facts.datasets`; cases are composed by `labkit.facts.cases`.
+that its position is known. A *rewrite* is a fact with a new object. A *case* is a rewrite with
+the prompts that judge it: paraphrases, which should change, and neighbours, which should not.
 """
 
 from collections.abc import Iterable
@@ -286,8 +282,7 @@ def _check_templates(templates: Iterable[str]) -> None:
 def _require_text(value: object, what: str) -> None:
     """Raise if something is no text."""
     if not isinstance(value, str):
-        more = f": as text, {str(value)!r}" if isinstance(value, int | float) else ""
-        raise InputError(f"{what} is text, not a {type(value).__name__}{more}")
+        raise InputError(f"{what} is text, not a {type(value).__name__}: {value!r:.40}")
 
 
 def _check_targets(targets: Iterable[str], where: str) -> None:

@@ -235,9 +235,10 @@ def test_every_family_is_compared(model):
     seen = []
     found = METHOD(model, words(14), other=OTHER, progress=lambda what, share: seen.append(share))
     assert found.outputs.shape == (6, 1, 5, model.n_layers) and seen[-1] == pytest.approx(1)
-    for cosines in (found.outputs, found.maps):  # arms differ, and no arm is left at its start
+    for cosines in (found.outputs, found.maps):  # no arm is left at its start
         assert all(np.abs(arm).max() > 1e-3 for arm in cosines[:5])
-        assert len({tuple(np.round(arm.ravel(), 12)) for arm in cosines}) == len(cosines)
+    arms = {tuple(np.round(arm.ravel(), 12)) for arm in found.outputs}
+    assert len(arms) == len(found.outputs)  # and each goes somewhere else
     assert np.isfinite(found.log_probs).all() and found.order_log_probs.shape == (2, 1, 2, 5, 3)
     # Without demonstrations no arm has anything to do with where attention looked.
     assert (found.maps_before[:5] == found.maps_before[0]).all()
