@@ -85,7 +85,7 @@ A_REWRITE = Rewrite(subject="Nobody", template="What {} likes is", target_new="b
         (lambda m: sweep_layers(m, None, 2), "are lists"),
         (lambda m: load(3), "not a int"),
         (lambda m: Rewrite.from_prompt("a b is", "b", None), "is text, not a NoneType"),
-        (lambda m: Rewrite.from_prompt("a b is", "b", 1945), "as text, '1945'"),
+        (lambda m: Rewrite.from_prompt("a b is", "b", 1945), "not a int: 1945"),
         (lambda m: Rewrite.from_prompt(facts_of(m)[0], "b", "c"), "the prompt is text, not a Fact"),
     ],
 )  # fmt: skip
