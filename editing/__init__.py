@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
-    from editing.edits.delta import Dense, LowRank, WeightDelta, applied
+    from editing.edits.applying import applied
+    from editing.edits.delta import Dense, LowRank, WeightDelta
     from editing.edits.difference import diff
     from editing.edits.effect import in_effect
     from editing.edits.truncate import truncated

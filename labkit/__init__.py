@@ -3,7 +3,7 @@
 The path, and where each step lives:
 
     load           labkit.models      open a model by name; every part named and checked
-    predict        labkit.readout     next tokens, logit lens, direct logit attribution
+    predict        labkit.readout     next tokens, logit lens; beside it labkit.direct_attribution
     memories       labkit.memories    FFN neurons as keys and values; who writes this word
     CausalTrace    labkit.locate      which states carry a fact; attribution, neurons, heads
     ROME, audit    editing            change a fact in the weights, and judge the change

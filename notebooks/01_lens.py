@@ -30,11 +30,11 @@ import os
 import numpy as np
 
 from labkit import load, logit_lens, predict
+from labkit.direct_attribution import direct_logit_attribution
 from labkit.facts.known import known_sample
 from labkit.facts.worlds import demo_case_of
 from labkit.memories import contributions
 from labkit.plots import use_in_notebooks
-from labkit.readout import direct_logit_attribution
 from probes import Cloze
 
 # %%

@@ -24,7 +24,12 @@ ON_TOP = ("labkit/cli/", "labkit/demo/")
 DOORS = {
     "plotly": lambda path: path.startswith("labkit/plots/"),
     "transformer_lens": lambda path: (
-        path in {"labkit/readout.py", "labkit/running/activations.py"}
+        path
+        in {
+            "labkit/readout.py",
+            "labkit/direct_attribution.py",
+            "labkit/running/activations.py",
+        }
         or path.startswith("labkit/models/")
         or path.startswith("labkit/locate/")  # which wraps its analysis tools
         or path == "probes/probing/sparse.py"  # likewise

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from labkit.direct_attribution import direct_logit_attribution
 from labkit.errors import EmptyPrompt, EmptyTarget, InputError
-from labkit.readout import LensResult, direct_logit_attribution, logit_lens, predict
+from labkit.readout import LensResult, logit_lens, predict
 from tests.reference import full_logits, full_run, outputs_of
 
 PROMPT = "the baker of the mill is"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
+    from editing.edits.applying import applied
     from editing.edits.change import Dense, LowRank
-    from editing.edits.delta import WeightDelta, applied
+    from editing.edits.delta import WeightDelta
     from editing.edits.difference import diff
     from editing.edits.effect import in_effect
     from editing.edits.truncate import truncated

@@ -12,8 +12,7 @@ inside `applied`:
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,18 +23,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from editing.edits.change import Change, Dense, LowRank, added, parts
+from editing.edits.change import Change, Dense, LowRank, parts
 from editing.edits.provenance import of_composition, require_steps, steps_of
 from editing.edits.showing import ShownChange
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
 from labkit.models.model import LabModel
 from labkit.models.wheels import sha256_of
 from labkit.results.result import atomic_folder, atomic_write, dumps
-from labkit.running.opened import require_opened
 
 FORMAT = 2
 
-__all__ = ["Change", "Dense", "LowRank", "WeightDelta", "applied", "composed", "parts"]
+__all__ = ["Change", "Dense", "LowRank", "WeightDelta", "composed", "parts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,44 +255,3 @@ def composed(deltas: Sequence[WeightDelta]) -> WeightDelta:
     steps = of_composition(step for delta in deltas for step in delta.steps)
     joined = {name: torch.cat(rows) for name, rows in memory.items()}
     return WeightDelta(changes, first.base, steps, first.on_top_of, joined)
-
-
-def _require_deltas(deltas: tuple[object, ...]) -> None:
-    """Refuse what is no delta: an editor, or a list of deltas."""
-    for delta in deltas:
-        if not isinstance(delta, WeightDelta):
-            raise InputError(
-                "what is applied is what an editor returns, delta = ROME()(model, [rewrite]); "
-                f"several stand side by side, applied(model, first, second); not a "
-                f"{type(delta).__name__}"
-            )
-
-
-@contextmanager
-def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
-    """The model with some deltas added, in order, for the duration of the block.
-
-    The original weights are copied aside and copied back, so they are restored bit
-    for bit, also after an error or Ctrl-C. Blocks may be nested and undo from within.
-
-    Raises:
-        InputError: If it is no opened model, or something is no delta.
-        FingerprintMismatch: If a delta belongs to another model; nothing is applied then.
-    """
-    require_opened(model)
-    _require_deltas(deltas)
-    for delta in deltas:
-        delta.require(model)
-    parameters = dict(model.hf.named_parameters())
-    saved: dict[str, Tensor] = {}
-    try:
-        for name in dict.fromkeys(name for delta in deltas for name in delta.changes):
-            saved[name] = parameters[name].detach().clone()
-        for delta in deltas:
-            for name, change in delta.changes.items():
-                weight = parameters[name].detach()
-                weight.copy_(added(weight, change))
-        yield model
-    finally:
-        for name, before in saved.items():
-            parameters[name].detach().copy_(before)

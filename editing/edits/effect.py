@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
-from editing.edits.delta import WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import WeightDelta
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.models.model import LabModel
 

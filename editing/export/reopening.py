@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from editing.edits.delta import WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import WeightDelta
 from editing.export.merging import merged
 from editing.export.record import KINDS, read_record
 from labkit.errors import FingerprintMismatch

@@ -6,12 +6,11 @@ that its position is known. A *rewrite* is a fact with a new object. A *case* is
 the prompts that judge it: paraphrases, which should change, and neighbours, which should not.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from labkit.errors import EmptyPrompt, EmptyTarget, InputError, SubjectNotFound
+from labkit.errors import InputError, SubjectNotFound
+from labkit.facts.checks import check_prompts, check_targets, check_templates, require_text
 from labkit.tokens import find_subject
-from labkit.tokens.vocabulary import Token
 
 
 def fill(template: str, subject: str) -> str:
@@ -38,12 +37,12 @@ class Cloze:
     def __post_init__(self) -> None:
         """Refuse a subject or template that makes no prompt."""
         for name in ("subject", "template"):
-            _require_text(getattr(self, name), name)
+            require_text(getattr(self, name), name)
         if not self.subject.strip():
             raise SubjectNotFound(
                 f"the subject of {self.template!r} is empty: name what it is about"
             )
-        _check_templates((self.template,))
+        check_templates((self.template,))
 
     @property
     def prompt(self) -> str:
@@ -85,8 +84,8 @@ class Fact(Cloze):
     def __post_init__(self) -> None:
         """Refuse empty prompts and answers."""
         super().__post_init__()
-        _check_templates(self.paraphrases)
-        _check_targets(self.answers, f"the fact about {self.subject!r}")
+        check_templates(self.paraphrases)
+        check_targets(self.answers, f"the fact about {self.subject!r}")
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -102,8 +101,8 @@ class Fact(Cloze):
             InputError: If the prompt holds a `{}` of its own.
             EmptyTarget: If the object is an empty text.
         """
-        _require_text(prompt, "the prompt")
-        _require_text(subject, "the subject")
+        require_text(prompt, "the prompt")
+        require_text(subject, "the subject")
         start, stop = find_subject(prompt, subject)
         template = prompt[:start] + "{}" + prompt[stop:]
         return cls(subject=prompt[start:stop], template=template, object=object)
@@ -134,7 +133,7 @@ class Rewrite(Cloze):
         """Refuse empty targets."""
         super().__post_init__()
         targets = [self.target_new, *([] if self.target_true is None else [self.target_true])]
-        _check_targets(targets, f"the rewrite of {self.subject!r}")
+        check_targets(targets, f"the rewrite of {self.subject!r}")
 
     @classmethod
     def from_prompt(
@@ -191,7 +190,7 @@ class Deletion(Cloze):
     def __post_init__(self) -> None:
         """Refuse an empty answer."""
         super().__post_init__()
-        _check_targets([self.target_true], f"the deletion about {self.subject!r}")
+        check_targets([self.target_true], f"the deletion about {self.subject!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +202,8 @@ class Neighbour:
 
     def __post_init__(self) -> None:
         """Refuse an empty prompt or answer."""
-        _check_prompts((self.prompt,), "a neighbour")
-        _check_targets((self.object,), f"the neighbour {self.prompt!r}")
+        check_prompts((self.prompt,), "a neighbour")
+        check_targets((self.object,), f"the neighbour {self.prompt!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +235,7 @@ class Case:
         if not self.case_id.strip():
             raise InputError(f"the case about {self.rewrite.subject!r} needs a case_id")
         prompts = (*self.paraphrases, *self.attributes, *self.generation)
-        _check_prompts(prompts, f"case {self.case_id!r}")
+        check_prompts(prompts, f"case {self.case_id!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,34 +266,4 @@ class Relation:
         """Refuse a relation that cannot be asked."""
         if not self.id.strip() or not self.templates:
             raise InputError(f"a relation needs an id and a template, not {self.id!r}")
-        _check_templates(self.templates)
-
-
-def _check_templates(templates: Iterable[str]) -> None:
-    """Raise unless each template has exactly one place for the subject."""
-    for template in templates:
-        if template.count("{}") != 1:
-            raise InputError(
-                f"the template {template!r} needs exactly one {{}}, where the subject stands"
-            )
-
-
-def _require_text(value: object, what: str) -> None:
-    """Raise if something is no text."""
-    if not isinstance(value, str):
-        raise InputError(f"{what} is text, not a {type(value).__name__}: {value!r:.40}")
-
-
-def _check_targets(targets: Iterable[str], where: str) -> None:
-    """Raise if one of the targets has no text."""
-    for target in targets:
-        _require_text(target, f"a target of {where}")
-        if not target.strip() and not isinstance(target, Token):
-            raise EmptyTarget(f"a target of {where} is empty: name what the model should say")
-
-
-def _check_prompts(prompts: Iterable[str], where: str) -> None:
-    """Raise if one of the prompts has no text."""
-    for prompt in prompts:
-        if not prompt.strip():
-            raise EmptyPrompt(f"a prompt of {where} is empty: give it at least one word")
+        check_templates(self.templates)

@@ -24,7 +24,7 @@ from unittest.mock import patch
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.edits.requests import grouped
 from editing.layers.tuning_cases import known_cases
 from editing.methods.closed_form.keys import contexts, group_keys

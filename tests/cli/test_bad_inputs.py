@@ -18,6 +18,7 @@ from editing import ROME, WeightDelta, applied, evaluate, export_hf
 from editing.edits.delta import LowRank
 from editing.evaluation.many_cases import Evaluation
 from editing.methods.closed_form.value_search import ValueSearch
+from labkit.direct_attribution import direct_logit_attribution
 from labkit.errors import (
     DuplicateSubject,
     EmptyPrompt,
@@ -41,7 +42,7 @@ from labkit.facts.records import read_cases
 from labkit.locate import CausalTrace
 from labkit.models.in_effect import fingerprint
 from labkit.models.loading import load
-from labkit.readout import direct_logit_attribution, logit_lens, predict
+from labkit.readout import logit_lens, predict
 from labkit.results.result import RunDirectory
 from labkit.running.activations import capture
 from labkit.running.execute import Execution, freeze

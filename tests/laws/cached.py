@@ -5,8 +5,9 @@ import contextlib
 import numpy as np
 import torch
 
+from editing.edits.applying import applied
 from editing.edits.change import LowRank
-from editing.edits.delta import WeightDelta, applied
+from editing.edits.delta import WeightDelta
 from labkit import cache
 from labkit.icl.implicit.finetuning_steps import other_weights
 from labkit.memories.trigger_search import find_triggers

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.presets.preset_files import Preset, preset, preset_file, write_preset
 from labkit import cache
 from labkit.errors import MalformedRecord

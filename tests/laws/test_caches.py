@@ -10,7 +10,7 @@ import copy
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.methods.closed_form.prepared import Prepared
 from editing.methods.closed_form.solve import Euclidean
 from editing.presets.preset_files import Preset, guess, preset, write_preset

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from labkit import pocket as world
+from labkit.direct_attribution import direct_logit_attribution
 from labkit.errors import EmptyTarget, InputError, LayerOutOfRange, SelfCheckFailed
 from labkit.facts.fact import Fact
 from labkit.locate.attention import head_kinds
@@ -24,7 +25,6 @@ from labkit.locate.attention.knockout_result import (
     costliest,
 )
 from labkit.locate.attention.patterns import AttentionPatterns, attention_patterns
-from labkit.readout import direct_logit_attribution
 from labkit.running.execute import Execution, freeze
 from labkit.running.logits import read_logits
 from labkit.running.prefixes import Prefix

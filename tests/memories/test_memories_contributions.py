@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, Olmo2Config
 
+from labkit.direct_attribution import direct_logit_attribution
 from labkit.errors import (
     EmptyPrompt,
     EmptyTarget,
@@ -23,7 +24,6 @@ from labkit.memories import contributions, ffn_share, switched, switching
 from labkit.memories.norms import frozen
 from labkit.models.loading import load, wrap
 from labkit.models.random_models import _randomise, _tokenizer
-from labkit.readout import direct_logit_attribution
 from tests.reference import full_logits, output_hook
 
 PROMPT = "the baker of the mill is"

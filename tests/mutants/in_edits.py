@@ -5,7 +5,7 @@ from tests.mutants.record import Mutant
 MUTANTS = (
     Mutant(
         name="a weight put aside without a copy",
-        file="editing/edits/delta.py",
+        file="editing/edits/applying.py",
         before="saved[name] = parameters[name].detach().clone()",
         after="saved[name] = parameters[name].detach()",
         tests=("tests/editing/edits/test_delta.py::test_weights_come_back_bit_for_bit",),

@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.edits.delta import Change, WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import Change, WeightDelta
 from editing.edits.requests import Group, requests_of
 from editing.methods.closed_form.base import Spreading, StepDone
 from editing.methods.closed_form.keys import averaged, group_keys

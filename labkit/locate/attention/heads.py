@@ -3,8 +3,8 @@
 For every head, at the last position:
 
 - *direct*: what it writes there adds to the answer's logit through the final norm and the
-  unembedding (`labkit.readout.direct_logit_attribution`). It does not show how later blocks use it,
-  nor where the head reads it.
+  unembedding (`labkit.direct_attribution.direct_logit_attribution`). It does not show how later
+  blocks use it, nor where the head reads it.
 - *attention*: the weight it puts on the subject's tokens. It does not show what it reads
   there, nor whether that matters.
 - *blocked*: the relative change of P(answer) where it may not look at the subject
@@ -25,6 +25,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit import stats
+from labkit.direct_attribution import direct_logit_attribution
 from labkit.errors import InputError
 from labkit.facts.answers import shown, told
 from labkit.facts.fact import Fact
@@ -32,7 +33,6 @@ from labkit.locate.attention.knockout import AttentionKnockout, sources
 from labkit.locate.attention.patterns import attention_patterns
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.readout import direct_logit_attribution
 from labkit.results.result import Result
 from labkit.running.logits import next_token_logits
 from labkit.stats.intervals import over_units

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from editing.edits.delta import Dense, LowRank, WeightDelta, applied, parts
+from editing.edits.applying import applied
+from editing.edits.delta import Dense, LowRank, WeightDelta, parts
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile
 from labkit.models.loading import wrap
 from labkit.models.random_models import random_model

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from editing.edits.delta import Dense, LowRank, WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import Dense, LowRank, WeightDelta
 from editing.edits.difference import diff
 from editing.edits.truncate import truncated
 from editing.export.checkpoint import export_hf

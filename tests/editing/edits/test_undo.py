@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from editing.edits.delta import Dense, WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import Dense, WeightDelta
 from editing.edits.truncate import truncated
 from editing.edits.undoing import Undo, undo
 from editing.export.checkpoint import export_hf

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from editing import METHODS
-from editing.edits.delta import LowRank, WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import LowRank, WeightDelta
 from editing.evaluation.evaluation_result import Evaluation
 from editing.evaluation.many_cases import evaluate
 from editing.evaluation.protocols import PROTOCOLS, Step

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.export.card import model_card
 from editing.export.checkpoint import export_hf
 from editing.export.record import read_record

@@ -10,7 +10,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from editing.edits.delta import Dense, LowRank, WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import Dense, LowRank, WeightDelta
 from editing.edits.truncate import truncated
 from editing.export.adapter import export_peft
 from editing.export.reopening import check_export

@@ -11,7 +11,8 @@ import torch
 from gguf import GGUFReader, GGUFWriter
 from transformers import AutoModelForCausalLM
 
-from editing.edits.delta import Dense, LowRank, WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import Dense, LowRank, WeightDelta
 from editing.export.gguf_file import export_gguf, write_gguf
 from editing.export.reopening import check_export
 from labkit.cache import cache_dir

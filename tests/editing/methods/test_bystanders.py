@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.edits.requests import grouped
 from editing.methods.closed_form.bystanders import ALIKE, Bystander, pool_of
 from editing.methods.closed_form.keys import contexts

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from editing import METHODS
-from editing.edits.delta import WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import WeightDelta
 from editing.edits.requests import grouped
 from editing.methods.closed_form.spreading import subject_states
 from labkit.errors import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.edits.requests import grouped
 from editing.methods.closed_form.emmet import EMMET
 from editing.methods.closed_form.keys import group_keys

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import editing.methods.tuning.training as training_module
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.methods.tuning.fine_tuning import Ball, FineTuning
 from editing.methods.tuning.training import Training
 from labkit.errors import (

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from editing.edits.delta import LowRank, applied
+from editing.edits.applying import applied
+from editing.edits.delta import LowRank
 from editing.methods.tuning.lora import LoRA
 from editing.methods.tuning.training import Training, adding
 from labkit.errors import AlreadyTrue, InputError, LayerOutOfRange, NonFiniteLoss

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from editing.edits.delta import WeightDelta, applied
+from editing.edits.applying import applied
+from editing.edits.delta import WeightDelta
 from editing.edits.requests import grouped, requests_of
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.memit import MEMIT

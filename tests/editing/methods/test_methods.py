@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from editing import METHODS
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from labkit import pocket as world
 from tests.editing.conftest import FAST
 from tests.reference import full_logits

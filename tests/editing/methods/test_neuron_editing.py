@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.methods.neuron_editing import KnowledgeNeuronEditing, activations
 from labkit import pocket as world
 from labkit.errors import ContradictoryRewrites, EmptyTarget, InputError

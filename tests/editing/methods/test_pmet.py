@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.edits.requests import grouped
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.pmet import PMET

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.readings.asking import (
     METRICS,
     READINGS,

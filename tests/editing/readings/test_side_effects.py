@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from editing.edits.delta import applied
+from editing.edits.applying import applied
 from editing.readings.forgetting import unrelated_facts
 from editing.readings.side_effects import NGRAM, SideEffects, compare
 from editing.readings.side_effects_result import METRICS, SideComparison, SideReadings
