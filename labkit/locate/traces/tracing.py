@@ -130,6 +130,7 @@ class CausalTrace:
             EmptyTarget: If the object tokenises to nothing.
             NotOneToken: If the object is a number that is cut into digits.
         """
+        require_opened(model)
         fact = told(model.tokenizer, fact)
         span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
         n_positions = batch.shape[1]
@@ -245,7 +246,6 @@ def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
         SubjectNotFound: If the subject is not in the prompt.
         NothingToTrace: If the prompt is one token, or nothing but the subject.
     """
-    require_opened(model)
     if not isinstance(fact, Fact):
         raise InputError(
             f"a Fact is traced, not {type(fact).__name__}: Fact.from_prompt(prompt, subject) makes "
