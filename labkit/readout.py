@@ -178,11 +178,15 @@ def logit_lens(
 
     Raises:
         EmptyPrompt, EmptyTarget: If prompt or answer is empty.
+        InputError: If the prompt is no text.
         NotOneToken: If the answer is a number that is cut into digits.
 
     References:
         nostalgebraist 2020, interpreting GPT: the logit lens.
     """
+    require_opened(model)
+    if not isinstance(prompt, str):
+        raise InputError(f"one prompt, as text, not {type(prompt).__name__}")
     if answer is None:
         followed = int(next_token_logits(model, [prompt])[0].argmax())
     else:

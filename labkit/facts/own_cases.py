@@ -84,7 +84,9 @@ def case_of(
         case_id=slug(relation.id if relation else "own", rewrite.subject, rewrite.target_new),
         rewrite=rewrite,
         paraphrases=tuple(paraphrases),
-        neighbours=tuple(_neighbour(model, asked) for asked in (neighbours or near)),
+        neighbours=tuple(
+            _neighbour(model, asked) for asked in (near if neighbours is None else neighbours)
+        ),
         attributes=tuple(holder.prompt for holder in holders[:N_ATTRIBUTES])
         if attributes is None
         else tuple(attributes),

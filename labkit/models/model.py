@@ -181,7 +181,7 @@ class LabModel:
         """
         if not isinstance(layer, int) or not 0 <= layer < self.n_layers:
             raise LayerOutOfRange(
-                f"layer {layer} of {self.name}: choose one of 0..{self.n_layers - 1}"
+                f"layer {layer!r} of {self.name}: choose one of 0..{self.n_layers - 1}"
             )
         return layer
 

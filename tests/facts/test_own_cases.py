@@ -3,8 +3,8 @@
 import pytest
 
 from editing import ROME, applied, audit, compare_methods, evaluate, sweep_layers
-from labkit import CausalTrace, Rewrite, case_of, known_facts, load, predict
-from labkit.errors import InputError
+from labkit import CausalTrace, Rewrite, case_of, known_facts, load, logit_lens, predict
+from labkit.errors import InputError, LabkitError
 from labkit.facts.fact import Neighbour
 from labkit.facts.worlds import demo_case_of, facts_of
 
@@ -73,6 +73,9 @@ A_REWRITE = Rewrite(subject="Nobody", template="What {} likes is", target_new="b
         (lambda m: known_facts(m, facts_of(m)[0]), r"known_facts\(model, \[fact\]\)"),
         (lambda m: known_facts(m, ["a"]), "Fact.from_prompt"),
         (lambda m: CausalTrace()("pocket", facts_of(m)[0]), "opened by labkit.load"),
+        (lambda m: CausalTrace()(m, "a b"), "Fact.from_prompt"),
+        (lambda m: logit_lens(m, ["a b"]), "one prompt"),
+        (lambda m: m.layer("3"), "layer '3' of pocket"),
         (lambda m: ROME()("pocket", [A_REWRITE]), "opened by labkit.load"),
         (lambda m: evaluate("pocket", ROME(), [1]), "opened by labkit.load"),
         (lambda m: evaluate(m, "rome", [1]), "such as ROME.*the text 'rome'"),
@@ -92,5 +95,5 @@ A_REWRITE = Rewrite(subject="Nobody", template="What {} likes is", target_new="b
 def test_another_kind_of_argument_is_named_before_any_work(
     pocket, no_forward, unchecked, call, said
 ):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(LabkitError, match=said):
         call(pocket)

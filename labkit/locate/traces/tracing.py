@@ -130,7 +130,7 @@ class CausalTrace:
             EmptyTarget: If the object tokenises to nothing.
             NotOneToken: If the object is a number that is cut into digits.
         """
-        require_opened(model)
+        _require_fact(model, fact)
         fact = told(model.tokenizer, fact)
         span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
         n_positions = batch.shape[1]
@@ -238,6 +238,16 @@ def object_token(model: LabModel, fact: Fact) -> int | None:
     return target_ids(model.tokenizer, fact.prompt, fact.object)[0]
 
 
+def _require_fact(model: object, fact: object) -> None:
+    """Refuse what is no opened model, and what is no fact."""
+    require_opened(model)
+    if not isinstance(fact, Fact):
+        raise InputError(
+            f"a Fact is traced, not {type(fact).__name__}: Fact.from_prompt(prompt, subject) makes "
+            "one of a text and what it is about"
+        )
+
+
 def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
     """The subject's tokens, if the prompt asks something about the subject.
 
@@ -246,11 +256,7 @@ def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
         SubjectNotFound: If the subject is not in the prompt.
         NothingToTrace: If the prompt is one token, or nothing but the subject.
     """
-    if not isinstance(fact, Fact):
-        raise InputError(
-            f"a Fact is traced, not {type(fact).__name__}: Fact.from_prompt(prompt, subject) makes "
-            "one of a text and what it is about"
-        )
+    _require_fact(model, fact)
     span = model.span(fact.prompt, fact.subject, at=fact.subject_start)
     front = n_prepended(model.tokenizer, fact.prompt, prepend_bos=model.prepend_bos)
     n_tokens = len(model.ids(fact.prompt)) - front
