@@ -274,7 +274,7 @@ def main() -> None:
             seconds, whole = known[kind]
             here = root / f"kill{i}"
             here.mkdir()
-            moment = draw.uniform(0, 0.03 if watch else seconds)
+            moment = draw.uniform(0, 0.01 if watch else seconds)
             rows[kind].kills += 1
             rows[kind].late += not attempt(kind, given, here, moment, watch)
             judge(kind, given, here, whole, rows[kind])
