@@ -45,7 +45,7 @@ def tiny():
 
 
 EVERY_FAMILY = (
-    "laws/", "models/", "running/", "editing/export/", "test_tokens.py", "text/test_moments.py",
+    "laws/", "models/", "running/", "editing/export/", "tokens/", "text/test_moments.py",
     "locate/test_tracing.py", "locate/test_heads.py",
 )  # fmt: skip
 """Where architecture matters, a law is held to all six families."""

@@ -14,3 +14,14 @@ def require_opened(model: object) -> None:
         raise InputError(
             f"a model comes first, opened by labkit.load('pocket') or another name, not {shown}"
         )
+
+
+def require_prompt(model: object, prompt: object) -> None:
+    """Refuse what is no opened model, and what is not one prompt.
+
+    Raises:
+        InputError: With what to write instead.
+    """
+    require_opened(model)
+    if not isinstance(prompt, str):
+        raise InputError(f"one prompt, as text, not {type(prompt).__name__}: one call for each")
