@@ -78,7 +78,7 @@ def compare_methods(
         chains: Facts from which to ask for what follows from each rewrite
             (`labkit.facts.chains.chains_of`); None leaves portability out.
         corpus: The text behind what the methods prepare; by default the model's own.
-        out: A folder for all that is found; one of the same comparison is gone on with.
+        out: A folder for the results; an existing run of the same comparison is resumed.
         progress: Called before each edit and each reading.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What stands in the place of a model is told to be none, before anything else is tried."""
+"""Refuse anything but an opened model with a named error, before any other check."""
 
 from labkit.errors import InputError
 
