@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_table_and_another_another(pocket, found, t
     found.save(tmp_path / "r")
     loaded = TrajectoriesResult.load(tmp_path / "r")
     assert loaded.to_frame().equals(found.to_frame())
-    assert shows(loaded.figure(), found.to_frame().query("reading == 'accuracy'")["mean"])
+    assert shows(loaded.figure(), found.to_frame().query("reading == 'gold'")["mean"])
 
 
 def small(labels):

@@ -42,7 +42,7 @@ def test_the_verdict_says_whether_it_took_and_counts_what_broke(case):
     assert "0.25 nats" in good.verdict[-1]
     bad = found(case, before, answers(case, wrong=("efficacy", "paraphrase", "distractor")))
     assert bad.verdict[0].startswith("it did not take") and "not even likelier" in bad.verdict[0]
-    line = f"{n} of {n} neighbours asked right behind the edited sentence that were right are wrong"
+    line = f"{n} of {n} neighbours asked right after the edited sentence that were right are wrong"
     assert any(said.startswith(line) for said in bad.verdict)
     weak = found(case, before, answers(case, argmax=False))
     assert "is only likelier" in weak.verdict[0]

@@ -210,7 +210,7 @@ def rewrite_of_nothing(rewrite):
 
 def test_impossible_settings_are_refused(unchecked):
     for wrong in ({"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": -1.0}):
-        with pytest.raises(InputError, match="at least one step"):
+        with pytest.raises(InputError, match="training needs 1 to"):
             Training(**wrong)
     for wrong in ({"radius": 0.0}, {"norm": "1"}):
         with pytest.raises(InputError, match="ball"):
@@ -221,5 +221,5 @@ def test_a_loss_that_is_no_number_is_named(tiny, rewrite, weights, changed):
     model = tiny("llama")
     before = weights(model)
     with pytest.raises(NonFiniteLoss, match="smaller lr"):
-        FineTuning(layer=LAYER, training=Training(lr=float("inf")))(model, [rewrite])
+        FineTuning(layer=LAYER, training=Training(lr=1e30))(model, [rewrite])
     assert changed(model, before) == set()
