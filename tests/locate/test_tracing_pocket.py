@@ -14,8 +14,8 @@ from labkit.locate.traces.trace_result import ratio_of_means
 from labkit.stats import numpy_generator
 
 LAST = "last subject token"
-N_FACTS = 20
-TRACE = CausalTrace(samples=2)
+N_FACTS = 30
+TRACE = CausalTrace(samples=4)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,9 @@ def test_above_the_window_the_fact_has_moved_on(pocket, window, traces):
 
 def test_low_states_need_the_ffn_above_them_and_high_states_do_not(pocket, halves, window):
     """The severed FFN costs part of the effect at the bottom, and nothing at the window's top."""
-    facts, at_last = halves[1], CausalTrace(samples=2, roles=(LAST,))
+    facts, at_last = halves[1], CausalTrace(samples=4, roles=(LAST,))
     plain = average_traces(pocket, facts, at_last)
-    cut = average_traces(pocket, facts, CausalTrace(samples=2, roles=(LAST,), severed="ffn"))
+    cut = average_traces(pocket, facts, CausalTrace(samples=4, roles=(LAST,), severed="ffn"))
     gaps = compare_severed(plain, cut).to_frame().query("path == 'ffn'").set_index("layer")
     assert gaps.loc[0, "gap_low"] > 0.05
     assert gaps.loc[window[-1], "gap_high"] < gaps.loc[0, "gap_low"]

@@ -19,6 +19,16 @@ MUTANTS = (
         tests=("tests/tokens/test_tokens.py::test_accents_match_however_they_are_composed",),
     ),
     Mutant(
+        name="a subject found inside a longer word",
+        file="labkit/tokens/subjects.py",
+        before="not (inside_word(prompt, p[0]) or inside_word(prompt, p[1]))]",
+        after="not inside_word(prompt, p[0])]",
+        tests=(
+            "tests/tokens/test_tokens.py"
+            "::test_the_first_whole_word_is_meant_unless_an_offset_says_otherwise",
+        ),
+    ),
+    Mutant(
         name="padding on the wrong side of the mask",
         file="labkit/tokens/batches.py",
         before="mask[row, width - len(sequence) :] = True",

@@ -21,10 +21,7 @@ MUTANTS = (
         file="probes/probing/estimators.py",
         before="GroupKFold(n_splits=folds).split(labels, labels, groups)",
         after="GroupKFold(n_splits=folds).split(labels, labels, np.arange(len(groups)))",
-        tests=(
-            f"{PROBING}/test_estimators.py"
-            "::test_the_strength_is_the_one_of_a_grid_search_over_grouped_folds",
-        ),
+        tests=(f"{PROBING}/test_estimators.py::test_no_fold_cuts_a_group",),
     ),
     Mutant(
         name="one control label for all word types",

@@ -139,6 +139,9 @@ def test_intervals_are_over_groups_and_not_over_examples():
     assert not ratio(twos, twos).has_interval
     scorer = Scorer.of(np.array(list("ab" * 15)), np.arange(30), np.array(["a"]), numeric=False)
     assert scorer.score(np.array(list("ab" * 15))) == ratio(twos, twos, share=True)
+    names = np.repeat([f"group {n}" for n in range(6)], 5)
+    five = Scorer.of(np.tile(list("ab"), 15), names, np.array(["a"]), numeric=False)
+    assert five.n_groups == 6 and five.score(five.labels).n == 6
     same = scorer.difference(scorer.labels, scorer, scorer.labels)
     assert same.mean == 0 and not same.has_interval
 

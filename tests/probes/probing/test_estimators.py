@@ -47,6 +47,10 @@ def test_the_mean_difference_points_from_one_mean_to_the_other():
     found = MeanDifference().fit(states, labels).coef_[0]
     assert found @ direction / np.linalg.norm(found) > 0.98
     assert np.linalg.norm(found) == pytest.approx(4.0, abs=0.2)  # in units of the states
+    probe = MeanDifference().fit(states, labels)
+    ends = np.stack([states[labels == label].mean(axis=0) for label in probe.classes_])
+    at_one, at_other, between = probe.decision_function(np.stack([*ends, ends.mean(axis=0)]))
+    assert at_one == pytest.approx(-at_other) and between == pytest.approx(0, abs=1e-9)
 
 
 def test_a_sparse_probe_looks_at_the_neurons_that_differ():
@@ -100,6 +104,21 @@ def test_the_strength_is_the_one_of_a_grid_search_over_grouped_folds():
     assert len(set(scores.values())) > 1 and scores[chosen] == max(scores.values())
     assert choose_strength("centroid", [states], labels, groups) is None
     assert choose_strength("logistic", [states], labels, np.zeros(200)) is None
+
+
+def test_no_fold_cuts_a_group(monkeypatch):
+    seen, own = [], GroupKFold.split
+
+    def split(self, X, y=None, groups=None):
+        for train, test in own(self, X, y, groups):
+            seen.append((train, test))
+            yield train, test
+
+    monkeypatch.setattr(GroupKFold, "split", split)
+    groups, labels = np.repeat(np.arange(9), 4), np.tile([0, 1], 18)
+    states = np.random.default_rng(0).normal(size=(36, 5))
+    assert choose_strength("logistic", [states], labels, groups) in STRENGTHS["logistic"]
+    assert len(seen) == 3 and not any(set(groups[a]) & set(groups[b]) for a, b in seen)
 
 
 CHAIN, STAR = [-1, 0, 1, 2], [-1, 0, 0, 0]
