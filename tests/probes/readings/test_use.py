@@ -58,6 +58,11 @@ def test_removal_takes_a_planted_direction_from_a_readout_and_a_placebo_does_not
     assert again.score(left[split.test], toy.labels[split.test]) < 0.65
     assert removal.scores[0] == 1.0 and removal.scores[-1] < 0.65
     assert removal.placebo(0).directions.shape == removal.directions.shape
+    # Whatever the units of the state's columns.
+    units = torch.logspace(-1, 1, 40)
+    scaled = nullspace(toy, toy.split(), (states * units).numpy())
+    gone = scaled(states * units) @ (direction / units)
+    assert float(gone.std()) < 0.2 * float((states @ direction).std())
 
 
 def test_removal_is_a_projection_to_the_mean():
