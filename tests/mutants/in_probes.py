@@ -149,10 +149,7 @@ MUTANTS = (
         file="probes/cloze/objects.py",
         before="others = [i for i in order if not set(tokens[i]) & set(tokens[number])]",
         after="others = [i for i in order if i != number]",
-        tests=(
-            f"{READINGS}/test_cloze.py"
-            "::test_controls_read_another_answer_here_and_this_answer_elsewhere",
-        ),
+        tests=(f"{READINGS}/test_cloze.py::test_no_control_shares_the_answer",),
     ),
     Mutant(
         name="translators that do not scale with a state",

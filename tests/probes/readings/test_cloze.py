@@ -80,6 +80,13 @@ def test_controls_read_another_answer_here_and_this_answer_elsewhere(pocket, fac
         assert elsewhere
 
 
+def test_no_control_shares_the_answer(facts, found):
+    """The model knows all of these facts: what is first in a control would be their own answer."""
+    assert len({fact.object for fact in facts}) < len(facts)
+    assert (found.rank[0, :, -1] == 0).all()
+    assert not (found.rank[1:, :, -1] == 0).any()
+
+
 def test_on_pocket_the_answer_leaves_its_controls_and_the_last_depth_is_what_it_knows(
     pocket, facts, found
 ):
