@@ -193,4 +193,4 @@ def test_the_change_stays_within_its_bound(tiny, rewrite, before, clamp):
 def test_a_loss_that_is_no_number_is_named(tiny, rewrite, before):
     model = tiny("llama")
     with pytest.raises(NonFiniteLoss, match="smaller lr"):
-        value_stars(model, grouped([rewrite]), LAYER, before, ValueSearch(lr=float("inf")))
+        value_stars(model, grouped([rewrite]), LAYER, before, ValueSearch(decay=1e39))
