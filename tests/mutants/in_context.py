@@ -60,7 +60,7 @@ MUTANTS = (
         before="others = self.placebos(task, outputs, order[self.heads :], own)",
         after="others = self.placebos(task, outputs, order, own)",
         tests=(
-            "tests/icl/test_function_vectors.py::test_placebos_have_the_norm_and_none_of_the_heads",
+            "tests/icl/test_function_vectors.py::test_placebos_are_drawn_from_heads_that_are_not_in_the_vector",
         ),
     ),
     Mutant(
