@@ -159,7 +159,7 @@ WRONG = {
     # layers, sites, ranges
     "layer too large": (lambda m, d: m.ffn_out(3), LayerOutOfRange, r"0\.\.2"),
     "negative layer": (lambda m, d: m.ffn_out_name(-1), LayerOutOfRange, r"0\.\.2"),
-    "layer that is no number": (lambda m, d: m.ffn_out("1"), LayerOutOfRange, "layer 1"),
+    "layer that is no number": (lambda m, d: m.ffn_out("1"), LayerOutOfRange, "layer '1'"),
     "unknown site": (lambda m, d: capture(m, ["mlp"]).__enter__(), InputError, "resid_pre"),
     "blocks that are not there": (
         lambda m, d: Execution(m, m.tokens(["the"])).forward(stop=4),
