@@ -56,13 +56,14 @@ for family in (  # in the order of the help
     app.add_typer(family.app)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     """Say which version this is, and stop."""
     if asked:
         from labkit import __version__
 
         out_console.print(f"labkit {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -56,7 +56,7 @@ def test_k_star_is_the_lab_s_mean_over_contexts(llama, group):
 def test_v_star_is_the_lab_s_after_as_many_steps(llama, group):
     """With no context, so that the essence prompt stands alone in both."""
     steps = {"steps": 6, "lr": 0.5, "kl_factor": 0.0625, "decay": 0.5, "clamp": 4.0}
-    ours = value_stars(llama, [group], LAYER, ("",), ValueSearch(**steps, enough=2.0))
+    ours = value_stars(llama, [group], LAYER, ("",), ValueSearch(**steps, enough=1.0))
     theirs, before = textbook.value(
         llama.hf,
         llama.tokenizer,

@@ -51,7 +51,8 @@ def files(tmp_path, monkeypatch, own_cache):
     missing = {key: value for key, value in good.items() if key != "target_new"}
     (tmp_path / "missing_field.jsonl").write_text(json.dumps(missing))
     (tmp_path / "unknown_target.jsonl").write_text(json.dumps(good | {"target_new": "Xyzzy"}))
-    (tmp_path / "two.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(good)}\n")
+    again = good | {"template": case.paraphrases[0].replace(case.rewrite.subject, "{}")}
+    (tmp_path / "two.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(again)}\n")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thing").write_text("mine")
     return tmp_path

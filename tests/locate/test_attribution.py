@@ -309,7 +309,7 @@ def test_only_the_same_question_can_agree(changed, error):
     with pytest.raises(error):
         result.agreement(trace)
     flat, trace = pair_of_results(np.zeros_like(cells), cells)
-    with pytest.raises(InputError, match="correlate"):
+    with pytest.raises(InputError, match="correlation"):
         flat.agreement(trace)
 
 

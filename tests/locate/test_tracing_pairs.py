@@ -148,7 +148,7 @@ def test_a_configuration_that_means_nothing_is_refused(wrong, unchecked):
 def test_prompts_that_do_not_match_are_refused(tiny):
     model, fact = tiny("llama"), Fact.from_prompt
     for other, words in [
-        (fact("the cats and dogs is in", "cats and dogs", " the"), "as many tokens"),
+        (fact("the cats and dogs is in", "cats and dogs", " the"), "the same number of tokens"),
         (fact("in the cat is", "cat", " the"), "its subject at"),
         (fact("the cat is in", "cat", " the"), "the same"),
         (fact("the dog is in", "dog", " of"), "both prompts have the answer"),

@@ -327,4 +327,4 @@ def test_a_name_that_no_file_system_takes(name):
 
 def test_a_name_with_markup_in_it(labkit, tmp_path):
     status, _, err = labkit("predict", "[/red]", "the")
-    assert status == 1 and "[/red]" in err
+    assert status == 1 and "[/red]" in err, err

@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 MAX_WORDS = 10
 
 
+CONTEXTS = 1000
+"""Contexts at most; the papers take 6 to 21."""
+
+
 def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
     """What may precede a prompt: nothing, or one of `n - 1` short sentences.
 
@@ -36,10 +40,10 @@ def contexts(corpus: Corpus, n: int, *, seed: int) -> tuple[str, ...]:
     it has too few, there are fewer contexts, and a warning is logged.
 
     Raises:
-        InputError: If `n` is below 1.
+        InputError: If `n` is below 1, or above what a key could gain from.
     """
-    if n < 1:
-        raise InputError("a key needs at least one context")
+    if not 1 <= n <= CONTEXTS:
+        raise InputError(f"{n:,} contexts: a key is averaged over 1 to {CONTEXTS:,}")
     sentences = corpus.sentences(max_words=MAX_WORDS)
     if len(sentences) < n - 1:
         logger.warning(

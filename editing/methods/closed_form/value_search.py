@@ -1,6 +1,5 @@
 """How `v*` is searched for: steps, and what the terms of the loss weigh."""
 
-import math
 from dataclasses import dataclass
 
 from labkit.bounds import STEPS, require_finite
@@ -52,5 +51,5 @@ class ValueSearch:
         for name in ("kl_factor", "decay", "bystander_factor", "bystander_push"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} {getattr(self, name)}: 0, or more")
-        if not 0 <= self.enough < math.inf:
-            raise InputError(f"enough {self.enough}: a probability, or above 1 for every step")
+        if not 0 <= self.enough <= 1:
+            raise InputError(f"enough {self.enough} is a probability: 0 to 1")

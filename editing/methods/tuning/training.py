@@ -65,8 +65,8 @@ class Training:
             raise InputError(
                 f"training needs 1 to {STEPS:,} steps, one rewrite per step, and lr above 0"
             )
-        if not 0 <= self.enough < math.inf:
-            raise InputError(f"enough {self.enough}: a probability, or above 1 for every step")
+        if not 0 <= self.enough <= 1:
+            raise InputError(f"enough {self.enough} is a probability: 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def test_a_share_is_what_the_write_answers_their_key_with(model, rewrite, corpus
 def test_what_is_said_of_bystanders_changes_less_when_they_are_held(tiny, rewrite, corpus):
     model = tiny("llama")
     near = (Bystander("dog", 0.5), Bystander("king", -0.4))
-    search = ValueSearch(steps=12, bystander_push=1.0, bystander_factor=50.0, enough=2.0)
+    search = ValueSearch(steps=12, bystander_push=1.0, bystander_factor=50.0, enough=1.0)
     before = contexts(corpus, 3, seed=0)
     free, held = (
         value_stars(model, grouped([rewrite]), 1, before, search, near=some)

@@ -18,7 +18,7 @@ from tests.reference import output_hook
 
 LAYER = 1
 SEARCH = ValueSearch(
-    steps=3, lr=8.0, kl_factor=2.0, decay=0.01, clamp=1e3, bystander_push=1.2, enough=2.0
+    steps=3, lr=8.0, kl_factor=2.0, decay=0.01, clamp=1e3, bystander_push=1.2, enough=1.0
 )
 
 
@@ -176,7 +176,7 @@ def test_it_ends_after_so_many_steps_at_most(tiny, rewrite, before):
         grouped([rewrite]),
         LAYER,
         before,
-        ValueSearch(steps=3, enough=2.0),
+        ValueSearch(steps=3, enough=1.0),
         step_done=lambda step, loss: steps.append(step),
     )
     assert found.steps == 3 and steps == [0, 1, 2, 3]
@@ -184,7 +184,7 @@ def test_it_ends_after_so_many_steps_at_most(tiny, rewrite, before):
 
 @pytest.mark.parametrize("clamp", [0.1, 0.75])
 def test_the_change_stays_within_its_bound(tiny, rewrite, before, clamp):
-    search = ValueSearch(steps=6, lr=5.0, clamp=clamp, enough=2.0)
+    search = ValueSearch(steps=6, lr=5.0, clamp=clamp, enough=1.0)
     found = value_stars(tiny("gpt2"), grouped([rewrite]), LAYER, before, search)
     share = found.change.norm() / found.v.norm()
     assert share.item() == pytest.approx(clamp, rel=1e-3)

@@ -19,7 +19,7 @@ from labkit.running.logits import next_token_logits
 from labkit.text.corpus import corpus_of
 
 LAYER = 1
-SEARCH = ValueSearch(steps=6, enough=2.0)
+SEARCH = ValueSearch(steps=6, enough=1.0)
 
 
 @pytest.fixture
