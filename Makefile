@@ -42,8 +42,9 @@ install: $(STAMP)
 demo: install
 	$(OFFLINE) $(BIN)/labkit demo
 
+# Two processes with a thread each: most of the suite is Python, which does not share cores.
 test: install
-	$(OFFLINE) $(BIN)/python -m pytest
+	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: install
 	$(BIN)/jupyter lab notebooks

@@ -35,7 +35,7 @@ from labkit.models.random_models import FAMILIES
 from labkit.text.corpus import Corpus
 from tests.reference import n_hooks
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")

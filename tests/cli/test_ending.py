@@ -140,7 +140,7 @@ def test_two_processes_do_not_share_a_folder(labkit, pocket):
     config = json.loads(Path("r/config.json").read_text())
     with RunDirectory.session("r", config, pocket, resume=True):
         status, _, err = labkit(*asked)
-    assert status == 1 and "another process is at work" in err
+    assert status == 1 and "another process is writing" in err
     assert labkit(*asked)[0] == 0
 
 

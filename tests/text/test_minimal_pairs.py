@@ -47,7 +47,7 @@ def test_the_seed_decides():
 def test_impossible_pairs_are_refused():
     with pytest.raises(InputError, match="at least one"):
         minimal_pairs(0)
-    with pytest.raises(InputError, match="there are not"):
+    with pytest.raises(InputError, match="there are fewer"):
         minimal_pairs(10_000)
     with pytest.raises(InputError, match="needs two sentences"):
         MinimalPair(phenomenon="none", good="A sentence.", bad=" ")

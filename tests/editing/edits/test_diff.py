@@ -93,7 +93,7 @@ def test_models_that_are_no_change_of_one_another_are_refused(tiny, tmp_path):
     with pytest.raises(InputError, match="no difference to store"):
         diff(base, wrap(hf, tokenizer, name="same", check=False))
     hf.resize_token_embeddings(300)
-    with pytest.raises(FingerprintMismatch, match="other weights"):
+    with pytest.raises(FingerprintMismatch, match="different weights"):
         diff(base, wrap(hf, tokenizer, name="wider", check=False))
     hf, tokenizer = random_model("llama", seed=1)
     tokenizer.add_tokens(["novel"])

@@ -128,7 +128,7 @@ def test_a_check_belongs_to_its_export(tiny, asked, tmp_path):
     out = export_hf(model, asked(model), tmp_path / "checkpoint", check=False)
     with pytest.raises(FingerprintMismatch, match="was made from the delta"):
         check_export(model, asked(model).scaled(2), out)
-    with pytest.raises(MissingFile, match="no export"):
+    with pytest.raises(MissingFile, match="not an export"):
         check_export(model, asked(model), tmp_path)
     (out / "labkit.json").write_text('{"kind": "picture"}')
     with pytest.raises(MalformedRecord, match="picture"):
