@@ -103,7 +103,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tiny, case, fast, tmp_path, mon
 @pytest.mark.parametrize(
     "wrong",
     [{"layers": []}, {"n_candidates": 0}, {"cases": []}, {"method": object()}],
-    ids=str,
+    ids=["layers", "candidates", "cases", "method"],
 )
 def test_what_cannot_be_swept_is_refused(tiny, case, fast, wrong):
     arguments = {"cases": [case], "layers": [0], "method": fast} | wrong
