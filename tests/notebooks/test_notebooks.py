@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
-SECONDS_A_CELL = 120
+SECONDS_A_CELL = 900
 DRAWS = re.compile(r"\.(figure\w*|heatmap)\([^()]*\)$")
 
 every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
