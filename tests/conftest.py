@@ -8,6 +8,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each, kernels too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # ruff: noqa: E402
 import jaxtyping
