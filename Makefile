@@ -12,12 +12,14 @@ MODEL ?= smollm2-135m
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 OFFLINE = HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+RUNS = tests/notebooks/test_runs.py
 
-.PHONY: help install demo test lab lint bench constraints clean
+.PHONY: help install demo test notebooks lab lint bench constraints clean
 
 help:
 	@echo "make demo         locate, edit, audit and export one fact on a real model"
-	@echo "make test         the whole test suite, offline once installed"
+	@echo "make test         the test suite, offline once installed"
+	@echo "make notebooks    every notebook from top to bottom on the pocket model"
 	@echo "make lab          open JupyterLab on notebooks/"
 	@echo "make install      environment in $(VENV) and the default model, once"
 	@echo "make lint         ruff and mypy"
@@ -44,7 +46,10 @@ demo: install
 
 # Two processes with a thread each: most of the suite is Python, which does not share cores.
 test: install
-	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --ignore $(RUNS)
+
+notebooks: install
+	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist load $(RUNS)
 
 lab: install
 	$(BIN)/jupyter lab notebooks

@@ -78,12 +78,13 @@ def tokenizer(request):
 
 
 def test_every_token_shown_leads_back_to_itself(tokenizer):
-    """All of a vocabulary behind all of the prompts, signs that stand for no text aside."""
+    """All of a vocabulary, each token after every fourth prompt, and after each prompt a fourth
+    of them; signs that stand for no text aside."""
     ids = [i for i in range(len(tokenizer)) if i != tokenizer.unk_token_id][:450]
     missed = [
         (prompt, tokenizer.convert_ids_to_tokens(i))
-        for prompt in PROMPTS
-        for i in ids
+        for turn, prompt in enumerate(PROMPTS)
+        for i in ids[turn % 4 :: 4]
         if target_ids(tokenizer, prompt, shown(tokenizer, prompt, i)) != [i]
     ]
     assert not missed

@@ -155,10 +155,13 @@ def _drawn(phenomenon: str, n: int, seed: int) -> list[MinimalPair]:
         return options[int(draw.integers(len(options)))]
 
     found: dict[tuple[str, str], None] = {}
-    for _ in range(50 * n + 50):
-        found[PHENOMENA[phenomenon](pick)] = None
-        if len(found) == n:
-            return [MinimalPair(phenomenon=phenomenon, good=g, bad=b) for g, b in found]
+    again = 0  # draws in a row of what had been drawn before
+    while len(found) < n and again < 10 * len(found) + 500:
+        pair = PHENOMENA[phenomenon](pick)
+        again = again + 1 if pair in found else 0
+        found[pair] = None
+    if len(found) == n:
+        return [MinimalPair(phenomenon=phenomenon, good=g, bad=b) for g, b in found]
     raise InputError(f"there are fewer than {n} minimal pairs of {phenomenon}: about {len(found)}")
 
 

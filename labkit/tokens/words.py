@@ -7,8 +7,8 @@ sentence ends.
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 _SPACELESS = (
     "CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO", "THAI", "LAO",
@@ -17,6 +17,7 @@ _SPACELESS = (
 _LOOSE = "=+*<>|&~^"
 """What stands between two sides, with a space on both or on none."""
 _QUOTES = "\"'`«»‹›“”„‟‘’‚‛"
+_PLAIN = re.compile("[A-Za-z]")
 _CLITIC = re.compile(r"(?:['’](?:s|t|re|ve|d|ll|m|n)|n['’]t)(?!\w)", re.IGNORECASE)
 _SENTENCE = re.compile(r"[^.!?。！？．।؟։።။\n]*(?:[.!?।؟։።။](?=\s|$)|[。！？．])")
 _PARTICLE = re.compile(
@@ -24,6 +25,7 @@ _PARTICLE = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def spaceless(character: str) -> bool:
     """Whether a character belongs to a script that puts no spaces between words."""
     return unicodedata.name(character, "").startswith(_SPACELESS)
@@ -81,6 +83,8 @@ def has_ending(text: str, border: int) -> bool:
 
 def n_words(text: str) -> int:
     """Number of words between spaces; two characters count as one in scripts without them."""
+    if text.isascii():
+        return len(text.split())
     without = sum(map(spaceless, text))
     return len("".join(" " if spaceless(c) else c for c in text).split()) + without // 2
 
@@ -106,10 +110,12 @@ def sentences_of(text: str, *, latin: bool = False) -> list[str]:
 
 def mostly_latin(texts: Iterable[str]) -> bool:
     """Whether more than half of all letters of some texts are a to z."""
-    letters = Counter(
-        character.isascii() for text in texts for character in text if character.isalpha()
-    )
-    return letters[True] > letters[False]
+    latin = others = 0
+    for text in texts:
+        plain = len(_PLAIN.findall(text))
+        latin += plain
+        others += 0 if text.isascii() else sum(map(str.isalpha, text)) - plain
+    return latin > others
 
 
 def _begins(character: str, latin: bool) -> bool:

@@ -212,14 +212,17 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("protocol", ["single", "batch", "sequential"])
-def test_a_killed_comparison_goes_on_to_the_same_table(tiny, cases, tmp_path, protocol):
+@pytest.mark.parametrize(
+    ("protocol", "shares"), [("single", (0, 0.5, 1)), ("batch", (0.5,)), ("sequential", (0.8,))]
+)
+def test_a_killed_comparison_goes_on_to_the_same_table(tiny, cases, tmp_path, protocol, shares):
     model, methods = tiny("gpt2"), {"a": Noise(), "b": Noise(0.1)}
     common = {"protocol": protocol, "n_tokens": 2, "side_effects": FEW}
     whole = compare(model, methods, cases, **common)
     moments = []
     compare(model, methods, cases, progress=lambda *told: moments.append(told), **common)
-    for last in (1, len(moments) // 2, len(moments) - 1):
+    for share in shares:
+        last = max(1, round(share * (len(moments) - 1)))
         count = itertools.count()
 
         def stop(what, share, count=count, last=last):
