@@ -115,6 +115,20 @@ class Place:
     off: float
 
 
+class _Reader(gguf.GGUFReader):
+    """A reader that believes no length which reaches past the end of the file.
+
+    The library's own gives what is left, and counts empty elements to whatever number a
+    damaged file states.
+    """
+
+    def _get(self, offset: int, dtype: Any, count: Any = 1, **more: Any) -> Any:
+        end = int(offset) + np.dtype(dtype).itemsize * int(count)
+        if end > len(self.data):
+            raise ValueError(f"it states a length of {end} bytes and has {len(self.data)}")
+        return super()._get(offset, dtype, count, **more)
+
+
 def read_gguf(path: str | Path) -> gguf.GGUFReader:
     """Open a GGUF file.
 
@@ -125,8 +139,8 @@ def read_gguf(path: str | Path) -> gguf.GGUFReader:
     if not Path(path).is_file():
         raise MissingFile(f"there is no GGUF file {path}")
     try:
-        return gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
+        return _Reader(path)
+    except (ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as a GGUF file: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import struct
 from pathlib import Path
 
 import gguf
@@ -202,6 +203,12 @@ def test_what_cannot_be_written_is_named(tiny, base, tmp_path):
     for name in ("text.gguf", "cut.gguf"):
         with pytest.raises(InputError, match="cannot be read as a GGUF file"):
             export_gguf(model, delta, target, base=tmp_path / name)
+    lying, words = bytearray(base.read_bytes()), b"tiny.words"
+    at = lying.index(words) + len(words)  # an array of strings, and then how many there are
+    lying[at + 4 : at + 16] = struct.pack("<IQ", gguf.GGUFValueType.UINT32, 10**9)
+    (tmp_path / "lying.gguf").write_bytes(lying)
+    with pytest.raises(InputError, match="states a length"):
+        export_gguf(model, delta, target, base=tmp_path / "lying.gguf")
     other = tiny("gpt2")
     with pytest.raises(InputError, match="no tensor"):
         export_gguf(other, delta_of(other, "transformer.wpe.weight"), target, base=base)
