@@ -19,30 +19,26 @@ from transformer_lens.tools.analysis import logit_lens as _lens
 from labkit.errors import InputError
 from labkit.facts.answers import follow, shown
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import next_token_logits
 from labkit.running.opened import require_prompt
 from labkit.tokens import Token, target_ids
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictions(Result):
+class Predictions(Measured):
     """The most probable next tokens after a prompt.
 
     Attributes:
         prompt: The prompt.
         tokens: The tokens, most probable first.
         probabilities: Their probabilities, exact for this model.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         answers: The tokens as texts to type; each leads back to its token as an answer.
     """
 
     prompt: str
     tokens: tuple[str, ...]
     probabilities: tuple[float, ...]
-    model: str
-    fingerprint: str
     answers: tuple[str, ...] = ()
 
     @property
@@ -77,13 +73,12 @@ def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
         tokens=tuple(Token.of(model.tokenizer, token) for token in top.indices.tolist()),
         answers=tuple(shown(model.tokenizer, prompt, token) for token in top.indices.tolist()),
         probabilities=tuple(top.values.tolist()),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LensResult(Result):
+class LensResult(Measured):
     """The residual stream after every block, read through the final norm and unembedding.
 
     Attributes:
@@ -94,8 +89,6 @@ class LensResult(Result):
         probability: Probability of the best token.
         answer_probability: Probability of the answer.
         answer_rank: Rank of the answer, 0 is the top.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -105,8 +98,6 @@ class LensResult(Result):
     probability: Float[np.ndarray, "layer pos"]
     answer_probability: Float[np.ndarray, "layer pos"]
     answer_rank: Float[np.ndarray, "layer pos"]
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -199,6 +190,5 @@ def logit_lens(
         probability=probability[..., 0].float().cpu().numpy(),
         answer_probability=own.values[1:, 0, :, 0].float().cpu().numpy(),
         answer_rank=own.target_ranks[1:, 0, :, 0].float().cpu().numpy(),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )

@@ -49,8 +49,6 @@ class Evaluation(Comparison):
             edits are in the records, means by metric.
         method: Name of the method.
         config: Its fields.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         seed: Seed of the intervals.
     """
 
@@ -66,8 +64,6 @@ class Evaluation(Comparison):
     side_effects: SideComparison | None = None
     method: str
     config: dict[str, Any]
-    model: str
-    fingerprint: str
     seed: int
 
     @property

@@ -40,6 +40,7 @@ from labkit.facts.chains import Chains
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
 from labkit.running.opened import require_opened
 from labkit.text.corpus import Corpus, held_out
@@ -156,8 +157,7 @@ def evaluate(
         nll_before=unedited.text.nll.double().numpy(),
         method=name,
         config=fields_of(method),
-        model=model.name,
-        fingerprint=model.fingerprint,
+        **measured_on(model),
         seed=seed,
         **final,
     )

@@ -13,14 +13,14 @@ import pandas as pd
 from editing.evaluation.evaluation_result import HOW
 from editing.readings.collapse import CollapseCurve
 from editing.readings.side_effects_result import SideComparison
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 
 UNEDITED = "unedited"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MethodComparison(Result):
+class MethodComparison(Measured):
     """The results of several methods on the same cases.
 
     Attributes:
@@ -35,8 +35,6 @@ class MethodComparison(Result):
         configs: By method, its class under "method" and its fields.
         protocol: "single", "batch" or "sequential".
         n_cases: Number of cases.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
     """
 
     table: pd.DataFrame
@@ -47,8 +45,6 @@ class MethodComparison(Result):
     configs: dict[str, dict[str, Any]]
     protocol: str
     n_cases: int
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:

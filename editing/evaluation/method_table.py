@@ -12,6 +12,7 @@ from editing.evaluation.pairs import paired_tests
 from editing.readings.comparison import NAMES
 from editing.readings.side_effects_result import METRICS as SIDE_METRICS
 from labkit import stats
+from labkit.results.measured import measured_on
 from labkit.stats import Estimate
 
 SECONDS = {
@@ -56,8 +57,7 @@ def compared(
         configs={name: {"method": e.method, **e.config} for name, e in evaluations.items()},
         protocol=first.protocol,
         n_cases=len(first.records),
-        model=first.model,
-        fingerprint=first.fingerprint,
+        **measured_on(first),
     )
 
 

@@ -31,6 +31,7 @@ from labkit.facts.fact import Case
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.opened import require_opened
 from labkit.running.reading import PIECE, text_nll
 from labkit.running.scoring import generate
@@ -52,8 +53,6 @@ class Audit(Comparison):
         nll_before: Held-out text under the unedited model, nats per token, by piece.
         nll_after: The same under the edited model.
         essence_drift: KL of what follows "{subject} is a", unedited to edited, in nats.
-        model: Name of the model.
-        fingerprint: Fingerprint of the unedited model.
     """
 
     unit = "prompt"
@@ -66,8 +65,6 @@ class Audit(Comparison):
     nll_before: np.ndarray
     nll_after: np.ndarray
     essence_drift: float
-    model: str
-    fingerprint: str
 
     @property
     def text_units(self) -> dict[str, str]:
@@ -268,6 +265,5 @@ def audit(
         nll_before=nll_before,
         nll_after=nll_after,
         essence_drift=kl_divergence(was, became).item(),
-        model=model.name,
-        fingerprint=model.fingerprint,
+        **measured_on(model),
     )

@@ -27,7 +27,7 @@ from labkit.models.checkpoints import named, open_checkpoint
 from labkit.models.formats import DTYPES
 from labkit.models.loading import wrap
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import next_token_logits
 from labkit.running.scoring import score
 from labkit.stats import Estimate, generator, share
@@ -39,14 +39,12 @@ STATES = ("unedited", "edited", "exported")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ExportCheck(Result):
+class ExportCheck(Measured):
     """An exported edit, as read back from its files.
 
     Attributes:
         kind: One of `editing.export.record.KINDS`.
         dtype: Number format of the changed weights in the files.
-        model: Name of the base model.
-        fingerprint: Fingerprint of the base model.
         result: Fingerprint of the model that the files give.
         weights: One row per changed weight: `weight`; `relative_error`, the Frobenius norm of
             what differs between the change in the files and the change in memory, over the
@@ -63,8 +61,6 @@ class ExportCheck(Result):
 
     kind: str
     dtype: str
-    model: str
-    fingerprint: str
     result: str
     weights: pd.DataFrame
     answers: pd.DataFrame
@@ -136,8 +132,7 @@ def check_export(model: LabModel, delta: WeightDelta, path: str | Path) -> Expor
     return ExportCheck(
         kind=record["kind"],
         dtype=record["dtype"],
-        model=model.name,
-        fingerprint=model.fingerprint,
+        **measured_on(model),
         result=reopened.fingerprint,
         weights=_weights(model, delta, reopened, record["changed"]),
         answers=answers,

@@ -28,6 +28,7 @@ from labkit.errors import InputError
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
+from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
 from labkit.running.opened import require_opened
 from labkit.text.corpus import Corpus, corpus_of, held_out
@@ -135,8 +136,7 @@ def sweep_layers(
         method=type(method).__name__,
         n_layers=model.n_layers,
         n_cases=len(cases),
-        model=model.name,
-        fingerprint=model.fingerprint,
+        **measured_on(model),
     )
     if keep:
         write_preset(model, sweep.method.lower(), sweep.preset())

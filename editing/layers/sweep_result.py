@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from editing.presets.preset_files import SPREAD, Preset
 from labkit.errors import InputError
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats.estimate import Estimate
 
 SCREENING = "screening"
@@ -17,7 +17,7 @@ SCREENING = "screening"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LayerSweep(Result):
+class LayerSweep(Measured):
     """Edits of the same cases at several layers, each case alone.
 
     Attributes:
@@ -26,16 +26,12 @@ class LayerSweep(Result):
         method: Name of the method.
         n_layers: Number of layers of the model.
         n_cases: Number of cases.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
     """
 
     table: pd.DataFrame
     method: str
     n_layers: int
     n_cases: int
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:

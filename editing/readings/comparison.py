@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from editing.readings.asking import METRICS, MORE_METRICS, READINGS
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 
 STATES = {"before": "unedited", "after": "edited"}
@@ -27,7 +27,7 @@ SHARES = (*METRICS, *MORE_METRICS, "score")
 "essence", the KL from the unedited model in nats."""
 
 
-class Comparison(Result):
+class Comparison(Measured):
     """Base of the results that compare an edited model with the unedited one.
 
     Attributes:

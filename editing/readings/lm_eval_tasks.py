@@ -29,26 +29,22 @@ from scipy import stats as scipy_stats
 from labkit import stats
 from labkit.errors import InputError
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PublicTasks(Result):
+class PublicTasks(Measured):
     """A model's scores on some tasks.
 
     Attributes:
         table: One row per task and metric: `task, metric, mean, low, high, n`, intervals over
             examples.
         version: Version of lm-eval.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model, unedited.
     """
 
     table: pd.DataFrame
     version: str
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -144,8 +140,7 @@ def public_tasks(
     return PublicTasks(
         table=pd.DataFrame(rows, columns=["task", "metric", "mean", "low", "high", "n"]),
         version=lm_eval.__version__,
-        model=model.name,
-        fingerprint=model.fingerprint,
+        **measured_on(model),
     )
 
 

@@ -29,7 +29,8 @@ from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result, RunDirectory
+from labkit.results.measured import Measured, measured_on
+from labkit.results.result import RunDirectory
 from labkit.stats import Estimate
 
 Locator = Callable[[LabModel, Fact], Any]
@@ -37,7 +38,7 @@ Locator = Callable[[LabModel, Fact], Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Agreement(Result):
+class Agreement(Measured):
     """Profiles of some methods over the same facts.
 
     Attributes:
@@ -45,8 +46,6 @@ class Agreement(Result):
         prompts: Prompts of the facts.
         profiles: One score per layer, in each method's own unit; NaN where a method has none.
         seconds: Seconds that each method took for each fact; NaN where scores were passed in.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of the intervals.
     """
 
@@ -54,8 +53,6 @@ class Agreement(Result):
     prompts: tuple[str, ...]
     profiles: Float[np.ndarray, "method fact layer"]
     seconds: Float[np.ndarray, "method fact"]
-    model: str
-    fingerprint: str
     seed: int
 
     @property
@@ -211,8 +208,7 @@ def compare(
         prompts=tuple(fact.prompt for fact in facts),
         profiles=np.array(measured + handed_in, dtype=float),
         seconds=np.array(seconds + [[np.nan] * len(facts) for _ in sweeps]),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         seed=seed,
     )
 

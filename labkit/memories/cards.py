@@ -13,13 +13,13 @@ from labkit.memories.triggers import Triggers
 from labkit.memories.values import Words, require_neuron, words_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NeuronCard(Result):
+class NeuronCard(Measured):
     """What one neuron detects and writes.
 
     Attributes:
@@ -34,8 +34,6 @@ class NeuronCard(Result):
         prompt: The prompt, if there was one.
         n_tokens: Number of tokens behind the triggers.
         corpus: Where they are from.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layer: int
@@ -47,8 +45,6 @@ class NeuronCard(Result):
     prompt: str | None
     n_tokens: int
     corpus: str
-    model: str
-    fingerprint: str
 
     @property
     def sign(self) -> int:
@@ -140,8 +136,7 @@ def neuron_card(
         prompt=prompt,
         n_tokens=triggers.n_tokens,
         corpus=triggers.corpus,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 

@@ -32,7 +32,7 @@ from labkit.errors import InputError, NotDecomposable, NotOneToken
 from labkit.facts.answers import follow, shown
 from labkit.memories.reading import Reading, read_last
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import read_logits
 from labkit.tokens import target_ids
 
@@ -44,7 +44,7 @@ Neuron = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Contributions(Result):
+class Contributions(Measured):
     """Contributions to one logit, in logits: exact for this prompt, so without an interval.
 
     Attributes:
@@ -60,8 +60,6 @@ class Contributions(Result):
         bias: What final norm and unembedding add regardless of their input.
         logit: The logit itself, before any cap.
         model_logit: The model's own logit; differs from `logit` by a cap only.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -76,8 +74,6 @@ class Contributions(Result):
     bias: float
     logit: float
     model_logit: float
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -224,8 +220,7 @@ def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Co
         bias=bias,
         logit=float(plain),
         model_logit=float(said[token]),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
     largest = max(abs(found.logit), float(found.to_frame()["logit"].abs().max()))
     if not abs(found.total - found.logit) <= TOLERANCE * largest:

@@ -20,13 +20,13 @@ from labkit.memories.triggers import Triggers
 from labkit.memories.values import directions, logit_chunks
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import MEMORY
 from labkit.stats import proportion
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Concordance(Result):
+class Concordance(Measured):
     """Whether each neuron's value promotes what follows its strongest trigger.
 
     Attributes:
@@ -37,8 +37,6 @@ class Concordance(Result):
         chance: Expected agreement rate of values and triggers paired at random.
         d_vocab: Number of tokens that are ranked.
         corpus: Where the triggers are from.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layers: tuple[int, ...]
@@ -47,8 +45,6 @@ class Concordance(Result):
     chance: Float[np.ndarray, " layer"]
     d_vocab: int
     corpus: str
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -153,6 +149,5 @@ def agreement(
         chance=chance,
         d_vocab=model.d_vocab,
         corpus=triggers.corpus,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )

@@ -34,7 +34,7 @@ from labkit.memories.triggers import Triggers
 from labkit.memories.words import ContentWords, content_words
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, numpy_generator, share
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import Piece, pieces
@@ -66,7 +66,7 @@ QUANTILE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Patterns(Result):
+class Patterns(Measured):
     """Which share of each neuron's triggers have a pattern in common.
 
     Attributes:
@@ -77,8 +77,6 @@ class Patterns(Result):
         k: Triggers of a neuron at most.
         corpus: Where the triggers are from.
         seed: Seed of the random prefixes.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layers: tuple[int, ...]
@@ -88,8 +86,6 @@ class Patterns(Result):
     k: int
     corpus: str
     seed: int
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -194,8 +190,7 @@ def patterns(
         k=k,
         corpus=triggers.corpus,
         seed=seed,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 

@@ -31,7 +31,7 @@ from labkit.memories.reading import Reading, read_last
 from labkit.memories.values import require_neuron
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.activations import patched
 from labkit.running.execute import Execution, freeze, repeat_rows
 from labkit.stats import Estimate, average, numpy_generator
@@ -39,7 +39,7 @@ from labkit.tokens import TokenBatch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Switch(Result):
+class Switch(Measured):
     """What switching some neurons does to the logit of an answer.
 
     Attributes:
@@ -54,8 +54,6 @@ class Switch(Result):
         control_direct: `direct` of random neurons, as many of each layer, by draw.
         control_total: `total` of the same draws.
         seed: Seed of the draws.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
@@ -69,8 +67,6 @@ class Switch(Result):
     control_direct: Float[np.ndarray, " draw"]
     control_total: Float[np.ndarray, " draw"]
     seed: int
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -177,8 +173,7 @@ def switched(
         control_direct=direct[1:],
         control_total=total[1:],
         seed=seed,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 

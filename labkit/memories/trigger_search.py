@@ -14,6 +14,7 @@ from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
 from labkit.models.model import LabModel
 from labkit.progress import Progress
+from labkit.results.measured import measured_on
 from labkit.running.logits import MEMORY
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import pieces
@@ -167,8 +168,7 @@ def _assembled(
         n_tokens=n_tokens,
         corpus=corpus.source,
         corpus_digest=corpus.digest,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         config=config,
     )
 

@@ -18,11 +18,11 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from labkit.errors import LayerOutOfRange, NeuronOutOfRange
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Triggers(Result):
+class Triggers(Measured):
     """The strongest triggers of every neuron of some layers, strongest first.
 
     Attributes:
@@ -39,8 +39,6 @@ class Triggers(Result):
         n_tokens: Number of tokens of the corpus that were read.
         corpus: Where the text is from.
         corpus_digest: sha256 of its documents.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when they were measured.
         config: `k`, `window`, `min_tokens`.
     """
 
@@ -56,8 +54,6 @@ class Triggers(Result):
     n_tokens: int
     corpus: str
     corpus_digest: str
-    model: str
-    fingerprint: str
     config: dict[str, Any]
 
     @property

@@ -24,12 +24,12 @@ from torch import Tensor
 from labkit.errors import InputError, NeuronOutOfRange
 from labkit.memories.norms import linear_part
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words(Result):
+class Words(Measured):
     """The words that one value row promotes and suppresses.
 
     Attributes:
@@ -41,8 +41,6 @@ class Words(Result):
         suppressed_logits: Their logits.
         probability: Probability of the promoted tokens, softmax over these logits.
         length: L2 norm of the row: how much a unit of activation writes.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     layer: int
@@ -53,8 +51,6 @@ class Words(Result):
     suppressed_logits: tuple[float, ...]
     probability: tuple[float, ...]
     length: float
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -102,8 +98,7 @@ def words_of(model: LabModel, layer: int, neuron: int, *, k: int = 10) -> Words:
         suppressed_logits=tuple(bottom.values.tolist()),
         probability=tuple(logits.softmax(dim=-1)[top.indices].tolist()),
         length=float(model.ffn_out(layer)[neuron].float().norm()),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 

@@ -14,12 +14,12 @@ from labkit.errors import InputError, LayerOutOfRange, NotOneToken
 from labkit.memories.values import directions, logit_chunks
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Writers(Result):
+class Writers(Measured):
     """The neurons whose value rows promote a token most.
 
     Attributes:
@@ -31,8 +31,6 @@ class Writers(Result):
             of the row), best first.
         n_neurons: Number of neurons that were looked at.
         by: What they are sorted by.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     token: str
@@ -40,8 +38,6 @@ class Writers(Result):
     neurons: pd.DataFrame
     n_neurons: int
     by: str
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -133,8 +129,7 @@ def writers(
         neurons=table.head(k).reset_index(drop=True),
         n_neurons=len(chosen) * model.d_mlp,
         by=by,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 

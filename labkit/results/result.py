@@ -5,12 +5,13 @@ of one line, its numbers as a table (`to_frame`), and its picture (`figure`). Sa
 loading and how it looks in a notebook follow from its fields:
 
     @dataclass(frozen=True, kw_only=True)
-    class TraceResult(Result):
+    class TraceResult(Measured):
         prompt: str
         clean: Estimate
         cells: Float[np.ndarray, "sample pos layer"]
 
-Runs of many cases are kept in a `RunDirectory`.
+A result of a model inherits from `labkit.results.measured.Measured`, which says what weights it
+was measured on. Runs of many cases are kept in a `RunDirectory`.
 """
 
 import json

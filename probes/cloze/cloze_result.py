@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from labkit import stats
 from labkit.errors import InputError
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 
 READINGS = ("the answer", "another object", "another subject", "unrelated state")
@@ -19,7 +19,7 @@ ANSWER, ANOTHER_OBJECT, ANOTHER_SUBJECT, UNRELATED = READINGS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClozeResult(Result):
+class ClozeResult(Measured):
     """Ranks of the answers at the last token of many prompts, after every block.
 
     Depth 0 is the embedding, depth n_layers the model's own answer. Intervals are over facts;
@@ -34,8 +34,6 @@ class ClozeResult(Result):
         ks: Ranks at which precision is reported.
         rank: By reading (`READINGS`): 0 is the top; NaN where a fact has no such control.
         popularity: Of the subjects, above 0; NaN where it is not known.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         seed: Seed of the controls and of the intervals.
     """
 
@@ -47,8 +45,6 @@ class ClozeResult(Result):
     ks: tuple[int, ...]
     rank: Float[np.ndarray, "reading fact depth"]
     popularity: Float[np.ndarray, " fact"]
-    model: str
-    fingerprint: str
     seed: int
 
     @property

@@ -48,6 +48,7 @@ from labkit.facts.fact import Fact
 from labkit.metrics import rank
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
 from labkit.running.execute import Execution
 from labkit.running.logits import MEMORY, rows_within
@@ -152,8 +153,7 @@ class Cloze:
             ks=self.ks,
             rank=ranks,
             popularity=views,
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             seed=self.seed,
         )
 

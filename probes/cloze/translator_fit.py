@@ -19,6 +19,7 @@ from labkit.errors import InputError, SingularSystem
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.execute import Execution
 from labkit.running.logits import MEMORY
 from labkit.running.packing import unmasked
@@ -98,8 +99,7 @@ class TranslatorFit:
             agreement=np.zeros((2, 1, len(bias))),
             n_tokens=n_tokens,
             source=corpus.source,
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
         )
         divergence, agreement = self._quality(model, result, texts, progress)
         result = Translators(
@@ -255,8 +255,7 @@ def _of(found: cached.Found, model: LabModel, corpus: Corpus) -> Translators:
         agreement=tensors["agreement"].numpy(),
         n_tokens=header["n_tokens"],
         source=corpus.source,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 

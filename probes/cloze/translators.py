@@ -38,7 +38,7 @@ from torch import Tensor
 from labkit import stats
 from labkit.errors import FingerprintMismatch
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.running.execute import Execution
 from labkit.running.logits import read_logits
 
@@ -46,7 +46,7 @@ LENSES = ("logit", "translated")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Translators(Result):
+class Translators(Measured):
     """One affine map per depth, from the state there to the state after the last block.
 
     Attributes:
@@ -58,8 +58,6 @@ class Translators(Result):
         agreement: Share of tokens where lens and model have the same top word, likewise.
         n_tokens: Tokens behind the fit.
         source: The text they were fitted on.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when they were measured.
     """
 
     weight: Float[Tensor, "depth d_model d_model"]
@@ -69,8 +67,6 @@ class Translators(Result):
     agreement: Float[np.ndarray, "lens text depth"]
     n_tokens: int
     source: str
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:

@@ -17,6 +17,7 @@ from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.results.encoding import from_json, to_json
+from labkit.results.measured import measured_on
 from labkit.results.runs import RunDirectory
 from probes.probing.by_depth import chosen_estimator, probe
 from probes.probing.controls import random_twin
@@ -106,8 +107,7 @@ def probe_map(
     order = {family: place for place, family in enumerate(FAMILIES)}
     results.sort(key=lambda found: order[found.family])  # stable: tasks keep their order
     return ProbeMap(
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         where=where,
         estimator=estimator,
         probes=tuple(results),

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from labkit.errors import InputError
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from probes.probing.depths import MEASURES, OrderTest, order_test, reach_draws
 from probes.probing.probe_result import ProbeResult
 
@@ -24,20 +24,16 @@ FAMILIES = ("surface", "lexical", "syntactic", "semantic", "factual")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeMap(Result):
+class ProbeMap(Measured):
     """Tasks by depths.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         where: What was read.
         estimator: Which probe.
         probes: What was found, by task, family by family.
         seed: Seed of every draw.
     """
 
-    model: str
-    fingerprint: str
     where: str
     estimator: str
     probes: tuple[ProbeResult, ...]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 from probes.probing.depths import Reach, reach
 from probes.probing.description_length import Portion
@@ -43,15 +43,13 @@ class ProbedDepth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeResult(Result):
+class ProbeResult(Measured):
     """A task, probed at every depth of a model.
 
     Attributes:
         task: Name of the task.
         family: What kind of knowledge it asks for.
         source: Where its data comes from.
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         where: What was read: "resid", or another site.
         estimator: Which probe.
         strength: Its strength, chosen in grouped cross-validation; None if it has none.
@@ -74,8 +72,6 @@ class ProbeResult(Result):
     task: str
     family: str
     source: str
-    model: str
-    fingerprint: str
     where: str
     estimator: str
     strength: float | None

@@ -46,6 +46,7 @@ from labkit.errors import EmptyTarget, InputError, LayerOutOfRange
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from probes.relations.relation_operator import LinearOperator, pseudo_inverse
 from probes.relations.relation_states import SubjectRun, demonstrations, output_logits
 
@@ -136,8 +137,7 @@ class LinearRelation:
             outputs=outputs,
             selection=selection,
             selection_of_rank=ranks,
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
         )
 
     def drawn(self, facts: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from labkit.errors import FingerprintMismatch
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LinearOperator(Result):
+class LinearOperator(Measured):
     """A relation as an affine map from the subject's state to the output.
 
     Attributes:
@@ -33,8 +33,6 @@ class LinearOperator(Result):
         selection: On the latter: depth, beta, faithful (share of them), log_prob (of the model's
             own next token, mean in nats).
         selection_of_rank: Edits between them: rank, causal (share), log_prob.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
     """
 
     relation: str
@@ -50,8 +48,6 @@ class LinearOperator(Result):
     outputs: Float[Tensor, "example d_model"]
     selection: pd.DataFrame
     selection_of_rank: pd.DataFrame
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from labkit import stats
 from labkit.errors import InputError
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 
 OPERATOR, OTHER = "linear operator", "another relation's operator"
@@ -15,7 +15,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RelationScores(Result):
+class RelationScores(Measured):
     """Faithfulness and causality of some relations' operators.
 
     Attributes:
@@ -23,15 +23,11 @@ class RelationScores(Result):
             subjects), known (of these, answered by the model itself).
         cases: One row per subject, measure and method: relation, subject, object, target (for
             causality), measure, method, success (0 or 1).
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         seed: Seed of the draws.
     """
 
     operators: pd.DataFrame
     cases: pd.DataFrame
-    model: str
-    fingerprint: str
     seed: int
 
     @property

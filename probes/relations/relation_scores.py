@@ -43,6 +43,7 @@ from labkit.facts.answers import first_tokens, told
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
+from labkit.results.measured import measured_on
 from probes.relations.linear import LinearRelation
 from probes.relations.relation_operator import LinearOperator
 from probes.relations.relation_result import OPERATOR, OTHER, RelationScores
@@ -114,8 +115,7 @@ class ScoreRelations:
         return RelationScores(
             operators=pd.DataFrame(summary),
             cases=pd.DataFrame(rows),
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             seed=self.seed,
         )
 

@@ -32,7 +32,7 @@ from sklearn.base import clone
 from labkit.errors import EmptySplit, InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, average, numpy_generator, paired_difference
 from probes.probing.controls import random_twin
 from probes.sentences.treebank import Sentence
@@ -69,12 +69,10 @@ class TreesAtDepth:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TreesResult(Result):
+class TreesResult(Measured):
     """The structural probe by depth.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         source: Where the sentences come from.
         n_train: Sentences that it was fitted to.
         n_test: Sentences that it was scored on.
@@ -84,8 +82,6 @@ class TreesResult(Result):
         seed: Seed of every draw.
     """
 
-    model: str
-    fingerprint: str
     source: str
     n_train: int
     n_test: int
@@ -195,8 +191,7 @@ def probe_trees(
             )
         )
     return TreesResult(
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         source=source,
         n_train=n_fit,
         n_test=len(trees.numbers) - n_fit,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from labkit.metrics import is_argmax, kl_divergence, log_prob
 from labkit.models.model import LabModel
+from labkit.results.measured import measured_on
 from labkit.running.execute import Execution
 from labkit.running.logits import read_logits, rows_within
 from labkit.stats import Estimate, average, share
@@ -118,8 +119,7 @@ class Reads:
             )
         return UseResult(
             task=self.task,
-            model=self.model.name,
-            fingerprint=self.model.in_effect,
+            **measured_on(self.model),
             depth=self.depth,
             change=change,
             rank=rank,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 
 
@@ -29,13 +29,11 @@ class Effect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UseResult(Result):
+class UseResult(Measured):
     """The effect of a change along a probe's directions, with its placebo.
 
     Attributes:
         task: Name of the task.
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         depth: Where the state was changed.
         change: What was done, in words.
         rank: Number of directions.
@@ -46,8 +44,6 @@ class UseResult(Result):
     """
 
     task: str
-    model: str
-    fingerprint: str
     depth: int
     change: str
     rank: int

@@ -27,6 +27,7 @@ from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.prompts import Prompt, Shot, render, write
 from labkit.models.model import LabModel
 from labkit.progress import Progress
+from labkit.results.measured import measured_on
 from labkit.running.beginnings import Ids
 from labkit.stats import numpy_generator
 
@@ -174,8 +175,7 @@ def require_settings(*, tokens: str, ks: Sequence[int], least: int = 0, **counts
 def about(model: LabModel, task: Task, queries: Sequence[Item]) -> dict[str, Any]:
     """The fields that all results share: model, task and queries."""
     return {
-        "model": model.name,
-        "fingerprint": model.in_effect,
+        **measured_on(model),
         "task": task.name,
         "source": task.source,
         "labels": task.labels,

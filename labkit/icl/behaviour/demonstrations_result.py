@@ -11,19 +11,17 @@ from labkit.errors import InputError
 from labkit.icl.asking.measures import MEASURES, Measure, measured, tested
 from labkit.icl.asking.scoring import Tokens
 from labkit.icl.behaviour.conditions import words_of
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate, paired_difference, ratio, share
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemonstrationsResult(Result):
+class DemonstrationsResult(Measured):
     """Scores of every label after every set of demonstrations.
 
     The unit of every interval is the query, its draws of demonstrations averaged first.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         labels: The label space.
@@ -37,8 +35,6 @@ class DemonstrationsResult(Result):
         content_free: The same after inputs that say nothing.
     """
 
-    model: str
-    fingerprint: str
     task: str
     source: str
     labels: tuple[str, ...]

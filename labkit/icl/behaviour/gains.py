@@ -25,7 +25,7 @@ from labkit.icl.behaviour.demonstrations import Demonstrations
 from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, average, share
 
 ARMS = {"none": "none", "gold": "own labels", "random": "random labels"}
@@ -105,8 +105,7 @@ class Gains:
                 asked = {"query": found.queries, "label": found.gold}
                 frames.append(pd.DataFrame(head | asked | own))
         return GainsResult(
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             k=self.k,
             draws=self.draws,
             seed=self.seed,
@@ -115,12 +114,10 @@ class Gains:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GainsResult(Result):
+class GainsResult(Measured):
     """Answers to every query of every task, without demonstrations and after them.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         k: Number of demonstrations.
         draws: Sets of demonstrations that each answer is the mean of.
         seed: Seed of the draws.
@@ -128,8 +125,6 @@ class GainsResult(Result):
             `label`, `accuracy` and `gold` (probability of the right label), in 0..1.
     """
 
-    model: str
-    fingerprint: str
     k: int
     draws: int
     seed: int

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from labkit.errors import InputError
 from labkit.icl.asking.measures import MEASURES, Measure, measured, tested
 from labkit.icl.asking.scoring import Tokens
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate, paired_difference, share
 
 Criterion = Literal["accuracy", "log_prob"]
@@ -20,14 +20,12 @@ PROPOSED, ANY = "proposed", "any proposed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructionsResult(Result):
+class InstructionsResult(Measured):
     """Scores of every label after instructions, demonstrations, both and neither.
 
     The unit of every interval is the query, its draws averaged first.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         labels: The label space.
@@ -46,8 +44,6 @@ class InstructionsResult(Result):
         development_log_probs: The same for the items that they were chosen on.
     """
 
-    model: str
-    fingerprint: str
     task: str
     source: str
     labels: tuple[str, ...]

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from labkit.icl.asking.measures import measured, shares_of
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate, average, numpy_generator, paired_difference, share
 
 Criterion = Literal["global", "local"]
@@ -17,12 +17,10 @@ PREFERRED = 1 / 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrdersResult(Result):
+class OrdersResult(Measured):
     """Scores after the same demonstrations in different orders.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         labels: The label space.
@@ -34,8 +32,6 @@ class OrdersResult(Result):
         probe_log_probs: The same after the inputs whose labels are not used.
     """
 
-    model: str
-    fingerprint: str
     task: str
     source: str
     labels: tuple[str, ...]

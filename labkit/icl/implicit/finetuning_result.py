@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.asking.measures import measured, shares_of, tested
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import (
     Estimate,
     average,
@@ -39,14 +39,12 @@ WAYS = ("context", "sgd")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuningResult(Result):
+class FineTuningResult(Measured):
     """Likeness of context and fine-tuning, query by query, with the controls.
 
     The unit of every interval is the query, sets of demonstrations (and layers) averaged first.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         labels: The label space.
@@ -68,8 +66,6 @@ class FineTuningResult(Result):
         order_log_probs: In context and after SGD, for several orders of the same demonstrations.
     """
 
-    model: str
-    fingerprint: str
     task: str
     source: str
     labels: tuple[str, ...]

@@ -12,7 +12,7 @@ from labkit.errors import InputError
 from labkit.icl.asking.measures import measured
 from labkit.icl.inside.anchor_edges import PARTS
 from labkit.icl.inside.heads_result import named
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import average, holm, paired_difference, share
 from labkit.stats.intervals import over_units
 
@@ -27,15 +27,13 @@ Source = Literal["query", "labels"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AnchorsResult(Result):
+class AnchorsResult(Measured):
     """Attention, saliency and blocked edges of a task's prompts.
 
     The unit of every interval is the query, its sets of demonstrations averaged first; for what
     label words look at, which no query changes, the set.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         labels: The label space.
@@ -55,8 +53,6 @@ class AnchorsResult(Result):
         weights: Attention of its last token.
     """
 
-    model: str
-    fingerprint: str
     task: str
     source: str
     labels: tuple[str, ...]

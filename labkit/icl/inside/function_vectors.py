@@ -52,6 +52,7 @@ from labkit.icl.inside.vectors import (
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.beginnings import Ids
 from labkit.running.logits import MEMORY
 
@@ -170,8 +171,7 @@ class FunctionVectors:
         numbers = torch.arange(len(queries), device=model.device)
         return FunctionVectorResult(
             method="function vector",
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             task=task.name,
             source=task.source,
             k=self.k,

@@ -56,6 +56,7 @@ from labkit.icl.tasks.items import Task
 from labkit.locate.attention.head_kinds import PATTERNS, HeadScores, head_scores
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.activations import patched
 from labkit.stats import numpy_generator
 from labkit.text.corpus import Corpus, corpus_of
@@ -186,8 +187,7 @@ class HeadAblation:
                 f"{number + 1} of {len(runs)} sets of heads", (number + 1) / len(runs)
             )
         return HeadAblationResult(
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             config=asdict(self),
             tasks=tuple(task.name for task in tasks),
             kinds=self.kinds,

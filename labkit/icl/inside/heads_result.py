@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit.errors import InputError
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate, average, holm, paired_difference, share
 from labkit.stats.intervals import over_units
 
@@ -24,12 +24,10 @@ TEXTS = ("repeated tokens", "text")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class HeadAblationResult(Result):
+class HeadAblationResult(Measured):
     """Losses and tasks with heads of some kinds off, and with random heads off.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         config: The method's fields.
         tasks: Names of the tasks.
         kinds: Kinds of heads.
@@ -45,8 +43,6 @@ class HeadAblationResult(Result):
         text: The same of texts.
     """
 
-    model: str
-    fingerprint: str
     config: dict[str, Any]
     tasks: tuple[str, ...]
     kinds: tuple[str, ...]

@@ -41,6 +41,7 @@ from labkit.icl.tasks.items import Task
 from labkit.icl.tasks.prompts import Prompt
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.activations import run_with_cache
 from labkit.running.execute import Execution
 from labkit.running.logits import MEMORY, rows_within
@@ -118,8 +119,7 @@ class Influence:
             gradient.append(gradient_shares(model, prompts, targets, memory=self.memory))
             attention.append(attention_shares(model, prompts))
         return InfluenceResult(
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             task=task.name,
             source=task.source,
             queries=tuple(item.input for item in queries),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from labkit.icl.asking.measures import tested
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate, average
 from labkit.stats.intervals import over_units
 
@@ -21,14 +21,12 @@ PANELS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InfluenceResult(Result):
+class InfluenceResult(Measured):
     """Influence of every demonstration of some sets on the answers to some queries.
 
     The unit of every interval is the query; all sets are shown to all of them.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         queries: Inputs that were asked about.
@@ -42,8 +40,6 @@ class InfluenceResult(Result):
             0..1.
     """
 
-    model: str
-    fingerprint: str
     task: str
     source: str
     queries: tuple[str, ...]

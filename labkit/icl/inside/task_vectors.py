@@ -54,6 +54,7 @@ from labkit.icl.tasks.own import task as own_task
 from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.logits import MEMORY
 from labkit.running.states import last_streams
 
@@ -175,8 +176,7 @@ class TaskVectors:
         directions = own[list(layers)]
         return VectorResult(
             method="task vector",
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             task=task.name,
             source=task.source,
             k=self.k,

@@ -42,7 +42,7 @@ from labkit.icl.inside.vectors import Labels
 from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import MEMORY
 from labkit.running.scoring import READ_AT_ONCE, logits_of
 from labkit.running.states import last_streams
@@ -65,14 +65,12 @@ RANGES = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrajectoriesResult(Result):
+class TrajectoriesResult(Measured):
     """Readings of the lens by number of demonstrations and layer.
 
     The unit is the query, draws of demonstrations averaged first.
 
     Attributes:
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         ks: Numbers of demonstrations.
@@ -82,8 +80,6 @@ class TrajectoriesResult(Result):
         readings: `DEPTH_READINGS` in their order; ranks from 0.
     """
 
-    model: str
-    fingerprint: str
     task: str
     source: str
     ks: tuple[int, ...]
@@ -233,8 +229,7 @@ class Trajectories:
             found[cell] = np.stack(layers, axis=1)
         cells = [np.stack([found[k, draw] for draw in range(self.draws)], axis=1) for k in self.ks]
         return TrajectoriesResult(
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             task=task.name,
             source=task.source,
             ks=self.ks,

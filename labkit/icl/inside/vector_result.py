@@ -10,13 +10,13 @@ from jaxtyping import Float
 from labkit.errors import InputError
 from labkit.icl.asking.measures import tested
 from labkit.icl.inside.vectors import READINGS
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate, average, share
 from labkit.stats.intervals import over_units, shares_over_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class VectorResult(Result):
+class VectorResult(Measured):
     """Answers to queries with a vector in them, with none, and after demonstrations.
 
     Layer and scale are chosen on the first `development` queries; every number shown is of the
@@ -24,8 +24,6 @@ class VectorResult(Result):
 
     Attributes:
         method: What kind of vector it is.
-        model: Name of the model.
-        fingerprint: Its fingerprint.
         task: Name of the task.
         source: Where its items come from.
         k: Number of demonstrations that the vector was taken from.
@@ -45,8 +43,6 @@ class VectorResult(Result):
     """
 
     method: str
-    model: str
-    fingerprint: str
     task: str
     source: str
     k: int

@@ -31,7 +31,7 @@ from transformer_lens import ActivationCache, head_detector
 from labkit import stats
 from labkit.errors import InputError
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.activations import run_with_cache
 from labkit.stats.intervals import over_units
 from labkit.tokens import TokenBatch
@@ -45,7 +45,7 @@ PATTERNS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class HeadScores(Result):
+class HeadScores(Measured):
     """Mean attention weight of every head on the edges that define a kind of head.
 
     Attributes:
@@ -54,8 +54,6 @@ class HeadScores(Result):
         control: On the same edges, with nothing repeated.
         chance: Score of a head with uniform attention, by kind.
         length: Number of tokens that are repeated.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of the tokens.
     """
 
@@ -64,8 +62,6 @@ class HeadScores(Result):
     control: Float[np.ndarray, "kind sequence layer head"]
     chance: tuple[float, ...]
     length: int
-    model: str
-    fingerprint: str
     seed: int
 
     @property
@@ -169,8 +165,7 @@ def head_scores(
         control=measured[1],
         chance=tuple(float((alike * e).sum() / _queries(e)) for e in edges.values()),
         length=length,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         seed=seed,
     )
 

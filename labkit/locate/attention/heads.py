@@ -33,7 +33,7 @@ from labkit.locate.attention.knockout import AttentionKnockout, sources
 from labkit.locate.attention.patterns import attention_patterns
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import next_token_logits
 from labkit.stats.intervals import over_units
 
@@ -41,7 +41,7 @@ READINGS = ("direct", "attention", "blocked", "control")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class HeadReport(Result):
+class HeadReport(Measured):
     """Three readings of every head, for one fact or several.
 
     Attributes:
@@ -51,8 +51,6 @@ class HeadReport(Result):
         attention: Its weight from the last position on the subject, 0..1.
         blocked: Relative change of P(answer) where it may not look at the subject, -1..
         control: The same for random other tokens; NaN where there are none.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompts: tuple[str, ...]
@@ -61,8 +59,6 @@ class HeadReport(Result):
     attention: Float[np.ndarray, "fact layer head"]
     blocked: Float[np.ndarray, "fact layer head"]
     control: Float[np.ndarray, "fact layer head"]
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -162,8 +158,7 @@ def head_report(
     return HeadReport(
         prompts=tuple(fact.prompt for fact in chosen),
         answers=tuple(answers),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         **{name: np.stack(values) for name, values in cells.items()},
     )
 

@@ -41,6 +41,7 @@ from labkit.locate.attention.knockout_result import (
 from labkit.locate.traces.tracing import object_token
 from labkit.models.model import LabModel
 from labkit.progress import Progress
+from labkit.results.measured import measured_on
 from labkit.running.logits import MEMORY, next_token_logits
 from labkit.tokens import TokenBatch, TokenSpan
 
@@ -140,8 +141,7 @@ class AttentionKnockout:
             control=layers[len(SOURCES) :],
             by_head=heads[0],
             by_head_control=heads[1],
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             config=asdict(self),
         )
 

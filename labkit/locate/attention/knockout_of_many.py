@@ -11,6 +11,7 @@ from labkit.locate.attention.knockout import AttentionKnockout, sources
 from labkit.locate.attention.knockout_result import KnockoutAverage, costliest
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 
 
 def average_knockouts(
@@ -74,7 +75,6 @@ def average_knockouts(
         n_together=n_together,
         together=np.array(at_once),
         together_control=np.array(random),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         config=asdict(method),
     )

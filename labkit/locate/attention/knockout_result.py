@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit import stats
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 from labkit.stats.intervals import over_units
 
@@ -29,7 +29,7 @@ RELATIVE = (-1.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KnockoutResult(Result):
+class KnockoutResult(Measured):
     """P(answer) of one fact with attention into the last position blocked.
 
     Attributes:
@@ -47,8 +47,6 @@ class KnockoutResult(Result):
         control: The same for random other tokens, by draw.
         by_head: P(answer) where one head may not look at the subject.
         by_head_control: The same for random other tokens.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         config: The method's fields.
     """
 
@@ -64,8 +62,6 @@ class KnockoutResult(Result):
     control: Float[np.ndarray, "draw layer"]
     by_head: Float[np.ndarray, "layer head"]
     by_head_control: Float[np.ndarray, "layer head"]
-    model: str
-    fingerprint: str
     config: dict[str, Any]
 
     @property
@@ -118,7 +114,7 @@ class KnockoutResult(Result):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KnockoutAverage(Result):
+class KnockoutAverage(Measured):
     """Attention knock-outs of several facts; the unit of every interval is the fact.
 
     Attributes:
@@ -136,8 +132,6 @@ class KnockoutAverage(Result):
             look at the subject, all at once.
         together_control: The same for as many random heads of the same layers, mean over
             draws.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         config: The method's fields.
     """
 
@@ -152,8 +146,6 @@ class KnockoutAverage(Result):
     n_together: int
     together: Float[np.ndarray, " fact"]
     together_control: Float[np.ndarray, " fact"]
-    model: str
-    fingerprint: str
     config: dict[str, Any]
 
     @property

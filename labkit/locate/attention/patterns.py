@@ -16,12 +16,12 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.activations import run_with_cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AttentionPatterns(Result):
+class AttentionPatterns(Measured):
     """Attention weights of one prompt.
 
     Attributes:
@@ -29,16 +29,12 @@ class AttentionPatterns(Result):
         tokens: Its tokens, as text.
         layers: The layers, in the order of the array.
         patterns: Weights in 0..1; a query's weights over the keys sum to 1.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     prompt: str
     tokens: tuple[str, ...]
     layers: tuple[int, ...]
     patterns: Float[np.ndarray, "layer head query key"]
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -105,6 +101,5 @@ def attention_patterns(
         tokens=tuple(model.tokenizer.decode([token]) for token in batch.ids[0].tolist()),
         layers=tuple(chosen),
         patterns=weights.cpu().numpy(),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )

@@ -45,6 +45,7 @@ from labkit.locate.traces.tracing import (
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.activations import capture, patched_embedding
 from labkit.running.execute import Execution, repeat_rows
 from labkit.running.logits import MEMORY, read_logits, rows_within
@@ -140,8 +141,7 @@ class AttributionPatching:
             clean=grid.clean,
             corrupted=grid.corrupted,
             effects=self._windowed(grid.effects),
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             config=asdict(self),
         )
 

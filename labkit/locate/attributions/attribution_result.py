@@ -13,6 +13,7 @@ from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.locate.traces.restoring import usual_window
 from labkit.locate.traces.trace_result import NAMES, TraceResult
+from labkit.results.measured import Measured
 from labkit.results.result import Result
 from labkit.stats import Estimate
 from labkit.stats.intervals import over_units
@@ -22,7 +23,7 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AttributionResult(Result):
+class AttributionResult(Measured):
     """First-order approximation of a causal trace.
 
     Attributes:
@@ -36,8 +37,6 @@ class AttributionResult(Result):
         corrupted: P(answer) under noise, by noise draw.
         effects: Approximate indirect effect `P*[state] - P*` of each state, by noise draw;
             an extrapolation, which may exceed the range of a probability.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         config: The method's fields.
     """
 
@@ -50,8 +49,6 @@ class AttributionResult(Result):
     clean: float
     corrupted: Float[np.ndarray, " sample"]
     effects: Float[np.ndarray, "sample pos layer"]
-    model: str
-    fingerprint: str
     config: dict[str, Any]
 
     @property

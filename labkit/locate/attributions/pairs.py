@@ -26,14 +26,14 @@ from labkit.errors import InputError
 from labkit.facts.answers import follow
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import next_token_logits
 from labkit.stats.intervals import over_units
 from labkit.tokens import target_ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PairAttribution(Result):
+class PairAttribution(Measured):
     """First-order effects of every node, between clean and corrupted prompts.
 
     Attributes:
@@ -45,8 +45,6 @@ class PairAttribution(Result):
         embed: Effect of the token embedding.
         heads: Effect of each attention head's output.
         ffn: Effect of each FFN's output.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -57,8 +55,6 @@ class PairAttribution(Result):
     embed: Float[np.ndarray, "pair pos"]
     heads: Float[np.ndarray, "pair pos layer head"]
     ffn: Float[np.ndarray, "pair pos layer"]
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -158,8 +154,7 @@ def attribution_pairs(
         embed=embed,
         heads=heads,
         ffn=ffn,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
     )
 
 

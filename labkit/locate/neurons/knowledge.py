@@ -36,6 +36,7 @@ from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
 from labkit.locate.neurons.knowledge_result import KnowledgeNeuronsResult, most_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.logits import MEMORY, rows_within
 
 logger = logging.getLogger(__name__)
@@ -145,8 +146,7 @@ class KnowledgeNeurons:
             removed=removed.numpy(),
             attributions=attributions.numpy(),
             steps=steps.numpy(),
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             config=asdict(self),
         )
         if result.warning is not None:

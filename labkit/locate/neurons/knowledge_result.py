@@ -12,13 +12,13 @@ from labkit.errors import FingerprintMismatch
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.running.logits import MEMORY
 from labkit.stats.intervals import over_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KnowledgeNeuronsResult(Result):
+class KnowledgeNeuronsResult(Measured):
     """Attributions of all FFN neurons to one fact, and those that pass.
 
     Attributes:
@@ -31,8 +31,6 @@ class KnowledgeNeuronsResult(Result):
         removed: P(answer) with all of a block's neurons off at the read positions.
         attributions: Attribution of every neuron, in units of probability.
         steps: Points of the integral, by prompt and block.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         config: The method's fields.
     """
 
@@ -44,8 +42,6 @@ class KnowledgeNeuronsResult(Result):
     removed: Float[np.ndarray, "prompt layer"]
     attributions: Float[np.ndarray, "prompt layer d_mlp"]
     steps: Int[np.ndarray, "prompt layer"]
-    model: str
-    fingerprint: str
     config: dict[str, Any]
 
     @property

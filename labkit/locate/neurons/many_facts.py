@@ -16,14 +16,14 @@ from labkit.facts.fact import Fact
 from labkit.locate.neurons.knowledge import KnowledgeNeurons
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, average
 
 GROUPS = ("this fact", "random neurons", "other facts")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NeuronTests(Result):
+class NeuronTests(Measured):
     """The effect of suppressing each fact's knowledge neurons.
 
     Attributes:
@@ -32,16 +32,12 @@ class NeuronTests(Result):
             P(answer) with the neurons off (-1 takes all of it); NaN where no neuron passed.
         unconverged: Facts some of whose attributions had not converged.
         config: The method's fields.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of random neurons and intervals.
     """
 
     table: pd.DataFrame
     unconverged: int
     config: dict[str, Any]
-    model: str
-    fingerprint: str
     seed: int
 
     @property
@@ -144,8 +140,7 @@ def neuron_tests(
         table=pd.DataFrame(rows),
         unconverged=unconverged,
         config=asdict(method),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         seed=seed,
     )
 

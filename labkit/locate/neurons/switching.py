@@ -25,7 +25,7 @@ from labkit.facts.fact import Fact
 from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
 from labkit.memories.values import require_neuron
 from labkit.models.model import LabModel
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import MEMORY, rows_within
 from labkit.stats import Estimate
 
@@ -35,7 +35,7 @@ _AT_ONCE = 64  # rows of logits held together
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NeuronTest(Result):
+class NeuronTest(Measured):
     """The effect of switching some neurons on the answers.
 
     Attributes:
@@ -44,16 +44,12 @@ class NeuronTest(Result):
         cases: One row per switched prompt: group (see `GROUPS`), draw (of random neurons, 0
             elsewhere), intervention, prompt, answer, before and after (P(answer), 0..1),
             and kept (whether the most probable next token stayed).
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         seed: Seed of the random neurons and of the intervals.
     """
 
     subject: str
     neurons: tuple[tuple[int, int], ...]
     cases: pd.DataFrame
-    model: str
-    fingerprint: str
     seed: int
 
     @property
@@ -193,8 +189,7 @@ def switch(
         subject=fact.subject,
         neurons=tuple((layer, neuron) for layer, neuron in neurons),
         cases=cases,
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         seed=seed,
     )
 

@@ -11,7 +11,7 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.locate.traces.alignment import ROLES
 from labkit.locate.traces.trace_result import EFFECTS, NAMES, ratio_of_means
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 from labkit.stats.intervals import over_units
 
@@ -66,7 +66,7 @@ class EarlySite:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AveragedTrace(Result):
+class AveragedTrace(Measured):
     """The traces of many facts, aligned on `labkit.locate.ROLES`.
 
     Attributes:
@@ -76,8 +76,6 @@ class AveragedTrace(Result):
         restored: P(answer) with one state restored, mean over noise draws and over the
             tokens of the role; NaN where a fact has no token in the role, or none was asked
             for.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         config: The fields of the `CausalTrace` of every fact.
     """
 
@@ -85,8 +83,6 @@ class AveragedTrace(Result):
     severed: str | None
     facts: tuple[TracedFact, ...]
     restored: Float[np.ndarray, "fact role layer"]
-    model: str
-    fingerprint: str
     config: dict[str, Any]
 
     @property

@@ -24,6 +24,7 @@ from labkit.locate.traces.averaged_trace import AveragedTrace, TracedFact
 from labkit.locate.traces.tracing import CausalTrace, require_traceable
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
+from labkit.results.measured import measured_on
 from labkit.results.runs import RunDirectory
 
 
@@ -80,8 +81,7 @@ def average_traces(
         severed=trace.severed,
         facts=tuple(TracedFact(**case["fact"]) for case in cases),
         restored=np.stack([np.array(case["restored"], dtype=float) for case in cases]),
-        model=model.name,
-        fingerprint=model.in_effect,
+        **measured_on(model),
         config=asdict(trace),
     )
 

@@ -39,7 +39,7 @@ from labkit.locate.traces.trace_result import NAMES
 from labkit.locate.traces.tracing import object_token, require_traceable
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.running.execute import Execution
 from labkit.running.logits import MEMORY, read_logits
 
@@ -48,7 +48,7 @@ READINGS = ("probability", "logit_difference")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PairResult(Result):
+class PairResult(Measured):
     """Results of patching from one prompt into another.
 
     The last axis of an array is `READINGS`: P(r) and logit(r) - logit(r').
@@ -63,8 +63,6 @@ class PairResult(Result):
         clean: The readings of the clean run.
         corrupted: The readings of the corrupted run.
         cells: The readings with one site patched.
-        model: Name of the model.
-        fingerprint: Fingerprint of the weights in effect when it was measured.
         config: The method's fields.
     """
 
@@ -77,8 +75,6 @@ class PairResult(Result):
     clean: Float[np.ndarray, "2"]
     corrupted: Float[np.ndarray, "2"]
     cells: Float[np.ndarray, "pos layer 2"]
-    model: str
-    fingerprint: str
     config: dict[str, Any]
 
     @property
@@ -238,7 +234,6 @@ class PairTrace:
             clean=read(runs.clean_last)[0].cpu().numpy(),
             corrupted=corrupted[0].numpy(),
             cells=cells.numpy(),
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             config=asdict(self),
         )

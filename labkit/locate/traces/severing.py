@@ -28,7 +28,7 @@ from labkit.errors import InputError
 from labkit.locate.traces.alignment import ROLES
 from labkit.locate.traces.averaged_trace import AveragedTrace
 from labkit.locate.traces.trace_result import EFFECTS, TraceResult
-from labkit.results.result import Result
+from labkit.results.measured import Measured, measured_on
 from labkit.stats.intervals import over_units
 
 PATHS = ("plain", "ffn", "attn")
@@ -36,7 +36,7 @@ PATHS = ("plain", "ffn", "attn")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SeveredComparison(Result):
+class SeveredComparison(Measured):
     """Plain and severed traces side by side, on the roles of tokens.
 
     Attributes:
@@ -45,16 +45,12 @@ class SeveredComparison(Result):
         paths: Which of `PATHS` there are, the plain trace first.
         effects: Indirect effects `P*[state] - P*`; NaN for roles that are absent or were not
             asked for.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
     """
 
     about: str
     unit: str
     paths: tuple[str, ...]
     effects: Float[np.ndarray, "path unit role layer"]
-    model: str
-    fingerprint: str
 
     @property
     def title(self) -> str:
@@ -137,8 +133,7 @@ def compare_severed(
         unit="noise draw" if single else "fact",
         paths=("plain", *(str(trace.severed) for trace in severed)),
         effects=np.stack([trace.effects_by_role() for trace in traces]),
-        model=plain.model,
-        fingerprint=plain.fingerprint,
+        **measured_on(plain),
     )
 
 

@@ -12,7 +12,7 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.locate.traces.alignment import align
 from labkit.locate.traces.restoring import usual_window
-from labkit.results.result import Result
+from labkit.results.measured import Measured
 from labkit.stats import Estimate
 from labkit.stats.intervals import over_units
 
@@ -28,7 +28,7 @@ EFFECTS = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TraceResult(Result):
+class TraceResult(Measured):
     """Results of a causal trace.
 
     Attributes:
@@ -42,8 +42,6 @@ class TraceResult(Result):
         corrupted: P(answer) under noise, by noise draw.
         cells: P(answer) with one site restored, by noise draw; NaN where no cell was asked
             for.
-        model: Name of the model.
-        fingerprint: Fingerprint of the model.
         config: The method's fields.
         severed: Whose outputs at the restored token were held at their corrupted values.
     """
@@ -57,8 +55,6 @@ class TraceResult(Result):
     clean: float
     corrupted: Float[np.ndarray, " sample"]
     cells: Float[np.ndarray, "sample pos layer"]
-    model: str
-    fingerprint: str
     config: dict[str, Any]
     severed: str | None = None
 

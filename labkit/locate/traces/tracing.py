@@ -39,6 +39,7 @@ from labkit.locate.traces.restoring import SITES, Kind, Path, Restoration, Runs,
 from labkit.locate.traces.trace_result import TraceResult
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
+from labkit.results.measured import measured_on
 from labkit.running.activations import patched_embedding
 from labkit.running.execute import Execution, repeat_rows
 from labkit.running.logits import MEMORY, read_logits
@@ -170,8 +171,7 @@ class CausalTrace:
             clean=clean_logits.softmax(-1)[answer_id].item(),
             corrupted=without.numpy(),
             cells=cells.numpy(),
-            model=model.name,
-            fingerprint=model.in_effect,
+            **measured_on(model),
             config=asdict(self),
             severed=self.severed,
         )
