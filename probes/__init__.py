@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from probes.cloze.objects import Cloze
     from probes.cloze.translator_fit import TranslatorFit
     from probes.probing.by_depth import probe
+    from probes.probing.configuration import MAP, Probing
     from probes.probing.controls import random_twin
     from probes.probing.description_length import online_code
     from probes.probing.estimators import ESTIMATORS
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from probes.relations.linear import LinearRelation
     from probes.relations.relation_scores import ScoreRelations
     from probes.states.features import features_of
+    from probes.states.selection import States
     from probes.tasks.data import tasks_of
     from probes.tasks.defaults import default_tasks
     from probes.tasks.task import Example, Task
     from probes.trees.by_depth import TreesResult, probe_trees
+    from probes.trees.configuration import TreeProbing
     from probes.trees.structural import StructuralProbe
+    from probes.use.configuration import Forgetting, Moving
     from probes.use.interventions import forget, move
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

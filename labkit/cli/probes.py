@@ -69,26 +69,23 @@ def probe(
     if task is None:
         raise InputError("labkit probe takes --task NAME (or is followed by: map, structural)")
     from probes.probing.by_depth import probe as run_probe
-    from probes.probing.estimators import make
+    from probes.probing.configuration import Probing
 
-    make(estimator)
+    how = Probing(
+        estimator=estimator,
+        where=where,  # type: ignore[arg-type]
+        depths=_range(depths),
+        pieces=pieces,  # type: ignore[arg-type]
+        controls=controls,
+        n_train=n_train or None,
+        keep=False,
+        seed=seed,
+    )
     of_data = _data_tasks(data, test, context, [task])
-    named = _range(depths)
     lab = options.load()
     chosen = (_own_tasks(lab, [task]) if of_data is None else of_data)[task]
     with progress() as told:
-        found = run_probe(
-            lab,
-            chosen,
-            estimator=estimator,
-            where=where,  # type: ignore[arg-type]
-            depths=named,
-            pieces=pieces,  # type: ignore[arg-type]
-            controls=controls,
-            n_train=n_train or None,
-            seed=seed,
-            progress=told,
-        )
+        found = run_probe(lab, chosen, how, progress=told)
     if options.write_json(_summary(found)):
         return
     out_console.print(found.title)
@@ -126,29 +123,31 @@ def map(
     seed: Seed = 0,
 ) -> None:
     """Probe many tasks at every depth: which kind of knowledge lies where."""
+    from dataclasses import replace
+
     from labkit.results.result import RunDirectory
-    from probes.probing.estimators import make
+    from probes.probing.configuration import MAP
     from probes.probing.map import map_config, probe_map
     from probes.probing.map_report import keep_map, order_in_words
 
-    make(estimator)
+    how = replace(
+        MAP,
+        estimator=estimator,
+        where=where,  # type: ignore[arg-type]
+        depths=_range(depths),
+        pieces=pieces,  # type: ignore[arg-type]
+        n_train=n_train,
+        seed=seed,
+    )
     names = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
     if names is not None and not names:
         raise InputError("no task is named by --tasks")
-    asked: dict[str, Any] = {
-        "where": where,
-        "estimator": estimator,
-        "depths": _range(depths),
-        "pieces": pieces,
-        "n_train": n_train,
-        "seed": seed,
-    }
     of_data = _data_tasks(data, test, context, names)
     lab = options.load()
     chosen = _own_tasks(lab, names) if of_data is None else of_data
-    with RunDirectory.session(out, map_config(chosen, **asked), lab, resume=True) as run:
+    with RunDirectory.session(out, map_config(chosen, how), lab, resume=True) as run:
         with progress() as told:
-            found = probe_map(lab, chosen, run=run, progress=told, **asked)
+            found = probe_map(lab, chosen, how, run=run, progress=told)
         summary, orders = keep_map(found, run)
     if not options.write_json(summary):
         table = columns("task", "family", "best depth", "score", "baseline", "arrival", "gravity")
@@ -183,18 +182,21 @@ def structural(
     """Read syntax trees off states: the structural probe at every depth."""
     from labkit.files import atomic_folder
     from probes.trees.by_depth import probe_trees
-    from probes.trees.structural import StructuralProbe
+    from probes.trees.configuration import TreeProbing
 
     _require_data(data, test)
-    named = _range(depths)
+    how = TreeProbing(
+        depths=_range(depths),
+        n_train=n_train,
+        n_test=n_test,
+        controls=controls,
+        rank=rank,
+        seed=seed,
+    )
     sentences, held_out, source = _sentences(data, test, seed)
     lab = options.load()
     with progress() as told:
-        found = probe_trees(
-            lab, sentences, held_out, probe=StructuralProbe(rank=rank, seed=seed), depths=named,
-            n_train=n_train, n_test=n_test, controls=controls, source=source, seed=seed,
-            progress=told,
-        )  # fmt: skip
+        found = probe_trees(lab, sentences, how, test=held_out, source=source, progress=told)
     summary = {
         "title": found.title,
         "best_depth": found.best.depth,

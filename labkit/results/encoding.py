@@ -61,8 +61,9 @@ def from_json(value: Any, hint: Any) -> Any:
 
     Args:
         value: What `to_json` gave.
-        hint: The annotation: a plain type, a dataclass, `DataFrame`, or a tuple, list,
-            dict or optional of those. Under any other annotation the value stays as it is.
+        hint: The annotation: a plain type, a dataclass, `DataFrame`, an array of floats as
+            jaxtyping writes it, or a tuple, list, dict or optional of those. Under any other
+            annotation the value stays as it is.
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -78,6 +79,8 @@ def from_json(value: Any, hint: Any) -> Any:
         return {from_json(k, args[0]): from_json(item, args[1]) for k, item in value.items()}
     if hint in (int, float, Path):
         return hint(value)
+    if getattr(hint, "array_type", None) is np.ndarray and "float64" in hint.dtypes:
+        return np.asarray(value, dtype=float)
     if hint is pd.DataFrame:
         return pd.DataFrame(value["columns"]).astype(value["dtypes"])
     if isinstance(hint, type) and is_dataclass(hint):

@@ -6,7 +6,7 @@ Only the blocks up to the highest layer that is asked for are run, and of each a
 what is taken outlives its batch.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,17 +80,8 @@ def last_states(
     unique = whole if push is not None else list(dict.fromkeys(whole))
     order: list[int] = []
     found: dict[Spot, list[Tensor]] = {spot: [] for spot in spots}
-    for batch in packed(model, unique, stop=n_blocks(spots), memory=memory):
-        places = range(len(batch.numbers))
-        columns = batch.columns(places, [len(unique[number]) - 1 for number in batch.numbers])
-        at = list(places), columns
-
-        def last(states: Tensor, at: Any = at) -> Tensor:
-            return states[at]
-
-        with patched(model, {} if push is None else _pushed(push, batch, at)):
-            kept = taken_from(model, batch.run, found, last)
-        order += batch.numbers
+    for numbers, kept in each_last_states(model, unique, spots, push=push, memory=memory):
+        order += numbers
         for spot, own in kept.items():
             found[spot].append(own)
     found_at = {number: at for at, number in enumerate(order)}
@@ -98,6 +89,36 @@ def last_states(
     numbers = range(len(whole)) if push is not None else [number_of[row] for row in whole]
     back = [found_at[number] for number in numbers]
     return {spot: torch.cat(parts)[back] for spot, parts in found.items()}
+
+
+@torch.no_grad()
+def each_last_states(
+    model: "LabModel",
+    rows: Sequence[Ids],
+    spots: Sequence[Spot],
+    *,
+    push: tuple[int, Float[Tensor, "row d_model"]] | None = None,
+    memory: int = MEMORY,
+) -> Iterator[tuple[list[int], dict[Spot, Float[Tensor, "some width"]]]]:
+    """The same batch by batch, for what is worked on while more is read.
+
+    Yields:
+        Numbers of some rows, and their states.
+
+    Raises:
+        EmptyPrompt, InputError: For a row that cannot be run.
+    """
+    for batch in packed(model, rows, stop=n_blocks(spots), memory=memory):
+        places = range(len(batch.numbers))
+        columns = batch.columns(places, [len(rows[number]) - 1 for number in batch.numbers])
+        at = list(places), columns
+
+        def last(states: Tensor, at: Any = at) -> Tensor:
+            return states[at]
+
+        with patched(model, {} if push is None else _pushed(push, batch, at)):
+            kept = taken_from(model, batch.run, spots, last)
+        yield batch.numbers, kept
 
 
 def last_streams(

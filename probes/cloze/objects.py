@@ -50,11 +50,12 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
-from labkit.running.execute import Execution
-from labkit.running.logits import MEMORY, rows_within
+from labkit.running.logits import MEMORY
+from labkit.running.states import each_last_states
 from probes.cloze.cloze_result import READINGS, ClozeResult
 from probes.cloze.translator_fit import TranslatorFit
-from probes.cloze.translators import Translators, depths, lens_logits
+from probes.cloze.translators import Translators, lens_logits
+from probes.states.selection import States
 
 Lens = Literal["logit", "translated"]
 
@@ -161,18 +162,16 @@ class Cloze:
         self, model: LabModel, prompts: Sequence[str]
     ) -> Iterator[tuple[list[int], Float[Tensor, "row depth d_model"]]]:
         """Numbers of some prompts, and their last token's states at all depths."""
-        if not prompts:
-            return
-        batch = model.tokens(prompts)
-        order = batch.lengths.argsort()
+        rows = [tuple(model.ids(prompt)) for prompt in prompts]
+        spots = States().sites_of(model)
         # Logits of all depths, and what the ranks compare them with.
         widest = 3 * (model.n_layers + 1) * model.d_vocab * model.dtype.itemsize
-        at_once = max(
-            1, min(rows_within(model, batch.shape[1], self.memory), self.memory // widest)
-        )
-        for rows in order.split(min(at_once, 64)):
-            run = Execution(model, batch.rows(rows))
-            yield rows.tolist(), torch.stack([resid[:, -1] for resid in depths(run)], dim=1)
+        at_once = min(max(1, self.memory // widest), 64)
+        for numbers, found in each_last_states(model, rows, spots, memory=self.memory):
+            states = torch.stack([found[spot] for spot in spots], dim=1)
+            for start in range(0, len(numbers), at_once):
+                some = slice(start, start + at_once)
+                yield numbers[some], states[some]
 
 
 def _checked(

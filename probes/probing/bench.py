@@ -18,6 +18,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from labkit.stats import Estimate
+from probes.probing.configuration import Probing
 from probes.probing.controls import (
     baselines,
     control_labels,
@@ -25,8 +26,9 @@ from probes.probing.controls import (
     recurring,
     shuffled_labels,
 )
-from probes.probing.description_length import DescriptionLength, online_code
+from probes.probing.description_length import DescriptionLength, OnlineCode, online_code
 from probes.probing.estimators import choose_strength, make
+from probes.probing.fitted import Layer, layers_of
 from probes.probing.probe_result import ProbedDepth
 from probes.probing.scores import Scorer
 from probes.states.features import Features
@@ -34,6 +36,21 @@ from probes.tasks.task import Split, Task
 
 CHOICE = 5000
 """Training examples that the strength of a probe is chosen on, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What stands behind the scores of one depth.
+
+    Attributes:
+        answers: The probe's answers to the test side.
+        code: The online code; None where there is none.
+        layers: What the probe computes; None where it is not kept.
+    """
+
+    answers: np.ndarray
+    code: DescriptionLength | None
+    layers: tuple[Layer, ...] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +65,7 @@ class Bench:
         strength: Its strength; None if it has none.
         baselines: Answers without using a state, by name.
         control: A random label of each example, by its item.
-        portions: Ends of the portions of the online code.
-        seed: Seed of every draw.
+        how: Which controls, portions and seed.
         unconverged: Convergence warnings of scikit-learn.
     """
 
@@ -60,15 +76,13 @@ class Bench:
     strength: float | None
     baselines: dict[str, np.ndarray]
     control: np.ndarray
-    portions: tuple[float, ...]
-    seed: int
+    how: Probing
     unconverged: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(
-        cls, task: Task, features: Features, estimator: str, portions: tuple[float, ...], seed: int
-    ) -> "Bench":
+    def of(cls, task: Task, features: Features, estimator: str, how: Probing) -> "Bench":
         """Prepare a task."""
+        seed = how.seed
         split = task.split(seed=seed)
         labels, groups = task.labels, task.groups
         n = len(features.depths)
@@ -100,8 +114,7 @@ class Bench:
             strength=strength,
             baselines=baselines(task, split, seed=seed),
             control=control_labels(task, split, seed=seed),
-            portions=portions,
-            seed=seed,
+            how=how,
             unconverged=unconverged,
         )
 
@@ -113,7 +126,7 @@ class Bench:
     @property
     def _pipeline(self) -> Any:
         return make(
-            self.estimator, numeric=self.task.numeric, strength=self.strength, seed=self.seed
+            self.estimator, numeric=self.task.numeric, strength=self.strength, seed=self.how.seed
         )
 
     @property
@@ -130,17 +143,18 @@ class Bench:
         depth: int,
         states: Float[np.ndarray, "example width"],
         twin: Float[np.ndarray, "example width"] | None,
-        controls: bool,
-    ) -> tuple[ProbedDepth, np.ndarray, DescriptionLength | None]:
-        """One depth: what was found, the answers, and the code."""
-        train, test = self._scaled(states)
+    ) -> tuple[ProbedDepth, Answered]:
+        """One depth: what was found, and what it was found with."""
+        scaler, train, test = self._scaled(states)
         labels = self.task.labels[self.split.train]
-        answers = self._answers(train, labels, test)
+        with _counted(self.unconverged):
+            head = self.head.fit(train, labels)
+        answers = head.predict(test)
         control = selectivity = shuffled = None
         code: DescriptionLength | None = None
-        if controls:
+        if self.how.controls:
             control, selectivity = self._selectivity(train, test, answers)
-            mixed = shuffled_labels(self.task, self.split, seed=self.seed)
+            mixed = shuffled_labels(self.task, self.split, seed=self.how.seed)
             shuffled = self.scorer.score(self._answers(train, mixed, test))
             code = self._code(train, labels, test)
         name = max(self.baselines, key=lambda name: self.scorer.credits(self.baselines[name]).sum())
@@ -157,13 +171,13 @@ class Bench:
             p=p,
             p_holm=p,
         )
-        return at, answers, code
+        return at, Answered(answers, code, layers_of(scaler, head) if self.how.keep else None)
 
-    def _scaled(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Both sides, scaled by the training side's moments."""
+    def _scaled(self, states: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+        """The scaler of the training side's moments, and both sides scaled by it."""
         scaler = clone(self._pipeline[0])
         train = scaler.fit_transform(states[self.split.train])
-        return train, scaler.transform(states[self.split.test])
+        return scaler, train, scaler.transform(states[self.split.test])
 
     def _answers(self, train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
         """Answers to the test side of a probe fitted to these labels."""
@@ -185,7 +199,7 @@ class Bench:
         return control.score(given, among=among), selectivity
 
     def _twin_score(self, states: np.ndarray, labels: np.ndarray) -> Estimate:
-        train, test = self._scaled(states)
+        _, train, test = self._scaled(states)
         return self.scorer.score(self._answers(train, labels, test))
 
     def _code(
@@ -200,8 +214,7 @@ class Bench:
                 train,
                 labels,
                 self.task.groups[self.split.train],
-                portions=self.portions,
-                seed=self.seed,
+                OnlineCode(portions=self.how.portions, seed=self.how.seed),
                 score=lambda fitted: float(self.scorer.credits(fitted.predict(test)).mean()),
             )
 

@@ -14,9 +14,9 @@ What a probe reads, the model need not use: see `probes.use.interventions`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -25,15 +25,15 @@ from labkit.errors import ClassTooSmall, InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
 from labkit.stats import holm
-from probes.probing.bench import Bench
+from probes.probing.bench import Answered, Bench
+from probes.probing.configuration import USUAL, Probing
 from probes.probing.controls import no_selectivity, random_twin
-from probes.probing.description_length import PORTIONS, DescriptionLength
 from probes.probing.estimators import make
+from probes.probing.fitted import FittedProbes
 from probes.probing.probe_result import ProbeResult
-from probes.states.features import Features, Pieces, Where, depths_of, features_of, readable
+from probes.states.alignment import encoded
+from probes.states.features import Features, features_of_tasks, readable
 from probes.tasks.task import Task
-
-N_TRAIN = 2000
 
 SMALL = 10_000
 """Examples up to which fits run on one thread: products so small cost more to share than to do."""
@@ -42,67 +42,120 @@ SMALL = 10_000
 def probe(
     model: LabModel,
     task: Task,
+    how: Probing = USUAL,
     *,
-    estimator: str = "logistic",
-    where: Where = "resid",
-    depths: Sequence[int] | None = None,
-    pieces: Pieces = "last",
-    controls: bool = True,
     twin: LabModel | None = None,
-    n_train: int | None = N_TRAIN,
-    portions: Sequence[float] = PORTIONS,
     cache: bool = True,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> ProbeResult:
     """Fit and score one probe per depth.
 
+        probe(model, task)
+        probe(model, task, Probing(estimator="ridge", depths=(0, 8), controls=False))
+
     Args:
         model: The model.
         task: What is asked.
-        estimator: A name in `ESTIMATORS`; a logistic probe is replaced by ridge for numbers.
-        where: Which states: the residual stream, or another site.
-        depths: Which depths (or layers); all by default.
-        pieces: Which of a word's tokens are read.
-        controls: Whether to fit the control task, shuffled labels, the twin and the code; the
-            baselines are always there.
+        how: Which probe, on which states, beside which controls, with which seed: see `Probing`.
         twin: The random-weight model; made from `model` by default.
-        n_train: Examples of either side at most; all with None.
-        portions: Ends of the portions of the online code, as shares of the training side.
         cache: Whether states are kept in the user's cache.
-        seed: Seed of every draw.
         progress: Called with what is being done and the share that is done.
+
+    Returns:
+        Scores by depth with their controls; `fitted[depth]` tries a probe on other states.
 
     Raises:
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task cannot be learned from.
-        InputError: If there is no such probe, site or depth, or the probe does not fit.
+        InputError: If the model has no such depth, or the probe cannot learn the task.
         NotAligned: If the tokenizer does not report character offsets. Words without a token
             of their own are left out, and counted in the result's source.
     """
-    estimator = chosen_estimator(estimator, task)
-    depths = depths_of(model, where, depths)
-    task.split(seed=seed)
-    task, left_out = limited(readable(model, task), n_train, seed=seed)
+    checked(model, [task], how)
+    if how.controls and twin is None:
+        twin = random_twin(model, seed=how.seed)
     told = listener(progress)
-    read: dict[str, Any] = {"where": where, "depths": depths, "pieces": pieces}
     told(f"{task.name}: reading the states", 0.0)
-    features = features_of(model, task, **read, cache=cache)
-    other = None
-    if controls:
-        told(f"{task.name}: reading the random-weight twin", 0.02)
-        other = features_of(twin or random_twin(model, seed=seed), task, **read, cache=False)
-    return probe_features(
-        task,
-        features,
-        model=model.name,
-        estimator=estimator,
-        controls=controls,
-        twin=other,
-        portions=portions,
-        left_out=left_out,
-        seed=seed,
-        progress=part_of(told, 0.05, 0.95),
-    )
+    read = next(read_together(model, [task], how, twin=twin, cache=cache))
+    return read.probed(model, how, part_of(told, 0.05, 0.95))
+
+
+def checked(model: LabModel, tasks: Sequence[Task], how: Probing) -> None:
+    """Refuse tasks that cannot be probed so, before any work.
+
+    Raises:
+        InputError: If the model has no such depth, or the probe cannot learn a task.
+        OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If a task cannot be learned from.
+    """
+    if not isinstance(how, Probing):
+        raise InputError(f"how = {how!r:.80}: a Probing, such as Probing(estimator='ridge')")
+    how.states.depths_of(model)
+    for task in tasks:
+        chosen_estimator(how.estimator, task)
+        task.split(seed=how.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A task as it is probed, and its states.
+
+    Attributes:
+        task: The task without words that have no token, limited in number.
+        left_out: Classes that are then too rare to learn.
+        states: The model's states.
+        twin: Those of the random-weight model; None without controls.
+    """
+
+    task: Task
+    left_out: tuple[str, ...]
+    states: Features
+    twin: Features | None
+
+    def probed(self, model: LabModel, how: Probing, progress: Progress | None) -> ProbeResult:
+        """The result, from what was read."""
+        return probe_features(
+            self.task,
+            self.states,
+            how,
+            model=model.name,
+            twin=self.twin,
+            left_out=self.left_out,
+            progress=progress,
+        )
+
+
+def read_together(
+    model: LabModel,
+    tasks: Sequence[Task],
+    how: Probing,
+    *,
+    twin: LabModel | None,
+    cache: bool = True,
+) -> Iterator[Read]:
+    """Limit tasks over the same texts, and read the states of all of them in one pass.
+
+    Args:
+        model: The model.
+        tasks: The tasks, at least one, all of the same texts.
+        how: Which states, how many examples, which seed, and whether with controls.
+        twin: The random-weight model, for the controls.
+        cache: Whether the model's states are kept in the user's cache.
+
+    Yields:
+        The tasks in their order; the states of one are held at a time.
+
+    Raises:
+        OneClass, ClassTooSmall, EmptySplit: If too little of a task can be read.
+        NotAligned: If the tokenizer does not report character offsets.
+    """
+    known = encoded(model, tasks[0].texts)
+    ready = [limited(readable(model, task, known), how.n_train, seed=how.seed) for task in tasks]
+    smaller = [task for task, _ in ready]
+    states = features_of_tasks(model, smaller, how.states, known=known, cache=cache)
+    others: Iterator[Features | None] = repeat(None)
+    if how.controls and twin is not None:
+        others = features_of_tasks(twin, smaller, how.states, known=known, cache=False)
+    for (task, left_out), own, other in zip(ready, states, others, strict=False):
+        yield Read(task, left_out, own, other)
 
 
 def chosen_estimator(name: str, task: Task) -> str:
@@ -160,14 +213,11 @@ def _without(task: Task, label: str) -> Task:
 def probe_features(
     task: Task,
     features: Features,
+    how: Probing = USUAL,
     *,
     model: str,
-    estimator: str = "logistic",
-    controls: bool = True,
     twin: Features | None = None,
-    portions: Sequence[float] = PORTIONS,
     left_out: tuple[str, ...] = (),
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> ProbeResult:
     """`probe` on states that were read before.
@@ -175,13 +225,11 @@ def probe_features(
     Args:
         task: The task, as long as the features.
         features: The states.
+        how: Which probe, beside which controls, with which seed; its states, and how many
+            examples, were settled when they were read.
         model: Name of the model.
-        estimator: A name in `ESTIMATORS`.
-        controls: Whether to fit the controls.
         twin: The same states of a random-weight model; left out where it is None.
-        portions: Ends of the portions of the online code.
         left_out: Classes that `limited` left out.
-        seed: Seed of every draw.
         progress: Called as depths are done.
 
     Raises:
@@ -189,18 +237,18 @@ def probe_features(
     """
     if len(features) != len(task):
         raise InputError(f"{len(features)} states for the {len(task)} examples of {task.name!r}")
-    found, credit = [], []
-    best: tuple[float, DescriptionLength | None] = (-np.inf, None)
+    found, made = [], []
     with threadpool_limits(1 if len(task) <= SMALL else None):
-        bench = Bench.of(task, features, chosen_estimator(estimator, task), tuple(portions), seed)
+        bench = Bench.of(task, features, chosen_estimator(how.estimator, task), how)
         for place, depth in enumerate(features.depths):
             listener(progress)(f"{task.name}: depth {depth}", place / len(features.depths))
             other = None if twin is None else twin.at(depth)
-            at, answers, code = bench.probed(depth, features.at(depth), other, controls)
+            at, answered = bench.probed(depth, features.at(depth), other)
             found.append(at)
-            credit.append(bench.scorer.by_group(bench.scorer.credits(answers)))
-            if at.score.mean > best[0]:
-                best = at.score.mean, code
+            made.append(answered)
+    scorer = bench.scorer
+    credit = [scorer.by_group(scorer.credits(one.answers)) for one in made]
+    code = made[int(np.argmax([at.score.mean for at in found]))].code
     corrected = holm([at.p for at in found])
     return ProbeResult(
         task=task.name,
@@ -217,12 +265,21 @@ def probe_features(
         n_classes=None if task.numeric else len(set(task.labels[bench.split.train].tolist())),
         left_out=left_out,
         unconverged=len(bench.unconverged),
-        baselines={name: bench.scorer.score(given) for name, given in bench.baselines.items()},
+        baselines={name: scorer.score(given) for name, given in bench.baselines.items()},
         no_selectivity=no_selectivity(task, bench.split),
         no_code=bench.no_code,
         depths=tuple(replace(at, p_holm=float(p)) for at, p in zip(found, corrected, strict=True)),
-        curve=() if best[1] is None else best[1].portions,
+        curve=() if code is None else code.portions,
         credit=tuple(tuple(row.tolist()) for row in credit),
-        weight=tuple(bench.scorer.by_group(bench.scorer.weights).tolist()),
-        seed=seed,
+        weight=tuple(scorer.by_group(scorer.weights).tolist()),
+        seed=how.seed,
+        kept=_kept(task, bench, features, made),
     )
+
+
+def _kept(
+    task: Task, bench: Bench, features: Features, made: Sequence[Answered]
+) -> FittedProbes | None:
+    """The probes, where they are kept."""
+    layers = [one.layers for one in made if one.layers is not None]
+    return FittedProbes.of(task, bench.split.train, features.depths, layers) if layers else None

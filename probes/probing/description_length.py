@@ -39,6 +39,46 @@ FEW_PORTIONS = (0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlineCode:
+    """How labels are sent.
+
+    Attributes:
+        portions: Ends of the portions, as rising shares of the data; the last is 1.
+        seed: Seed of the order in which groups are sent.
+
+    Raises:
+        InputError: If the portions do not rise to 1.
+    """
+
+    portions: Sequence[float] = PORTIONS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse portions that are none."""
+        object.__setattr__(self, "portions", checked_portions(self.portions))
+
+
+def checked_portions(portions: Sequence[float]) -> tuple[float, ...]:
+    """Ends of portions, as a tuple.
+
+    Raises:
+        InputError: If they do not rise from above 0 to 1.
+    """
+    try:
+        ends = tuple(float(end) for end in portions)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"portions of {portions!r}: shares that rise to 1") from error
+    rising = all(low < high for low, high in zip((0.0, *ends), ends, strict=False))
+    if not ends or ends[-1] != 1 or not rising:
+        raise InputError(f"portions of {ends}: shares that rise from above 0 to 1")
+    return ends
+
+
+USUAL = OnlineCode()
+"""The paper's portions."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Portion:
     """One step of the code.
 
@@ -78,10 +118,9 @@ def online_code(
     states: Float[np.ndarray, "example width"],
     labels: np.ndarray,
     groups: np.ndarray,
+    how: OnlineCode = USUAL,
     *,
-    portions: Sequence[float] = PORTIONS,
     order: Sequence[int] | None = None,
-    seed: int = 0,
     score: Callable[[Any], float] | None = None,
 ) -> DescriptionLength:
     """The description length of labels given states.
@@ -91,23 +130,20 @@ def online_code(
         states: What both sides have, scaled already.
         labels: What is sent: classes.
         groups: What no portion may cut.
-        portions: Their ends, as rising shares of the data; the last is 1.
+        how: In which portions, and with which seed.
         order: The order in which examples are sent, whole groups together; by default groups
             in a random order.
-        seed: Seed of that order.
         score: Score of a fitted probe on a test side, for the sample-size curve.
 
     Raises:
-        InputError: If the portions do not rise to 1, or the probe knows no probabilities.
+        InputError: If the probe knows no probabilities.
     """
-    if list(portions) != sorted(set(portions)) or portions[0] <= 0 or portions[-1] != 1:
-        raise InputError(f"portions of {tuple(portions)}: shares that rise from above 0 to 1")
     if not hasattr(head, "predict_proba"):
         raise InputError(f"{type(head).__name__} gives no probabilities for the code: use logistic")
-    sent = _by_group(groups, seed) if order is None else np.asarray(order)
+    sent = _by_group(groups, how.seed) if order is None else np.asarray(order)
     states, labels, groups = states[sent], labels[sent], groups[sent]
     classes = np.unique(labels)
-    ends = portion_ends(groups, portions)
+    ends = portion_ends(groups, how.portions)
     cost = np.full(len(labels), np.log2(len(classes)))
     steps = []
     fitted: Any = None

@@ -1,16 +1,18 @@
 """What a probe found, depth by depth, with its controls beside it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from labkit.errors import InputError
 from labkit.results.measured import Measured
 from labkit.stats import Estimate
 from probes.probing.depths import Reach, reach
 from probes.probing.description_length import Portion
+from probes.probing.fitted import FittedProbes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class ProbeResult(Measured):
         credit: By depth and group of the test side, what the answers are worth.
         weight: By group, what perfect answers are worth.
         seed: Seed of every draw.
+        kept: The fitted probes; None where `Probing.keep` was off. Use `fitted`.
     """
 
     task: str
@@ -89,6 +92,21 @@ class ProbeResult(Measured):
     credit: tuple[tuple[float, ...], ...]
     weight: tuple[float, ...]
     seed: int
+    kept: FittedProbes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def fitted(self) -> FittedProbes:
+        """The fitted probes by depth, to be tried on other states: `fitted[8].score(features)`.
+
+        Raises:
+            InputError: If they were not kept.
+        """
+        if self.kept is None:
+            raise InputError(
+                f"the probes of {self.task!r} were not kept: probe with Probing(keep=True), or a "
+                "map with dataclasses.replace(MAP, keep=True)"
+            )
+        return self.kept
 
     @property
     def measure(self) -> str:
@@ -179,16 +197,12 @@ class ProbeResult(Measured):
 def _flat(found: ProbedDepth) -> dict[str, Any]:
     """A depth as a row of a table."""
     row: dict[str, Any] = {}
-    for field in fields(found):
-        value = getattr(found, field.name)
+    for name in (each.name for each in fields(found)):
+        value = getattr(found, name)
         if isinstance(value, Estimate):
-            row |= {
-                field.name: value.mean,
-                f"{field.name}_low": value.low,
-                f"{field.name}_high": value.high,
-            }
+            row |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
         elif value is None:
-            row |= {field.name: np.nan, f"{field.name}_low": np.nan, f"{field.name}_high": np.nan}
+            row |= {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
         else:
-            row[field.name] = value
+            row[name] = value
     return row

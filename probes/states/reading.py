@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,10 +22,8 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.packing import Packed, packed
 from labkit.running.states import n_blocks, taken_from
-from probes.states.alignment import Span, encoded
-
-Pieces = Literal["first", "last", "mean"]
-"""Which of a word's tokens are read."""
+from probes.states.alignment import Encoded, Span, encoded
+from probes.states.selection import Pieces
 
 
 @dataclass(frozen=True)
@@ -47,22 +44,28 @@ class Reading:
 
     @classmethod
     def of(
-        cls, model: LabModel, texts: Sequence[str], spans: Sequence[Span], pieces: Pieces
+        cls,
+        model: LabModel,
+        texts: Sequence[str] | Sequence[Encoded],
+        spans: Sequence[Span],
+        pieces: Pieces,
     ) -> "Reading":
-        """Work out the positions of words.
+        """Work out the positions of words; texts are tokenised where they are not yet.
 
         Raises:
             InputError: If a word is not there, or its text is too long.
             NotAligned: If a word has no token of its own.
         """
+        written = [text if isinstance(text, str) else text.text for text in texts]
         for number, (text, start, stop) in enumerate(spans):
-            if not 0 <= text < len(texts) or not 0 <= start < stop <= len(texts[text]):
+            if not 0 <= text < len(texts) or not 0 <= start < stop <= len(written[text]):
                 raise InputError(f"there is no word at {(text, start, stop)} (span {number})")
-        asked = list(dict.fromkeys(texts[text] for text, _, _ in spans))
+        asked = list(dict.fromkeys(written[text] for text, _, _ in spans))
+        before = {text.text: text for text in texts if isinstance(text, Encoded)}
+        known = [before[text] for text in asked] if before else encoded(model, asked)
         place = {text: row for row, text in enumerate(asked)}
-        known = encoded(model, asked)
-        row = np.array([place[texts[text]] for text, _, _ in spans])
-        at = [known[place[texts[text]]].positions(start, stop) for text, start, stop in spans]
+        row = np.array([place[written[text]] for text, _, _ in spans])
+        at = [known[place[written[text]]].positions(start, stop) for text, start, stop in spans]
         first = np.array([span[-1] if pieces == "last" else span[0] for span in at])
         behind = np.array([span[0] + 1 if pieces == "first" else span[-1] + 1 for span in at])
         needed = np.zeros(len(asked), dtype=int)

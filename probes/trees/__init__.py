@@ -6,6 +6,7 @@ from labkit.doors import door
 
 if TYPE_CHECKING:
     from probes.trees.by_depth import TreesResult, probe_trees
+    from probes.trees.configuration import TreeProbing
     from probes.trees.structural import StructuralProbe
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -36,12 +36,11 @@ from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, average, numpy_generator, paired_difference
 from probes.probing.controls import random_twin
 from probes.sentences.treebank import Sentence
-from probes.states.alignment import Span, encoded
-from probes.states.features import Features, depths_of, extract
+from probes.states.alignment import Encoded, Span, encoded
+from probes.states.features import Features, extract
+from probes.states.selection import States
+from probes.trees.configuration import USUAL, TreeProbing
 from probes.trees.structural import StructuralProbe, arcs_found, rank_correlations, tree_distances
-
-N_TRAIN, N_TEST = 3000, 300
-"""Sentences that the probe is fitted to and scored on by default, at most."""
 
 WORDS = range(5, 41)
 """Words of a sentence that is used: shorter ones have hardly a tree."""
@@ -122,15 +121,10 @@ class TreesResult(Measured):
 def probe_trees(
     model: LabModel,
     sentences: Sequence[Sentence],
-    test: Sequence[Sentence] | None = None,
+    how: TreeProbing = USUAL,
     *,
-    probe: StructuralProbe | None = None,
-    depths: Sequence[int] | None = None,
-    n_train: int = N_TRAIN,
-    n_test: int = N_TEST,
-    controls: bool = True,
+    test: Sequence[Sentence] | None = None,
     source: str = "a treebank",
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> TreesResult:
     """Fit and score one structural probe per depth.
@@ -138,35 +132,30 @@ def probe_trees(
     Args:
         model: The model.
         sentences: Sentences with their trees.
+        how: Which probe, at which depths, on how many sentences: see `TreeProbing`.
         test: Sentences to score on; a third of the others by default. One that stands in both
             is left out of training.
-        probe: The probe; a fresh one with the seed by default. It is not changed.
-        depths: Which depths; all by default.
-        n_train: Sentences to fit to at most.
-        n_test: Sentences to score on at most.
-        controls: Whether to probe a random-weight model too.
         source: Where the sentences come from, in words.
-        seed: Seed of every draw.
         progress: Called as depths are done.
 
     Raises:
-        InputError: If there is no such depth, or a number of sentences is below 1.
+        InputError: If there is no such depth.
         EmptySplit: If no sentence of a side has 5 to 40 words, and an arc between two of them
             that have tokens of their own.
     """
-    depths = depths_of(model, "resid", depths)
-    if min(n_train, n_test) < 1:
-        raise InputError(f"{n_train} and {n_test} sentences: at least one of each is needed")
-    train, held_out = _sides(sentences, test, n_train, n_test, seed)
+    if not isinstance(how, TreeProbing):
+        raise InputError(f"how = {how!r:.80}: a TreeProbing; held-out sentences go to test=")
+    how.states.depths_of(model)
+    train, held_out = _sides(sentences, test, how)
     told = listener(progress)
     told("reading the states", 0.0)
     trees = _Trees.of(model, [*train, *held_out])
     n_fit = sum(number < len(train) for number in trees.numbers)
     if not 0 < n_fit < len(trees.numbers):
         raise EmptySplit(f"no sentence of a side has an arc that {model.name}'s tokens leave whole")
-    states = trees.read(model, depths)
-    other = trees.read(random_twin(model, seed=seed), depths) if controls else None
-    probe = StructuralProbe(seed=seed) if probe is None else probe
+    states = trees.read(model, how.states)
+    other = trees.read(random_twin(model, seed=how.seed), how.states) if how.controls else None
+    probe = how.probe
     test_gold = trees.gold[n_fit:]
     chain = _found([_chain(gold) for gold in test_gold], test_gold)
     by_depth = []
@@ -176,7 +165,7 @@ def probe_trees(
         found = _found(predicted, test_gold)
         pairs = zip(predicted, test_gold, strict=True)
         correlation = np.array([rank_correlations(*pair).mean() for pair in pairs])
-        above, p = paired_difference(found, chain, seed=seed)
+        above, p = paired_difference(found, chain, seed=how.seed)
         twin = None
         if other is not None:
             twin = _found(trees.predicted(probe, other, depth, n_fit), test_gold)
@@ -198,7 +187,7 @@ def probe_trees(
         rank=min(probe.rank, model.d_model),
         chain=average(chain, within=(0.0, 1.0)),
         depths=tuple(by_depth),
-        seed=seed,
+        seed=how.seed,
     )
 
 
@@ -207,7 +196,7 @@ class _Trees:
     """Words to read, and the distances between them, sentence by sentence."""
 
     numbers: list[int]
-    texts: list[str]
+    texts: list[Encoded]
     spans: list[list[Span]]
     gold: list[np.ndarray]
 
@@ -232,14 +221,14 @@ class _Trees:
             if (distances == 1).any():
                 trees.spans.append([(len(trees.texts), *span) for span in kept.values()])
                 trees.numbers.append(number)
-                trees.texts.append(sentence.text)
+                trees.texts.append(known[number])
                 trees.gold.append(distances)
         return trees
 
-    def read(self, model: LabModel, depths: Sequence[int]) -> Features:
+    def read(self, model: LabModel, how: States) -> Features:
         """The states of all words."""
         flat = [span for several in self.spans for span in several]
-        return extract(model, self.texts, flat, depths=depths)
+        return extract(model, self.texts, flat, how)
 
     def predicted(
         self, probe: StructuralProbe, states: Features, depth: int, n_train: int
@@ -254,16 +243,14 @@ class _Trees:
 def _sides(
     sentences: Sequence[Sentence],
     test: Sequence[Sentence] | None,
-    n_train: int,
-    n_test: int,
-    seed: int,
+    how: TreeProbing,
 ) -> tuple[list[Sentence], list[Sentence]]:
     """Sentences to fit to and to score on, no text on both sides."""
     fit = {s.text: s for s in sentences if _content(s) in WORDS}
     score = {s.text: s for s in test or () if _content(s) in WORDS}
     if test is None:
         names = sorted(fit)
-        order = numpy_generator(seed, "trees", len(names)).permutation(len(names))
+        order = numpy_generator(how.seed, "trees", len(names)).permutation(len(names))
         score = {names[number]: fit[names[number]] for number in order[: len(names) // 3]}
     fit = {text: sentence for text, sentence in fit.items() if text not in score}
     if not fit or not score:
@@ -272,9 +259,9 @@ def _sides(
             f"{WORDS.start} to {WORDS.stop - 1} words"
         )
     sides = []
-    for purpose, side, n in (("fit", fit, n_train), ("score", score, n_test)):
+    for purpose, side, n in (("fit", fit, how.n_train), ("score", score, how.n_test)):
         names = sorted(side)
-        order = numpy_generator(seed, "trees to", purpose, len(names)).permutation(len(names))
+        order = numpy_generator(how.seed, "trees to", purpose, len(names)).permutation(len(names))
         sides.append([side[names[number]] for number in order[:n]])
     return sides[0], sides[1]
 

@@ -27,56 +27,47 @@ from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.stats import generator
 from probes.probing.by_depth import limited
+from probes.states.alignment import Encoded, encoded
 from probes.states.features import features_of, readable
+from probes.states.selection import States
 from probes.tasks.task import Task
+from probes.use.configuration import FORGETTING, MOVING, Forgetting, Intervention, Moving
 from probes.use.directions import nullspace
 from probes.use.next_token import Reads
 from probes.use.use_result import Effect, UseResult
 
 __all__ = ["Effect", "UseResult", "forget", "move"]
 
-N_TEXTS = 200
 
-
-def forget(
-    model: LabModel,
-    task: Task,
-    depth: int,
-    *,
-    rounds: int = 10,
-    n_train: int = 1000,
-    n_texts: int = N_TEXTS,
-    seed: int = 0,
-) -> UseResult:
+def forget(model: LabModel, task: Task, depth: int, how: Forgetting = FORGETTING) -> UseResult:
     """Remove a task's directions from the state and, as a placebo, as many random ones.
 
     Args:
         model: The model.
         task: A task of classes.
         depth: Blocks passed through, 0..n_layers.
-        rounds: Rounds of the nullspace projection at most.
-        n_train: Examples that the directions are learned from.
-        n_texts: Examples of the test side that are changed, at most.
-        seed: Seed of every draw.
+        how: In how many rounds, from how many examples, with which seed: see `Forgetting`.
 
     Raises:
         InputError: If labels are numbers, differences are read, or there is no such depth.
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task cannot be learned.
     """
-    task = _ready(model, task, depth, n_train, seed)
-    split = task.split(seed=seed)
-    states = features_of(model, task, depths=[depth], cache=False).at(depth)
-    removal = nullspace(task, split, states, rounds=rounds, seed=seed)
-    reads = Reads.of(model, task, split.test[:n_texts], depth)
+    if not isinstance(how, Forgetting):
+        raise InputError(f"how = {how!r:.80}: a Forgetting, such as Forgetting(rounds=3)")
+    task, known = _ready(model, task, depth, how)
+    split = task.split(seed=how.seed)
+    features = features_of(model, task, States(depths=(depth,)), known=known, cache=False)
+    removal = nullspace(task, split, features.at(depth), rounds=how.rounds, seed=how.seed)
+    reads = Reads.of(model, features, known, split.test[: how.n_texts])
     taken = reads.states - removal(reads.states)
-    random = removal.placebo(seed)
+    random = removal.placebo(how.seed)
     placebo = _same_norm(reads.states - random(reads.states), taken)
     return reads.result(
         {"the task's directions": -taken, "random directions": -placebo},
         change=f"removing {len(removal.directions)} directions",
         rank=len(removal.directions),
         scores=removal.scores,
-        seed=seed,
+        seed=how.seed,
     )
 
 
@@ -84,14 +75,11 @@ def move(
     model: LabModel,
     task: Task,
     depth: int,
+    how: Moving = MOVING,
     *,
     source: str,
     goal: str,
-    steps: float = 1.0,
     targets: Mapping[str, Sequence[str]] | None = None,
-    n_train: int = 1000,
-    n_texts: int = N_TEXTS,
-    seed: int = 0,
 ) -> UseResult:
     """Move the states of one class towards another, and in a random direction as far.
 
@@ -99,21 +87,20 @@ def move(
         model: The model.
         task: A task of classes.
         depth: Blocks passed through, 0..n_layers.
+        how: How far, from how many examples, with which seed: see `Moving`.
         source: The class whose examples are moved.
         goal: The class that they are moved to.
-        steps: How far, in distances of the two class means of the training side.
         targets: By class, words that may follow; those of `source` and `goal` give the pull.
-        n_train: Examples that the means are taken over.
-        n_texts: Examples of the test side that are moved, at most.
-        seed: Seed of every draw.
 
     Raises:
         InputError: If labels are numbers, differences are read, there is no such depth or
             class, or no example of the source on the test side.
         EmptyTarget: If a target tokenises to nothing.
     """
-    task = _ready(model, task, depth, n_train, seed)
-    split = task.split(seed=seed)
+    if not isinstance(how, Moving):
+        raise InputError(f"how = {how!r:.80}: a Moving, such as Moving(steps=2.0)")
+    task, known = _ready(model, task, depth, how)
+    split = task.split(seed=how.seed)
     labels = task.labels
     for name, side in ((source, split.train), (goal, split.train), (source, split.test)):
         if name not in labels[side]:
@@ -122,12 +109,13 @@ def move(
             )
     if targets is not None and not all(targets.get(name) for name in (source, goal)):
         raise InputError(f"targets need words for both {source!r} and {goal!r}")
-    states = torch.tensor(features_of(model, task, depths=[depth], cache=False).at(depth))
+    features = features_of(model, task, States(depths=(depth,)), known=known, cache=False)
+    states = torch.tensor(features.at(depth))
     means = [states[split.train][labels[split.train] == name].mean(0) for name in (source, goal)]
-    chosen = split.test[labels[split.test] == source][:n_texts]
-    reads = Reads.of(model, task, chosen, depth)
-    moved = (steps * (means[1] - means[0])).to(reads.states).expand_as(reads.states)
-    draw = generator(seed, "random direction", task.name, depth)
+    chosen = split.test[labels[split.test] == source][: how.n_texts]
+    reads = Reads.of(model, features, known, chosen)
+    moved = (how.steps * (means[1] - means[0])).to(reads.states).expand_as(reads.states)
+    draw = generator(how.seed, "random direction", task.name, depth)
     random = torch.randn(moved.shape, generator=draw).to(moved)
     words = None if targets is None else (targets[source], targets[goal])
     return reads.result(
@@ -135,13 +123,15 @@ def move(
         change=f"moving {source} to {goal}",
         rank=1,
         scores=(),
-        seed=seed,
+        seed=how.seed,
         words=words,
     )
 
 
-def _ready(model: LabModel, task: Task, depth: int, n_train: int, seed: int) -> Task:
-    """The task, limited, after checking it and the depth."""
+def _ready(
+    model: LabModel, task: Task, depth: int, how: Intervention
+) -> tuple[Task, list[Encoded]]:
+    """The task, limited, after checking it and the depth; and its texts, tokenised."""
     if task.numeric:
         raise InputError(f"the labels of {task.name!r} are numbers: a probe of classes is needed")
     if task.of_differences:
@@ -151,8 +141,9 @@ def _ready(model: LabModel, task: Task, depth: int, n_train: int, seed: int) -> 
         )
     if not 0 <= depth <= model.n_layers:
         raise InputError(f"depth {depth} of {model.name}: choose one of 0..{model.n_layers}")
-    task.split(seed=seed)
-    return limited(readable(model, task), n_train, seed=seed)[0]
+    task.split(seed=how.seed)
+    known = encoded(model, task.texts)
+    return limited(readable(model, task, known), how.n_train, seed=how.seed)[0], known
 
 
 def _same_norm(

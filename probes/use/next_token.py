@@ -1,10 +1,11 @@
 """The next token after a state that is changed: read up to a depth, change, and go on.
 
 Each example is cut off at the token that is read, since nothing after it can change what it
-predicts; the blocks below the depth run once for the clean run and all changes.
+predicts; the blocks below the depth run once for the clean run and all changes, and what texts
+begin with once for all (`labkit.running.packing`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +13,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.errors import InputError
 from labkit.metrics import is_argmax, kl_divergence, log_prob
 from labkit.models.model import LabModel
 from labkit.results.measured import measured_on
-from labkit.running.execute import Execution
-from labkit.running.logits import read_logits, rows_within
+from labkit.running.packing import packed
+from labkit.running.scoring import logits_of
 from labkit.stats import Estimate, average, share
 from labkit.tokens import target_ids
-from probes.states.alignment import encoded
-from probes.tasks.task import Task
+from probes.states.alignment import Encoded
+from probes.states.features import Features
 from probes.use.use_result import Effect, UseResult
 
 
@@ -47,46 +49,50 @@ class Reads:
     states: Float[Tensor, "example d_model"]
 
     @classmethod
-    @torch.no_grad()
-    def of(cls, model: LabModel, task: Task, numbers: np.ndarray, depth: int) -> "Reads":
-        """Read the states of some of a task's examples."""
-        examples = [task.examples[number] for number in numbers]
-        whole = encoded(model, [task.texts[example.text] for example in examples])
-        ids, following = [], []
-        for example, text in zip(examples, whole, strict=True):
+    def of(
+        cls, model: LabModel, features: Features, known: Sequence[Encoded], numbers: np.ndarray
+    ) -> "Reads":
+        """Some examples of a task whose states of one depth were read.
+
+        Args:
+            model: The model.
+            features: States of all examples of the task at the depth.
+            known: The task's texts as `encoded` gives them.
+            numbers: Which examples.
+
+        Raises:
+            InputError: If the features are of several depths, or of no task.
+        """
+        task = features.task
+        if task is None or len(features.depths) != 1:
+            raise InputError("what is changed are the states of a task at one depth")
+        (depth,) = features.depths
+        ids, following, texts = [], [], []
+        for number in numbers:
+            example = task.examples[number]
+            text = known[example.text]
             stop = text.positions(*example.span).stop
             ids.append(text.ids[:stop])
             following.append(text.ids[stop] if stop < len(text.ids) else None)
-        texts = [task.texts[example.text][: example.span[1]] for example in examples]
-        reads = cls(
-            model, task.name, depth, tuple(ids), tuple(texts), tuple(following), torch.empty(0, 0)
-        )
-        states = torch.empty(len(ids), model.d_model, dtype=model.dtype, device=model.device)
-        for rows, run in reads.runs():
-            states[rows] = run.forward(stop=depth)[:, -1]
+            texts.append(text.text[: example.span[1]])
+        states = torch.tensor(features.at(depth)[numbers], dtype=model.dtype, device=model.device)
         return cls(model, task.name, depth, tuple(ids), tuple(texts), tuple(following), states)
-
-    def runs(self) -> Iterator[tuple[list[int], Execution]]:
-        """Batches of examples, as runs; their last tokens share the last column."""
-        order = np.argsort([len(ids) for ids in self.ids], kind="stable")
-        at_once = rows_within(self.model, max(map(len, self.ids)))
-        for first in range(0, len(order), at_once):
-            rows = order[first : first + at_once].tolist()
-            yield rows, Execution(self.model, self.model.pad([self.ids[row] for row in rows]))
 
     @torch.no_grad()
     def logits(self, changes: Sequence[Tensor]) -> list[Float[Tensor, "example vocab"]]:
         """Next-token logits with nothing changed, and with each change added to the state."""
         shape = (len(self.ids), self.model.d_vocab)
         found = [torch.empty(shape, dtype=torch.float32) for _ in range(len(changes) + 1)]
-        for rows, run in self.runs():
-            clean = run.forward(stop=self.depth)
+        for batch in packed(self.model, self.ids):
+            rows, places = batch.numbers, list(range(len(batch.numbers)))
+            at = places, batch.columns(places, [len(self.ids[row]) - 1 for row in rows])
+            clean = batch.run.forward(stop=self.depth)
             for place, change in enumerate([None, *changes]):
                 resid = clean.clone()
                 if change is not None:
-                    resid[:, -1] += change[rows]
-                last = run.forward(resid, start=self.depth)[:, -1:]
-                found[place][rows] = read_logits(self.model, last)[:, 0].float().cpu()
+                    resid[at] += change[rows]
+                last = batch.run.forward(resid, start=self.depth)[at]
+                found[place][rows] = logits_of(self.model, last).float().cpu()
         return found
 
     def result(

@@ -1,5 +1,7 @@
 """Pictures of cloze probing by layer: what can be read at which depth, and with which lens."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 from plotly import graph_objects as go
 
@@ -18,6 +20,21 @@ from labkit.plots.theme import (
 SYMBOLS = ("circle", "square", "diamond", "cross")
 DASHES = ("solid", "dot", "dash", "dashdot")
 DEPTH = "blocks passed through"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stroke:
+    """How a line is drawn.
+
+    Attributes:
+        colour: Of line and markers.
+        symbol: The marker.
+        dash: The line; a dotted one has no markers.
+    """
+
+    colour: str
+    symbol: str = "circle"
+    dash: str = "solid"
 
 
 def cloze_precision(
@@ -47,11 +64,13 @@ def cloze_precision(
         add_band(
             figure, curve["depth"], curve["low"], curve["high"], colour, alpha=0.18, group=f"{k}"
         )
-        _line(figure, curve, f"top {k}", colour, symbol=SYMBOLS[index % len(SYMBOLS)], group=f"{k}")
+        stroke = Stroke(colour=colour, symbol=SYMBOLS[index % len(SYMBOLS)])
+        _line(figure, curve, f"top {k}", stroke, group=f"{k}")
         other = frame[(frame["reading"] == control) & (frame["k"] == k)].sort_values("depth")
         if len(other):
             name = f"{control}, top {k}"
-            _line(figure, other, name, colour, dash="dot", group=f"{k}", legend=False)
+            dotted = Stroke(colour=colour, dash="dot")
+            _line(figure, other, name, dotted, group=f"{k}", legend=False)
     figure.update_layout(hovermode="x unified")
     _depths_across(figure, int(frame["depth"].max()))
     figure.update_yaxes(title_text="share of facts", range=[-0.02, 1.02])
@@ -77,7 +96,8 @@ def cloze_ranks(frame: pd.DataFrame, *, title: str = "Rank of the answer by dept
         add_band(
             figure, curve["depth"], curve["low"], curve["high"], colour, alpha=0.18, group=group
         )
-        _line(figure, curve, group, colour, dash=DASHES[index % len(DASHES)], group=group, digits=1)
+        stroke = Stroke(colour=colour, dash=DASHES[index % len(DASHES)])
+        _line(figure, curve, group, stroke, group=group, digits=1)
     figure.update_layout(hovermode="x unified")
     _depths_across(figure, int(frame["depth"].max()))
     figure.update_yaxes(title_text="rank (1 is the top)", type="log", autorange="reversed", dtick=1)
@@ -194,7 +214,8 @@ def lens_quality_curves(
         add_band(
             figure, curve["depth"], curve["low"], curve["high"], colour, alpha=0.18, group=group
         )
-        _line(figure, curve, group, colour, symbol=SYMBOLS[index % len(SYMBOLS)], group=group)
+        stroke = Stroke(colour=colour, symbol=SYMBOLS[index % len(SYMBOLS)])
+        _line(figure, curve, group, stroke, group=group)
     figure.update_layout(hovermode="x unified")
     _depths_across(figure, int(frame["depth"].max()))
     figure.update_yaxes(title_text="KL(model || lens), nats", rangemode="tozero", zerolinecolor=INK)
@@ -206,11 +227,9 @@ def _line(
     figure: go.Figure,
     rows: pd.DataFrame,
     name: str,
-    colour: str,
+    stroke: Stroke,
     *,
     group: str,
-    symbol: str = "circle",
-    dash: str = "solid",
     digits: int = 3,
     legend: bool = True,
 ) -> None:
@@ -222,9 +241,9 @@ def _line(
         name=text(name),
         legendgroup=group,
         showlegend=legend,
-        mode="lines" if dash == "dot" else "lines+markers",
-        line={"color": colour, "width": 2, "dash": dash},
-        marker={"size": 5, "symbol": symbol},
+        mode="lines" if stroke.dash == "dot" else "lines+markers",
+        line={"color": stroke.colour, "width": 2, "dash": stroke.dash},
+        marker={"size": 5, "symbol": stroke.symbol},
         customdata=rows[["low", "high"]].to_numpy(),
         hovertemplate=(
             f"%{{y:{number}}} [%{{customdata[0]:{number}}}, %{{customdata[1]:{number}}}]"

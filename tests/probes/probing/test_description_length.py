@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from labkit.errors import InputError
-from probes.probing.description_length import PORTIONS, online_code, portion_ends
+from probes.probing.description_length import PORTIONS, OnlineCode, online_code, portion_ends
 from probes.probing.estimators import make
+
+THREE = OnlineCode(portions=(0.25, 0.5, 1.0))
 
 
 class Counts:
@@ -30,7 +32,7 @@ def test_the_code_of_eight_labels_by_hand():
     labels = np.array(list("aabaabab"))
     groups = np.arange(8)
     states = np.zeros((8, 1))
-    code = online_code(Counts(), states, labels, groups, portions=(0.25, 0.5, 1.0), order=range(8))
+    code = online_code(Counts(), states, labels, groups, THREE, order=range(8))
     # Two labels at one bit each. Only "a" has come: a costs -log2((2 + .5) / 3), b what is left;
     # the portion is "ba". Then a 3, b 1 of 4, for "abab": (3 + .5) / 5 and (1 + .5) / 5.
     first = 2 * 1.0
@@ -50,7 +52,9 @@ def test_states_that_tell_compress_and_others_do_not():
     noise = draw.normal(size=(400, 10))
     telling = noise + 4 * draw.normal(size=(4, 10))[labels]
     head = make("logistic", strength=0.1)[-1]
-    codes = [online_code(head, states, labels, groups, seed=1) for states in (telling, noise)]
+    codes = [
+        online_code(head, states, labels, groups, OnlineCode(seed=1)) for states in (telling, noise)
+    ]
     assert codes[0].compression.low > 3 and codes[1].compression.high < 1.1
     for code in codes:
         assert code.bits.low <= code.bits.mean <= code.bits.high
@@ -87,19 +91,19 @@ def test_the_curve_is_the_score_of_the_probe_of_each_portion():
         np.zeros((8, 1)),
         labels,
         np.arange(8),
-        portions=(0.25, 0.5, 1.0),
+        THREE,
         order=range(8),
         score=lambda fitted: float(fitted.predict_proba(np.zeros((1, 1)))[0, 0]),
     )
     assert [step.score for step in code.portions] == [1.0, 0.75, 0.625]
 
 
-@pytest.mark.parametrize("portions", [(0.5, 0.25, 1.0), (0.5,), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    "portions", [(0.5, 0.25, 1.0), (0.5,), (0.0, 1.0), (), (float("nan"), 1.0)]
+)
 def test_portions_that_do_not_rise_to_the_whole_are_refused(portions):
     with pytest.raises(InputError, match="portions"):
-        online_code(
-            Counts(), np.zeros((4, 1)), np.array(list("abab")), np.arange(4), portions=portions
-        )
+        OnlineCode(portions=portions)
 
 
 def test_a_probe_without_probabilities_is_refused():

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
 import probes.probing.map as module
 from labkit.errors import ClassTooSmall, InputError, OutputError
 from labkit.results.result import RunDirectory
-from probes.probing.by_depth import probe
+from probes.probing.by_depth import Read, probe
+from probes.probing.configuration import MAP
 from probes.probing.map import ProbeMap, map_config, probe_map
 from tests.probes.readings.test_use import words_task
 
@@ -25,20 +27,20 @@ def tasks():
     ]
 
 
-SETTINGS = {"n_train": 100, "cache": False, "seed": 0}
+HOW = replace(MAP, n_train=100)
 
 
 @pytest.fixture(scope="module")
 def found(request):
     tiny = request.getfixturevalue("tiny")
-    return probe_map(tiny("llama"), tasks(), **SETTINGS)
+    return probe_map(tiny("llama"), tasks(), HOW, cache=False)
 
 
 def test_every_task_is_its_own_probe_and_families_stand_together(found, tiny):
     assert [each.task for each in found.probes] == ["position", "word", "letter"]
-    portions = module.FEW_PORTIONS
-    alone = probe(tiny("llama"), tasks()[2], portions=portions, **SETTINGS)
-    assert found["word"] == alone
+    alone = probe(tiny("llama"), tasks()[2], HOW, cache=False)
+    numbers = [each.to_frame().select_dtypes("number") for each in (found["word"], alone)]
+    assert_frame_equal(*numbers, rtol=1e-4)  # read beside other words: equal but for rounding
     frame = found.to_frame()
     assert len(frame) == 3 * 4 and (frame["p_bh"] >= frame["p"] - 1e-12).all()
     row = frame[(frame["task"] == "word") & (frame["depth"] == 0)].iloc[0]
@@ -54,31 +56,50 @@ def test_it_is_saved_and_drawn(found, tmp_path):
     assert len(found.figure().data[0].z) == 3
 
 
-def test_a_killed_map_goes_on_at_the_next_task(found, tiny, tmp_path, monkeypatch):
-    model, config = tiny("llama"), map_config(tasks(), **SETTINGS)
-    calls = []
-    real = module.probe
+OTHER = {
+    "estimator": "ridge",
+    "where": "ffn_out",
+    "depths": (0, 1),
+    "pieces": "mean",
+    "controls": False,
+    "n_train": 99,
+    "portions": (0.5, 1.0),
+    "keep": True,
+    "seed": 1,
+}
 
-    def killed(model, task, **named):
-        calls.append(task.name)
+
+def test_a_killed_map_goes_on_at_the_next_task(found, tiny, tmp_path, monkeypatch):
+    model, config = tiny("llama"), map_config(tasks(), HOW)
+    calls = []
+    real = Read.probed
+
+    def killed(read, *given):
+        calls.append(read.task.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(model, task, **named)
+        return real(read, *given)
 
-    monkeypatch.setattr(module, "probe", killed)
+    monkeypatch.setattr(Read, "probed", killed)
     with pytest.raises(KeyboardInterrupt):
         run = RunDirectory.create(tmp_path / "run", config, model, resume=True)
-        probe_map(model, tasks(), run=run, **SETTINGS)
+        probe_map(model, tasks(), HOW, run=run, cache=False)
     run = RunDirectory.create(tmp_path / "run", config, model, resume=True)
-    assert probe_map(model, tasks(), run=run, **SETTINGS) == found
+    assert probe_map(model, tasks(), HOW, run=run, cache=False) == found
     assert calls == ["letter", "position", "position", "word"]
     changed = [*tasks()[:2], words_task(seed=1)]
     with pytest.raises(OutputError, match="tasks"):
-        RunDirectory.create(tmp_path / "run", map_config(changed, **SETTINGS), model, resume=True)
+        RunDirectory.create(tmp_path / "run", map_config(changed, HOW), model, resume=True)
+    same = replace(HOW, depths=None, portions=list(HOW.portions))
+    RunDirectory.create(tmp_path / "run", map_config(tasks(), same), model, resume=True)
+    for name, value in OTHER.items():
+        other = map_config(tasks(), replace(HOW, **{name: value}))
+        with pytest.raises(OutputError, match=name):
+            RunDirectory.create(tmp_path / "run", other, model, resume=True)
 
 
 def test_bad_tasks_are_refused_before_the_first_is_run(tiny, monkeypatch):
-    monkeypatch.setattr(module, "probe", lambda *given, **named: pytest.fail("it ran"))
+    monkeypatch.setattr(module, "read_together", lambda *given, **named: pytest.fail("it ran"))
     model, (first, *_, last) = tiny("llama"), tasks()
     labelled = [*first.examples]
     place = first.split(seed=0).train[0]
@@ -90,7 +111,7 @@ def test_bad_tasks_are_refused_before_the_first_is_run(tiny, monkeypatch):
         ([last, rare], ClassTooSmall, "rare"),
     ]:
         with pytest.raises(error, match=word):
-            probe_map(model, given, **SETTINGS)
+            probe_map(model, given, HOW, cache=False)
 
 
 def test_the_order_of_families_needs_tasks_of_both_kinds(found):

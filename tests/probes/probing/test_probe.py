@@ -8,6 +8,7 @@ import pytest
 import probes.probing.by_depth as module
 from labkit.errors import ClassTooSmall, EmptySplit, InputError, LeakingSplit, OneClass
 from probes.probing.by_depth import limited, probe, probe_features
+from probes.probing.configuration import Probing
 from probes.probing.probe_result import ProbeResult
 from probes.states.features import features_of
 from probes.tasks.task import Example, Task
@@ -86,7 +87,7 @@ def test_words_without_a_token_are_left_out_and_counted(tiny):
         name="t", family="lexical", texts=texts, examples=(*examples, inside), source="by hand",
         held_out=(4, 5, 6, 7),
     )  # fmt: skip
-    found = probe(model, toy, depths=[0], controls=False, cache=False)
+    found = probe(model, toy, Probing(depths=[0], controls=False), cache=False)
     assert (found.n_train, found.n_test) == (4, 4) and "1 words without a token" in found.source
     assert found.best.score.mean == 1.0
 
@@ -114,7 +115,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_task_is_refused_before_the_model_runs(case, tiny, monkeypatch):
-    monkeypatch.setattr(module, "features_of", lambda *given, **named: pytest.fail("it ran"))
+    monkeypatch.setattr(module, "read_together", lambda *given, **named: pytest.fail("it ran"))
     change, error = BAD[case]
     toy, _ = planted()
     with pytest.raises(error):
@@ -128,12 +129,16 @@ def test_a_bad_task_is_refused_before_the_model_runs(case, tiny, monkeypatch):
         ({"depths": [9]}, "9"),
         ({"depths": []}, "depths"),
         ({"estimator": "mean_difference"}, "two classes"),
+        ({"depths": [-1]}, "depths"),
+        ({"where": "ffn_out", "depths": [3]}, "0..2"),
+        ({"n_train": 1}, "n_train"),
+        ({"portions": (0.5, 0.2, 1.0)}, "portions"),
     ],
 )
 def test_bad_arguments_are_refused_before_the_model_runs(given, word, tiny, monkeypatch):
-    monkeypatch.setattr(module, "features_of", lambda *given, **named: pytest.fail("it ran"))
+    monkeypatch.setattr(module, "read_together", lambda *given, **named: pytest.fail("it ran"))
     with pytest.raises(InputError, match=word):
-        probe(tiny("gpt2"), planted()[0], **given)
+        probe(tiny("gpt2"), planted()[0], Probing(**given))
 
 
 def test_classes_too_rare_for_the_draw_are_left_out_and_named():
@@ -154,12 +159,12 @@ def test_every_family_is_probed_with_all_controls(model):
     draw = np.random.default_rng(0)
     items = draw.choice(["the", "of", "is", "in"], size=200)
     toy = _sentences(items)
-    found = probe(model, toy, n_train=None, cache=False)
+    found = probe(model, toy, Probing(n_train=None), cache=False)
     assert [at.depth for at in found.depths] == list(range(model.n_layers + 1))
     assert found.depths[0].score.mean == 1.0  # the word itself is read off its embedding
     assert found.depths[0].twin.mean > 0.9 and found.fingerprint == model.fingerprint
     states = features_of(model, toy, cache=False)
-    again = probe_features(toy, states, model=model.name, controls=False)
+    again = probe_features(toy, states, Probing(controls=False), model=model.name)
     assert [at.score for at in again.depths] == [at.score for at in found.depths]
     assert again.depths[0].control is None
 

@@ -10,7 +10,8 @@ from probes.sentences.own import language
 from probes.states.features import Features
 from probes.trees import by_depth as trees
 from probes.trees.by_depth import TreesResult, probe_trees
-from probes.trees.structural import StructuralProbe, tree_distances
+from probes.trees.configuration import TreeProbing
+from probes.trees.structural import tree_distances
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +24,19 @@ def planted(monkeypatch):
     """States in which, at depth 1 alone, squared distances are those of the tree."""
     axes = {}
 
-    def extract(model, texts, spans, *, depths=None):
+    def extract(model, texts, spans, how):
         by_text = {sentence.text: sentence for sentence in language(90, part="train", seed=1)}
         draw = np.random.default_rng(0)
         states = draw.normal(size=(2, len(spans), 48))
         for number, (text, *span) in enumerate(spans):
-            words = by_text[texts[text]].words
+            words = by_text[texts[text].text].words
             at = next(i for i, word in enumerate(words) if word.span == tuple(span))
             path = [at]
             while words[path[-1]].head:
                 path.append(words[path[-1]].head - 1)
             states[1, number] = 0
             for step in path:  # one axis per arc: the squared distance is the number of arcs
-                states[1, number, axes.setdefault((texts[text], step), len(axes)) % 48] += 1
+                states[1, number, axes.setdefault((texts[text].text, step), len(axes)) % 48] += 1
         return Features("resid", (0, 1), states.astype(np.float32), "planted", "by hand")
 
     monkeypatch.setattr(trees, "extract", extract)
@@ -43,18 +44,17 @@ def planted(monkeypatch):
 
 
 def test_a_planted_tree_is_found_where_it_is(pocket, sentences, planted):
-    probe = StructuralProbe(rank=48, epochs=40)
-    found = probe_trees(pocket, sentences, probe=probe, controls=False)
+    how = TreeProbing(rank=48, epochs=40, controls=False)
+    found = probe_trees(pocket, sentences, how)
     nowhere, there = found.depths
     assert there.uuas.mean > 0.95 and there.correlation.mean > 0.9
     assert there.above_chain.low > 0 and there.p < 0.01
     assert nowhere.uuas.mean < 0.6 and found.best is there
-    assert not hasattr(probe, "B_")  # the caller's probe is left as it was
 
 
 def test_the_chain_is_the_share_of_arcs_between_neighbours(pocket, sentences, planted):
-    found = probe_trees(pocket, sentences, probe=StructuralProbe(epochs=1), controls=False)
-    test = trees._sides(sentences, None, trees.N_TRAIN, trees.N_TEST, 0)[1]
+    found = probe_trees(pocket, sentences, TreeProbing(epochs=1, controls=False))
+    test = trees._sides(sentences, None, TreeProbing())[1]
     shares = []
     for sentence in test:
         kept = [i for i, word in enumerate(sentence.words) if word.upos != "PUNCT"]
@@ -65,8 +65,8 @@ def test_the_chain_is_the_share_of_arcs_between_neighbours(pocket, sentences, pl
 
 
 def test_a_model_is_probed_with_its_twin_and_kept(tiny, sentences, tmp_path):
-    probe = StructuralProbe(rank=4, epochs=2)
-    found = probe_trees(tiny("llama"), sentences, probe=probe, depths=[0, 2], n_train=20, n_test=9)
+    how = TreeProbing(rank=4, epochs=2, depths=[0, 2], n_train=20, n_test=9)
+    found = probe_trees(tiny("llama"), sentences, how)
     assert [at.depth for at in found.depths] == [0, 2] and found.n_test == 9
     assert all(at.twin != at.uuas for at in found.depths)  # it is another model
     frame = found.to_frame()
@@ -90,15 +90,20 @@ def test_a_sentence_without_an_arc_between_readable_words_is_left_out(tiny, sent
 
 
 def test_no_sentence_stands_on_both_sides(sentences):
-    train, test = trees._sides(sentences, sentences[:10], 400, 200, 0)
+    train, test = trees._sides(sentences, sentences[:10], TreeProbing(n_train=400, n_test=200))
     assert {s.text for s in test} == {s.text for s in sentences[:10]}
     assert not {s.text for s in train} & {s.text for s in test}
 
 
+NONE = {"n_train": 0, "n_test": -1, "rank": 0, "epochs": 0, "batch": 0, "depths": [],
+        "learning_rate": float("nan")}  # fmt: skip
+
+
 def test_what_cannot_be_probed_is_refused(tiny, sentences):
     with pytest.raises(InputError, match="depths"):
-        probe_trees(tiny("llama"), sentences, depths=[9])
-    with pytest.raises(InputError, match="at least one"):
-        probe_trees(tiny("llama"), sentences, n_train=0)
+        probe_trees(tiny("llama"), sentences, TreeProbing(depths=[9]))
+    for name, value in NONE.items():
+        with pytest.raises(InputError, match=name):
+            TreeProbing(**{name: value})
     with pytest.raises(EmptySplit):
         probe_trees(tiny("llama"), [])

@@ -9,8 +9,11 @@ from labkit.running.activations import patched
 from labkit.running.execute import Execution
 from labkit.running.logits import read_logits
 from probes.probing.estimators import make
+from probes.states.alignment import encoded
 from probes.states.features import features_of
+from probes.states.selection import States
 from probes.tasks.task import Example, Task
+from probes.use.configuration import Forgetting, Moving
 from probes.use.directions import nullspace
 from probes.use.interventions import UseResult, forget, move
 from probes.use.next_token import Reads
@@ -81,9 +84,10 @@ def test_removal_is_a_projection_to_the_mean():
 def test_the_next_token_is_that_of_a_full_run_with_a_hook(model, depth):
     """The states are the features' own; a change there does what a hook in a full run does."""
     toy = words_task(n=6)
-    reads = Reads.of(model, toy, np.arange(6), depth)
-    features = features_of(model, toy, depths=[depth], cache=False).at(depth)
-    np.testing.assert_allclose(reads.states, features, atol=1e-4)
+    known = encoded(model, toy.texts)
+    features = features_of(model, toy, States(depths=[depth]), known=known, cache=False)
+    reads = Reads.of(model, features, known, np.arange(6))
+    np.testing.assert_array_equal(reads.states, features.at(depth))
     draw = torch.Generator().manual_seed(0)
     change = torch.randn(reads.states.shape, generator=draw)
     clean, changed = reads.logits([change])
@@ -129,13 +133,13 @@ def test_a_move_by_one_distance_brings_one_mean_to_the_other(tiny):
     towards, placebo = found.effects
     assert towards.norm.mean == pytest.approx(placebo.norm.mean, rel=1e-5)
     assert towards.pull is not None and towards.pull.mean != placebo.pull.mean
-    nothing = move(model, toy, 3, source="the", goal="of", steps=0.0, targets=words)
+    nothing = move(model, toy, 3, Moving(steps=0.0), source="the", goal="of", targets=words)
     for effect in nothing.effects:
         assert effect.kl.mean == pytest.approx(0, abs=1e-6)
         assert effect.pull.mean == pytest.approx(0, abs=1e-6)
     # At the last depth the logits are those of the moved states: no more blocks are run.
     split = toy.split()
-    states = torch.tensor(features_of(model, toy, depths=[3], cache=False).at(3))
+    states = torch.tensor(features_of(model, toy, States(depths=[3]), cache=False).at(3))
     means = [states[split.train][toy.labels[split.train] == name].mean(0) for name in words]
     chosen = split.test[toy.labels[split.test] == "the"]
     with torch.no_grad():
@@ -147,6 +151,9 @@ def test_a_move_by_one_distance_brings_one_mean_to_the_other(tiny):
 
 BAD = {
     "depth": (lambda model, toy: forget(model, toy, 9), "depth 9"),
+    "rounds": (lambda model, toy: forget(model, toy, 1, Forgetting(rounds=0)), "rounds"),
+    "steps": (lambda model, toy: Moving(steps=float("inf")), "steps"),
+    "few": (lambda model, toy: Moving(n_train=1), "n_train"),
     "class": (lambda model, toy: move(model, toy, 1, source="the", goal="xyz"), "xyz"),
     "targets": (
         lambda model, toy: move(model, toy, 1, source="the", goal="of", targets={"the": ["a"]}),

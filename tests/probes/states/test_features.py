@@ -10,8 +10,10 @@ from safetensors.numpy import load_file
 
 from labkit.errors import EmptyPrompt, EmptySplit, InputError, OutputError
 from labkit.running.execute import Execution
+from probes.states.alignment import encoded
 from probes.states.feature_files import new_file
-from probes.states.features import extract, features_of, n_rows
+from probes.states.features import extract, features_of, features_of_tasks, readable
+from probes.states.selection import States, n_rows
 from probes.tasks.task import Example, Task
 from tests.reference import outputs_of
 
@@ -53,9 +55,21 @@ def tokens_of(model, text, start, stop):
     ]
 
 
+@pytest.fixture
+def task():
+    return Task(
+        name="t", family="surface", texts=TEXTS, source="by hand",
+        examples=tuple(
+            Example(text=text, span=span, label="ab"[n % 2], group=f"{n}", item="x")
+            for n, (text, *span) in enumerate((t, *(a, b)) for t, a, b in WORDS)
+            for span in [tuple(span)]
+        ),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("pieces", ["first", "last", "mean"])
 def test_they_are_the_hidden_states_of_hugging_face(model, pieces):
-    features = extract(model, TEXTS, WORDS, pieces=pieces)
+    features = extract(model, TEXTS, WORDS, States(pieces=pieces))
     assert features.values.shape == (model.n_layers + 1, len(WORDS), model.d_model)
     several = 0
     for number, (text, start, stop) in enumerate(WORDS):
@@ -69,7 +83,7 @@ def test_they_are_the_hidden_states_of_hugging_face(model, pieces):
 
 @pytest.mark.parametrize("where", ["attn_out", "ffn_out", "ffn_key", "head_out"])
 def test_other_sites_are_what_their_modules_give(model, where):
-    features = extract(model, TEXTS[:1], WORDS[:1], where=where)
+    features = extract(model, TEXTS[:1], WORDS[:1], States(where=where))
     assert features.depths == tuple(range(model.n_layers)) == tuple(range(n_rows(model, where)))
     pos = tokens_of(model, *TEXTS[:1], 4, 9)[-1]
     module, side = model.site(where, 1)
@@ -110,7 +124,7 @@ def test_some_depths_are_rows_of_all_and_no_later_block_is_run(model, monkeypatc
         "forward",
         lambda self, **more: stops.append(more["stop"]) or forward(self, **more),
     )
-    some = extract(model, TEXTS, WORDS, depths=[2, 0, 2])
+    some = extract(model, TEXTS, WORDS, States(depths=[2, 0, 2]))
     assert some.depths == (0, 2) and set(stops) == {2}
     np.testing.assert_array_equal(some.values, whole.values[[0, 2]])
     np.testing.assert_array_equal(some.at(2), whole.at(2))
@@ -119,8 +133,8 @@ def test_some_depths_are_rows_of_all_and_no_later_block_is_run(model, monkeypatc
 
 
 def test_heads_are_columns_of_all_heads(model):
-    whole = extract(model, TEXTS, WORDS, where="head_out")
-    some = extract(model, TEXTS, WORDS, where="head_out", heads=[3, 1])
+    whole = extract(model, TEXTS, WORDS, States(where="head_out"))
+    some = extract(model, TEXTS, WORDS, States(where="head_out", heads=[3, 1]))
     by_head = whole.values.reshape(*whole.values.shape[:2], model.n_heads, model.d_head)
     expected = by_head[:, :, [3, 1]].reshape(*some.values.shape)
     np.testing.assert_array_equal(some.values, expected)
@@ -136,6 +150,42 @@ def test_a_text_is_run_once_and_only_as_far_as_it_is_read(tiny, monkeypatch):
     monkeypatch.setattr(Execution, "__init__", recorded)
     extract(model, TEXTS, [(0, 0, 3), (3, 4, 9)])
     assert shapes == [(1, tokens_of(model, TEXTS[0], 4, 9)[-1] + 1)]
+
+
+def asked(task, *words):
+    """A task about some words of the same texts."""
+    examples = tuple(
+        Example(text=text, span=(start, stop), label="ab"[n % 2], group=f"{n}", item="x")
+        for n, (text, start, stop) in enumerate(words)
+    )
+    return dataclasses.replace(task, examples=examples)
+
+
+def test_tasks_of_the_same_texts_are_read_in_one_pass(model, task, monkeypatch):
+    tasks = [asked(task, *WORDS[:3]), asked(task, *WORDS[4:1:-1]), asked(task, *WORDS)]
+    alone = [features_of(model, each, cache=False) for each in tasks]
+    run = lambda: list(features_of_tasks(model, tasks, cache=False))  # noqa: E731
+    pairs, forward = [], Execution.forward
+    monkeypatch.setattr(
+        Execution, "forward", lambda self, **k: pairs.append(self.n_prompts) or forward(self, **k)
+    )
+    together = run()
+    n_rows_together, n_texts = sum(pairs), len({TEXTS[text] for text, *_ in WORDS})
+    assert n_rows_together == n_texts
+    for one, other, each in zip(alone, together, tasks, strict=True):
+        assert other.task is each and len(other) == len(each)
+        np.testing.assert_allclose(other.values, one.values, **CLOSE)
+    with pytest.raises(InputError, match="different texts"):
+        list(features_of_tasks(model, [task, dataclasses.replace(task, texts=(*TEXTS, "of"))]))
+
+
+def test_texts_that_were_tokenised_are_not_tokenised_again(tiny, task, monkeypatch):
+    model = tiny("llama")
+    known = encoded(model, task.texts)
+    before = features_of(model, task, cache=False).values
+    monkeypatch.setattr("probes.states.reading.encoded", lambda *given: pytest.fail("tokenised"))
+    found = features_of(model, readable(model, task, known), known=known, cache=False)
+    np.testing.assert_array_equal(found.values, before)
 
 
 def test_bad_requests_are_refused_before_any_work(tiny, unchecked, no_forward):
@@ -157,22 +207,10 @@ def test_bad_requests_are_refused_before_any_work(tiny, unchecked, no_forward):
         (InputError, ["ab " * 200], [(0, 0, 1)], {}),
     ):
         with pytest.raises(error):
-            extract(model, texts, words, **more)
+            extract(model, texts, words, States(**more))
 
 
 # --- files --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def task():
-    return Task(
-        name="t", family="surface", texts=TEXTS, source="by hand",
-        examples=tuple(
-            Example(text=text, span=span, label="ab"[n % 2], group=f"{n}", item="x")
-            for n, (text, *span) in enumerate((t, *(a, b)) for t, a, b in WORDS)
-            for span in [tuple(span)]
-        ),
-    )  # fmt: skip
 
 
 def test_a_file_holds_what_memory_holds_and_safetensors_reads_it(tiny, tmp_path):
@@ -204,11 +242,13 @@ def test_the_cache_is_used_and_every_field_is_in_its_key(tiny, task, tmp_path, m
     asked += [(llama, data, usual) for data in (task, moved, fewer, swapped, ahead)]
     asked += [(llama, task, usual | {name: other}) for name, other in others.items()]
     asked += [(llama, task, {"where": "head_out", "heads": heads}) for heads in ([0], [1], None)]
-    first = [features_of(model, data, **more) for model, data, more in asked]
+    first = [features_of(model, data, States(**more)) for model, data, more in asked]
     assert len(list((tmp_path / "features").glob("*.safetensors"))) == len(asked)
     monkeypatch.setattr(Execution, "__init__", None)
     for (model, data, more), before in zip(asked, first, strict=True):
-        np.testing.assert_array_equal(features_of(model, data, **more).values, before.values)
+        np.testing.assert_array_equal(
+            features_of(model, data, States(**more)).values, before.values
+        )
 
 
 def test_a_damaged_file_is_read_again(tiny, task, tmp_path, monkeypatch, caplog):
@@ -232,7 +272,7 @@ def test_a_pass_that_fails_leaves_no_file(tiny, task, tmp_path):
             extract(model, TEXTS, WORDS, folder=tmp_path)
         weight[:] = before * 1e6
         with pytest.raises(InputError, match="float16"):
-            extract(model, TEXTS, WORDS, folder=tmp_path, dtype="float16")
+            extract(model, TEXTS, WORDS, States(dtype="float16"), folder=tmp_path)
     finally:
         weight.copy_(before)
     assert not list(tmp_path.iterdir())
@@ -259,7 +299,10 @@ def test_what_is_not_kept_leaves_nothing_however_large_it_is(tiny, tmp_path, mon
 
 def test_half_precision_is_the_same_rounded(tiny):
     model = tiny("gpt2")
-    whole, half = extract(model, TEXTS, WORDS), extract(model, TEXTS, WORDS, dtype="float16")
+    whole, half = (
+        extract(model, TEXTS, WORDS),
+        extract(model, TEXTS, WORDS, States(dtype="float16")),
+    )
     assert half.values.dtype == np.float16 and half.at(1).dtype == np.float32
     np.testing.assert_array_equal(half.values, whole.values.astype(np.float16))
 
