@@ -35,7 +35,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from editing import ROME, LowRank, WeightDelta, applied, audit, audit_table, export_hf
-from labkit import CausalTrace, Fact, load, logit_lens, predict
+from labkit import CausalTrace, Fact, known_facts, load, logit_lens, predict
+from labkit.errors import InputError
 from labkit.facts.worlds import demo_case_of
 from labkit.models.in_effect import fingerprint
 from labkit.plots import use_in_notebooks
@@ -61,6 +62,10 @@ model
 case = demo_case_of(model)
 rewrite = case.rewrite
 old, new = rewrite.target_true, rewrite.target_new
+fact = Fact(subject=rewrite.subject, template=rewrite.template, object=old)
+if not known_facts(model, [fact]):
+    needs = "this tour needs a model that does, such as 'smollm2-135m' or 'pocket'"
+    raise InputError(f"{model.name} does not know {rewrite.prompt!r} … {old!r}: {needs}")
 print(f"{rewrite.prompt} … {old} → {new}, judged by")
 print(len(case.paraphrases), "paraphrases and", len(case.neighbours), "neighbours")
 predict(model, rewrite.prompt).figure()
@@ -98,7 +103,6 @@ lens.figure_at_last()
 # anything to the end of the prompt.
 
 # %%
-fact = Fact(subject=rewrite.subject, template=rewrite.template, object=old)
 trace = CausalTrace()(model, fact)
 trace.figure()
 

@@ -1,5 +1,6 @@
 """Probes: what can be read out of a model's states, one task or the map of many."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,8 +124,6 @@ def map(
     seed: Seed = 0,
 ) -> None:
     """Probe many tasks at every depth: which kind of knowledge lies where."""
-    from dataclasses import replace
-
     from labkit.results.result import RunDirectory
     from probes.probing.configuration import MAP
     from probes.probing.map import map_config, probe_map

@@ -25,6 +25,7 @@ from labkit.errors import ClassTooSmall, InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
 from labkit.stats import holm
+from probes.arguments import require_kind
 from probes.probing.bench import Answered, Bench
 from probes.probing.configuration import USUAL, Probing
 from probes.probing.controls import no_selectivity, random_twin
@@ -86,8 +87,7 @@ def checked(model: LabModel, tasks: Sequence[Task], how: Probing) -> None:
         InputError: If the model has no such depth, or the probe cannot learn a task.
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If a task cannot be learned from.
     """
-    if not isinstance(how, Probing):
-        raise InputError(f"how = {how!r:.80}: a Probing, such as Probing(estimator='ridge')")
+    require_kind(how, Probing, "Probing(estimator='ridge')")
     how.states.depths_of(model)
     for task in tasks:
         chosen_estimator(how.estimator, task)

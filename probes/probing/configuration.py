@@ -9,9 +9,9 @@ A configuration is checked when it is made, before any model is loaded or run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
 
 from labkit.errors import InputError
+from probes.arguments import require_number
 from probes.probing.description_length import FEW_PORTIONS, PORTIONS, checked_portions
 from probes.probing.estimators import ESTIMATORS
 from probes.states.selection import Pieces, States, Where
@@ -65,29 +65,6 @@ class Probing:
     def states(self) -> States:
         """Which states are read."""
         return States(where=self.where, depths=self.depths, pieces=self.pieces)
-
-
-def require_number(name: str, value: object, *, least: int | None, none: str = "") -> None:
-    """Refuse what is no whole number, or too small a one.
-
-    Args:
-        name: What it is called.
-        value: What was given.
-        least: The smallest number that will do; any with None.
-        none: What None stands for, where it may be given.
-
-    Raises:
-        InputError: If so.
-    """
-    if value is None and none:
-        return
-    try:
-        number = index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        instead = f", or None for {none}" if none else ""
-        raise InputError(f"{name} = {value!r}: choose a whole number{instead}") from error
-    if least is not None and number < least:
-        raise InputError(f"{name} = {number}: at least {least} is needed")
 
 
 USUAL = Probing()

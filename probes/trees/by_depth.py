@@ -29,11 +29,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from labkit.errors import EmptySplit, InputError
+from labkit.errors import EmptySplit
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, average, numpy_generator, paired_difference
+from probes.arguments import require_kind
 from probes.probing.controls import random_twin
 from probes.sentences.treebank import Sentence
 from probes.states.alignment import Encoded, Span, encoded
@@ -143,8 +144,7 @@ def probe_trees(
         EmptySplit: If no sentence of a side has 5 to 40 words, and an arc between two of them
             that have tokens of their own.
     """
-    if not isinstance(how, TreeProbing):
-        raise InputError(f"how = {how!r:.80}: a TreeProbing; held-out sentences go to test=")
+    require_kind(how, TreeProbing, "TreeProbing(rank=16), and test=... for sentences to score on")
     how.states.depths_of(model)
     train, held_out = _sides(sentences, test, how)
     told = listener(progress)

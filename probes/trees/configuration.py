@@ -6,12 +6,10 @@
 A configuration is checked when it is made, before any model is loaded or run.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from labkit.errors import InputError
-from probes.probing.configuration import require_number
+from probes.arguments import require_finite, require_number
 from probes.states.selection import States
 from probes.trees.structural import StructuralProbe
 
@@ -51,8 +49,7 @@ class TreeProbing:
         for name in ("n_train", "n_test", "rank", "epochs", "batch"):
             require_number(name, getattr(self, name), least=1)
         require_number("seed", self.seed, least=None)
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise InputError(f"learning_rate = {self.learning_rate}: choose one above 0")
+        require_finite("learning_rate", self.learning_rate, above=0)
 
     @property
     def states(self) -> States:

@@ -6,11 +6,9 @@
 A configuration is checked when it is made, before any model is loaded or run.
 """
 
-import math
 from dataclasses import dataclass
 
-from labkit.errors import InputError
-from probes.probing.configuration import require_number
+from probes.arguments import require_finite, require_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +76,7 @@ class Moving(Intervention):
     def __post_init__(self) -> None:
         """Refuse numbers out of their range."""
         super().__post_init__()
-        if not math.isfinite(self.steps):
-            raise InputError(f"steps = {self.steps}: choose a finite number")
+        require_finite("steps", self.steps)
 
 
 FORGETTING = Forgetting()

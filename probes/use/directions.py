@@ -99,6 +99,8 @@ def nullspace(
 
 def _orthonormal(rows: Float[Tensor, "row width"]) -> Float[Tensor, "direction width"]:
     """An orthonormal basis of what the rows span."""
+    if not len(rows):  # of nothing that a probe reads
+        return rows
     scaled = rows.double() / rows.double().norm(dim=1, keepdim=True).clamp(min=1e-30)
     _, sizes, basis = torch.linalg.svd(scaled, full_matrices=False)
     return basis[sizes > 1e-6 * sizes.max()].to(rows.dtype)

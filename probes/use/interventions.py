@@ -26,6 +26,7 @@ from torch import Tensor
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.stats import generator
+from probes.arguments import require_kind
 from probes.probing.by_depth import limited
 from probes.states.alignment import Encoded, encoded
 from probes.states.features import features_of, readable
@@ -52,8 +53,7 @@ def forget(model: LabModel, task: Task, depth: int, how: Forgetting = FORGETTING
         InputError: If labels are numbers, differences are read, or there is no such depth.
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task cannot be learned.
     """
-    if not isinstance(how, Forgetting):
-        raise InputError(f"how = {how!r:.80}: a Forgetting, such as Forgetting(rounds=3)")
+    require_kind(how, Forgetting, "Forgetting(rounds=3)")
     task, known = _ready(model, task, depth, how)
     split = task.split(seed=how.seed)
     features = features_of(model, task, States(depths=(depth,)), known=known, cache=False)
@@ -97,8 +97,7 @@ def move(
             class, or no example of the source on the test side.
         EmptyTarget: If a target tokenises to nothing.
     """
-    if not isinstance(how, Moving):
-        raise InputError(f"how = {how!r:.80}: a Moving, such as Moving(steps=2.0)")
+    require_kind(how, Moving, "Moving(steps=2.0)")
     task, known = _ready(model, task, depth, how)
     split = task.split(seed=how.seed)
     labels = task.labels

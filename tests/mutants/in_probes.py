@@ -61,6 +61,30 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="a configuration with one less than the least",
+        file="probes/arguments.py",
+        before="if least is not None and number < least:",
+        after="if least is not None and number < least - 1:",
+        tests=(
+            f"{PROBING}/test_probe.py::test_bad_arguments_are_refused_before_the_model_runs",
+            f"{READINGS}/test_trees.py::test_what_cannot_be_probed_is_refused",
+        ),
+    ),
+    Mutant(
+        name="a fitted probe that multiplies by the scale of its states",
+        file="probes/probing/fitted.py",
+        before="weight = weight / scaler.scale_",
+        after="weight = weight * scaler.scale_",
+        tests=(f"{PROBING}/test_fitted.py",),
+    ),
+    Mutant(
+        name="a fitted probe scored on what it was fitted to",
+        file="probes/probing/fitted.py",
+        before="digest(task.texts[text]) in self.trained_on for",
+        after="text in self.trained_on for",
+        tests=(f"{PROBING}/test_fitted.py::test_what_it_was_fitted_to_does_not_count",),
+    ),
+    Mutant(
         name="a split of examples and not of groups",
         file="probes/tasks/task.py",
         before="return self._checked(np.flatnonzero([group in chosen for group in groups]))",
@@ -89,7 +113,7 @@ MUTANTS = (
     Mutant(
         name="a cache key without the heads",
         file="probes/states/features.py",
-        before='        "heads": None if heads is None else list(heads),\n',
+        before='        "heads": None if how.heads is None else list(how.heads),\n',
         after="",
         tests=(
             "tests/probes/states/test_features.py"

@@ -1,5 +1,7 @@
 """What is removed is gone for any readout; the model goes on from what was changed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +126,14 @@ def test_forgetting_is_beside_a_placebo_of_its_own_norm(tiny, tmp_path):
     assert UseResult.load(found.save(tmp_path / "use")) == found
     assert set(found.to_frame()["intervention"]) == {"the task's directions", "random directions"}
     assert shows(found.figure(), [taken.kl.mean, placebo.kl.mean])
+
+
+def test_where_nothing_is_read_nothing_is_forgotten(tiny):
+    toy = words_task()
+    rare = tuple(replace(e, label="ab"[n % 16 == 0]) for n, e in enumerate(toy.examples))
+    found = forget(tiny("gpt2"), replace(toy, examples=rare), depth=1)
+    assert found.rank == 0 and len(found.scores) == 1
+    assert [effect.kl.mean for effect in found.effects] == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
 def test_a_move_by_one_distance_brings_one_mean_to_the_other(tiny):
