@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from probes.probing.controls import random_twin
     from probes.probing.description_length import online_code
     from probes.probing.estimators import ESTIMATORS
+    from probes.probing.fitted import FittedProbe
     from probes.probing.map import probe_map
     from probes.probing.map_result import ProbeMap
     from probes.probing.probe_result import ProbeResult

@@ -86,8 +86,8 @@ def last_states(
             found[spot].append(own)
     found_at = {number: at for at, number in enumerate(order)}
     number_of = {row: number for number, row in enumerate(unique)}
-    numbers = range(len(whole)) if push is not None else [number_of[row] for row in whole]
-    back = [found_at[number] for number in numbers]
+    asked = range(len(whole)) if push is not None else [number_of[row] for row in whole]
+    back = [found_at[number] for number in asked]
     return {spot: torch.cat(parts)[back] for spot, parts in found.items()}
 
 

@@ -19,7 +19,7 @@ W_1 and b_1, so that a linear probe's rows of W_1 are directions in the coordina
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,9 @@ class FittedProbe:
     task: str
     depth: int
     classes: tuple[str, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = field(repr=False)
     centre: float
-    trained_on: frozenset[str]
+    trained_on: frozenset[str] = field(repr=False)
 
     def outputs(self, states: Float[np.ndarray, "example width"]) -> Float[np.ndarray, "example o"]:
         """What the last map gives, one column per class (one in all for two classes, or numbers).
@@ -153,9 +153,9 @@ class FittedProbes:
     task: str
     classes: tuple[str, ...]
     centre: float
-    trained_on: tuple[str, ...]
+    trained_on: tuple[str, ...] = field(repr=False)
     depths: tuple[int, ...]
-    layers: tuple[tuple[Layer, ...], ...]
+    layers: tuple[tuple[Layer, ...], ...] = field(repr=False)
 
     def __getitem__(self, depth: int) -> FittedProbe:
         """The probe of a depth.

@@ -74,6 +74,7 @@ def test_it_is_tried_on_another_text_another_depth_and_other_weights(model, tmp_
         score = found.fitted[depth].score(states, depth=at)
         assert score.mean == pytest.approx(expected, abs=0.011) and score.low <= score.mean
     assert not np.array_equal(there.at(2), edited.at(2))
+    assert len(repr(found.fitted)) < 300 > len(repr(found.fitted[depth]))
     # Loaded from disk it is the same.
     loaded = ProbeResult.load(found.save(tmp_path / "kept"))
     assert loaded == found and list(loaded.fitted) == list(found.fitted)
