@@ -47,8 +47,9 @@ from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import measured_on
+from labkit.running.scoring import logits_of
 from probes.relations.relation_operator import LinearOperator, pseudo_inverse
-from probes.relations.relation_states import SubjectRun, demonstrations, output_logits
+from probes.relations.relation_states import SubjectRun, demonstrations
 
 BETAS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 """Values of beta that are tried (the paper: up to 5)."""
@@ -217,7 +218,7 @@ class LinearRelation:
         for depth in range(model.n_layers) if self.depth is None else [self.depth]:
             mapped = states[:, depth] @ weights[depth].T
             for beta in BETAS if self.beta is None else (self.beta,):
-                logits = output_logits(model, beta * mapped + biases[depth])
+                logits = logits_of(model, beta * mapped + biases[depth])
                 found = _agreement("faithful", logits, answers)
                 rows.append({"depth": depth, "beta": beta, **found})
         return pd.DataFrame(rows)
@@ -239,7 +240,7 @@ def _rank_selection(
         j = next((j for j in others if answers[j] != answers[i]), None)
         if j is not None:
             moves = inverses @ (runs[j].output - run.output)
-            logits.append(output_logits(model, run.outputs_from(depth, run.states[depth] + moves)))
+            logits.append(logits_of(model, run.outputs_from(depth, run.states[depth] + moves)))
             wanted.append(answers[j])
     if not logits:  # the model gives all of them one answer: there is nothing to edit towards
         return pd.DataFrame({"rank": ranks, "causal": 0.0, "log_prob": 0.0})
@@ -260,7 +261,7 @@ def _best(table: pd.DataFrame, measure: str) -> pd.Series:
 
 def _answers(model: LabModel, runs: Sequence[SubjectRun]) -> Tensor:
     """What the model itself says next."""
-    return output_logits(model, torch.stack([run.output for run in runs])).argmax(dim=-1)
+    return logits_of(model, torch.stack([run.output for run in runs])).argmax(dim=-1)
 
 
 def _agreement(name: str, logits: Float[Tensor, "row vocab"], answers: Tensor) -> dict[str, float]:

@@ -44,10 +44,11 @@ from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
 from labkit.results.measured import measured_on
+from labkit.running.scoring import logits_of
 from probes.relations.linear import LinearRelation
 from probes.relations.relation_operator import LinearOperator
 from probes.relations.relation_result import OPERATOR, OTHER, RelationScores
-from probes.relations.relation_states import SubjectRun, output_logits
+from probes.relations.relation_states import SubjectRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ class ScoreRelations:
         runs, known, answers = [], [], []
         for fact in (told(model.tokenizer, held_out[number]) for number in order):
             run = SubjectRun.open(model, fact, operator.context)
-            said = int(output_logits(model, run.output[None]).argmax())
+            said = int(logits_of(model, run.output[None]).argmax())
             if said in first_tokens(model.tokenizer, fact.prompt, fact.answers):
                 runs.append(run)
                 known.append(fact)
@@ -189,7 +190,7 @@ class ScoreRelations:
                 control = other.edit(change)[0]
                 moves[OTHER] = control * move.norm() / control.norm().clamp(min=1e-12)
             moved = run.outputs_from(operator.depth, state + torch.stack(list(moves.values())))
-            said = output_logits(model, moved).argmax(dim=-1).tolist()
+            said = logits_of(model, moved).argmax(dim=-1).tolist()
             rows += [
                 _case(operator, fact, "causality", method, token == answers[j], facts[j].object)
                 for method, token in zip(moves, said, strict=True)
@@ -252,7 +253,7 @@ def _faithfulness(
         predicted = {**predicted, OTHER: other(theirs)}
     rows = []
     for method, table in predicted.items():
-        said = output_logits(model, table).argmax(dim=-1).tolist()
+        said = logits_of(model, table).argmax(dim=-1).tolist()
         rows += [
             _case(operator, fact, "faithfulness", method, token == answer)
             for fact, token, answer in zip(facts, said, answers, strict=True)

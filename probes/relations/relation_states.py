@@ -14,7 +14,6 @@ from torch import Tensor
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
 from labkit.running.execute import Execution, freeze
-from labkit.running.logits import read_logits
 from labkit.tokens.words import joined
 from probes.cloze.translators import depths
 
@@ -107,11 +106,3 @@ class SubjectRun:
             )
             rows.append(torch.stack([gradient[:, 0, 0] for gradient in found]))
         return torch.cat(rows, dim=1).detach()
-
-
-@torch.no_grad()
-def output_logits(
-    model: LabModel, outputs: Float[Tensor, "row d_model"]
-) -> Float[Tensor, "row vocab"]:
-    """Next-token logits of outputs."""
-    return read_logits(model, outputs[:, None])[:, 0].float()

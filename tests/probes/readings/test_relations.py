@@ -11,12 +11,13 @@ from labkit import plots
 from labkit import pocket as world
 from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, LayerOutOfRange
 from labkit.facts.fact import Fact
+from labkit.running.scoring import logits_of
 from probes.relations import relation_scores
 from probes.relations.linear import BETAS, LinearRelation
 from probes.relations.relation_operator import LinearOperator, pseudo_inverse
 from probes.relations.relation_result import OPERATOR, OTHER, RelationScores
 from probes.relations.relation_scores import ScoreRelations, regression
-from probes.relations.relation_states import SubjectRun, demonstrations, output_logits
+from probes.relations.relation_states import SubjectRun, demonstrations
 from tests.reference import full_run, output_hook
 
 FACT = Fact(subject="the inner house", template="of {} is in a", object="the", relation="r")
@@ -36,8 +37,8 @@ def test_states_and_outputs_are_those_of_the_full_run(exact):
     for depth in range(exact.n_layers):
         wanted = hidden.hidden_states[depth][0, position(exact)]
         torch.testing.assert_close(run.states[depth], wanted, rtol=0, atol=1e-9)
-    logits = output_logits(exact, run.output[None])[0]
-    torch.testing.assert_close(logits, hidden.logits[0, -1].float(), rtol=0, atol=1e-5)
+    logits = logits_of(exact, run.output[None])[0]
+    torch.testing.assert_close(logits, hidden.logits[0, -1], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
@@ -45,7 +46,7 @@ def test_a_replaced_state_does_what_a_hand_written_hook_does(exact):
     batch, place = exact.tokens([CONTEXT + FACT.prompt]), position(exact)
     run = SubjectRun.open(exact, FACT, CONTEXT)
     new = run.states[2] + torch.randn(2, exact.d_model, dtype=torch.float64)
-    found = output_logits(exact, run.outputs_from(2, new))
+    found = logits_of(exact, run.outputs_from(2, new))
     for row in range(2):
 
         def put(out, row=row):
@@ -55,7 +56,7 @@ def test_a_replaced_state_does_what_a_hand_written_hook_does(exact):
 
         with output_hook(exact.blocks[1], put):
             wanted = full_run(exact, batch).logits[0, -1]
-        torch.testing.assert_close(found[row], wanted.float(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(found[row], wanted, rtol=0, atol=1e-5)
 
 
 def test_jacobians_are_finite_differences_at_every_depth(exact, family):
