@@ -24,10 +24,11 @@ from labkit.readout import Predictions, logit_lens, predict
 from labkit.results.measured import Measured, measured_on
 from probes.cloze.objects import Cloze
 from probes.probing.by_depth import probe
+from probes.probing.configuration import Probing
 from probes.sentences.own import language
 from probes.tasks.task import Example, Task
 from probes.trees.by_depth import probe_trees
-from probes.trees.structural import StructuralProbe
+from probes.trees.configuration import TreeProbing
 from tests.laws.cached import delta_of
 
 PROMPT = "the cat is in"
@@ -90,13 +91,11 @@ MEASURED = {
     "comparison of methods": lambda model, _: compared({"editor": evaluation(model)}),
     "export": export,
     "cloze": lambda model, _: Cloze()(model, FACTS),
-    "probe": lambda model, _: probe(model, ARTICLES, depths=[0], controls=False),
+    "probe": lambda model, _: probe(model, ARTICLES, Probing(depths=[0], controls=False)),
     "trees": lambda model, _: probe_trees(
         model,
         language(12, part="train", seed=1),
-        probe=StructuralProbe(rank=2, epochs=1),
-        depths=[0],
-        controls=False,
+        TreeProbing(rank=2, epochs=1, depths=[0], controls=False),
     ),
 }
 
