@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from transformer_lens.tools.analysis import logit_lens as _lens
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import follow, shown
 from labkit.models.model import LabModel
@@ -57,6 +58,7 @@ class Predictions(Measured):
         return predictions_bar(self.to_frame(), title=self.prompt)
 
 
+@checked
 def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
     """The `k` most probable next tokens after a prompt.
 
@@ -148,6 +150,7 @@ class LensResult(Measured):
         return lens_at_last(frame, answer=self.answer, title=self.title)
 
 
+@checked
 @torch.no_grad()
 def logit_lens(
     model: LabModel, prompt: str, *, answer: str | None = None, k: int = 5

@@ -18,6 +18,7 @@ from editing.edits.delta import WeightDelta
 from editing.export.card import model_card
 from editing.export.record import new_record, require_change, write_record
 from editing.export.reopening import STATES, check_export
+from labkit.arguments import checked
 from labkit.models.formats import dtype_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -26,6 +27,7 @@ from labkit.results.result import atomic_folder, atomic_write
 UNDO = "undo"
 
 
+@checked
 def export_hf(
     model: LabModel,
     delta: WeightDelta,

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import cache
+from labkit.arguments import checked
 from labkit.errors import InputError, SingularSystem
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -123,6 +124,7 @@ RIDGE = 1e-4
 """Added to the diagonal of C, in units of its mean: keys of a small corpus do not span."""
 
 
+@checked
 @torch.no_grad()
 def second_moments(
     model: LabModel,

@@ -7,6 +7,7 @@ the size of the corpus.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labkit.arguments import checked
 from labkit.models.model import LabModel
 from labkit.running.logits import MEMORY, rows_within
 from labkit.running.packing import TOKENS, filled, packs
@@ -39,6 +40,7 @@ class Piece:
     following: int | None
 
 
+@checked
 def pieces(
     model: LabModel, corpus: Corpus, *, min_tokens: int | None = None, window: int = 256
 ) -> Iterator[Piece]:
@@ -65,6 +67,7 @@ def pieces(
             return
 
 
+@checked
 def batches(
     model: LabModel,
     corpus: Corpus,

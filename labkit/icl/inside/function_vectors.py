@@ -34,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
@@ -101,6 +102,7 @@ class FunctionVectors:
         if not self.scales or len(set(self.scales)) < len(self.scales):
             raise InputError(f"scales, each once and at least one, not {self.scales}")
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> FunctionVectorResult:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.knowledge import KnowledgeNeurons
@@ -87,6 +88,7 @@ class NeuronTests(Measured):
         return neuron_tests_scatter(self.tested, title=self.title)
 
 
+@checked
 def neuron_tests(
     model: LabModel,
     facts: Sequence[Fact],

@@ -44,6 +44,7 @@ class TraceResult(Measured):
             for.
         config: The method's fields.
         severed: Whose outputs at the restored token were held at their corrupted values.
+        warning: What is odd about the subject, in one line; None if nothing is.
     """
 
     prompt: str
@@ -57,6 +58,7 @@ class TraceResult(Measured):
     cells: Float[np.ndarray, "sample pos layer"]
     config: dict[str, Any]
     severed: str | None = None
+    warning: str | None = None
 
     @property
     def title(self) -> str:
@@ -170,6 +172,7 @@ class TraceResult(Measured):
                 kind=self.kind,
                 window=self._window,
                 severed=self.severed,
+                warning=self.warning,
                 **shown,
             )
         for other in beside:
