@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from labkit import cache
+from labkit.arguments import checked
 from labkit.errors import EmptyPrompt, InputError
 from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
@@ -26,6 +27,7 @@ K = 10
 WINDOW = 256
 
 
+@checked
 def find_triggers(
     model: LabModel,
     layers: Iterable[int] | None = None,
@@ -38,6 +40,8 @@ def find_triggers(
     progress: Progress | None = None,
 ) -> Triggers:
     """The strongest triggers of all neurons of some layers, cached or in one pass.
+
+    A pass that was interrupted goes on where it was, but for its last ten seconds.
 
     Args:
         model: The model.
@@ -89,6 +93,7 @@ def find_triggers(
             min_tokens=min_tokens,
             window=window,
             memory=memory,
+            unfinished=_unfinished(model, missing, corpus, k, min_tokens, window, memory),
             progress=progress,
         )
         for layer, table in found.items():
@@ -110,7 +115,28 @@ def cache_files(
 ) -> dict[int, Path | None]:
     """Where triggers are cached, layer by layer: named by everything that they depend on."""
     layers = list(layers)
-    shared = {
+    shared = _asked(corpus, k, min_tokens, window)
+    asked = [{"layer": layer, **shared} for layer in layers]
+    return dict(zip(layers, cache.places(model, "triggers", FORMAT, asked), strict=True))
+
+
+def _unfinished(
+    model: LabModel,
+    layers: Sequence[int],
+    corpus: Corpus,
+    k: int,
+    min_tokens: int | None,
+    window: int,
+    memory: int,
+) -> Path | None:
+    """Where a pass over several layers writes down what it has; its batches depend on memory."""
+    parts = {"layers": layers, "memory": memory, **_asked(corpus, k, min_tokens, window)}
+    return cache.place(model, "triggers", FORMAT, parts)
+
+
+def _asked(corpus: Corpus, k: int, min_tokens: int | None, window: int) -> dict[str, Any]:
+    """What triggers depend on beside the model and the layer."""
+    return {
         "corpus": corpus.digest,
         "k": k,
         "min_tokens": min_tokens,
@@ -118,8 +144,6 @@ def cache_files(
         "skipped": SKIPPED,
         "stretch": STRETCH,
     }
-    asked = [{"layer": layer, **shared} for layer in layers]
-    return dict(zip(layers, cache.places(model, "triggers", FORMAT, asked), strict=True))
 
 
 def _read(places: Mapping[int, Path | None]) -> tuple[dict[int, Table], int]:
