@@ -11,9 +11,9 @@ from labkit.plots.locate.tracing import STATES, cell_grid, layers_across, token_
 from labkit.plots.theme import (
     COLOURS,
     DIVERGING,
-    HEIGHT,
     INK,
     interval_bars,
+    of_rows,
     require_columns,
     themed,
     token_label,
@@ -61,12 +61,13 @@ def attribution_heatmap(
     )
     figure = go.Figure(heatmap)
     figure.update_xaxes(title_text="layer", **layers_across(frame))
-    figure.update_yaxes(**token_axis(grid["y"], labels))
+    height, letters = of_rows(len(labels), 26, 150)
+    figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     return themed(
         figure,
         title or f"Approximate effect of the {STATES.get(kind, kind)} on P({answer.strip()})",
         f"by gradient;  clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
-        height=max(HEIGHT, 150 + 26 * len(labels)),
+        height=height,
     )
 
 

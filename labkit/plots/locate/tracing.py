@@ -10,10 +10,10 @@ from plotly.subplots import make_subplots
 
 from labkit.plots.theme import (
     COLOURS,
-    HEIGHT,
     SEQUENTIAL,
     add_band,
     layer_axis,
+    of_rows,
     require_columns,
     text,
     themed,
@@ -35,6 +35,7 @@ def trace_heatmap(
     kind: str = "resid",
     window: int = 1,
     severed: str | None = None,
+    warning: str | None = None,
     n_draws: int | None = None,
     title: str | None = None,
 ) -> go.Figure:
@@ -53,6 +54,7 @@ def trace_heatmap(
         kind: What is restored: a key of `STATES`, or words of your own.
         window: Number of layers restored together, where outputs are restored.
         severed: Whose outputs were held at their corrupted values, likewise.
+        warning: A remark, put behind the second line.
         n_draws: Number of noise draws, for the hover text.
         title: Replaces the default title.
 
@@ -70,18 +72,18 @@ def trace_heatmap(
         colorbar={"title": {"text": f"P({token_label(answer)})"}},
     )
     figure = go.Figure(heatmap)
-    across = "layer whose state is restored"
-    if kind != "resid":
-        across = f"middle of the {window} layers whose {STATES.get(kind, kind)}s are restored"
-    if kind != "resid" and window == 1:
-        across = f"layer whose {STATES.get(kind, kind)} is restored"
+    across = "layer that is restored"
+    if kind != "resid" and window > 1:
+        across = f"layer: middle of the {window} restored together"
     figure.update_xaxes(title_text=across, **layers_across(frame))
-    figure.update_yaxes(**token_axis(grid["y"], labels))
+    height, letters = of_rows(len(labels), 26, 150)
+    figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     return themed(
         figure,
         title or f"P({answer.strip()}) after restoring the {STATES.get(kind, kind)}{held}",
-        f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
-        height=max(HEIGHT, 150 + 26 * len(labels)),
+        f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject"
+        + (f";  {warning}" if warning else ""),
+        height=height,
     )
 
 
@@ -115,6 +117,7 @@ def trace_panels(
         subplot_titles=[text(name) for name in frames],
     )
     longest: list[str] = []
+    height = 0
     for column, frame in enumerate(frames.values(), start=1):
         grid, labels = cell_grid(frame, subject_positions, n_draws)
         figure.add_heatmap(**grid, coloraxis="coloraxis", row=1, col=column)
@@ -123,13 +126,14 @@ def trace_panels(
         )
         if len(labels) > len(longest):
             longest = labels
-            figure.update_yaxes(**token_axis(grid["y"], labels))
+            height, letters = of_rows(len(labels), 26, 170)
+            figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     bottom, top = sorted((clean, corrupted))
     figure = themed(
         figure,
         f"P({answer.strip()}) after restoring one state",
         f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
-        height=max(HEIGHT, 170 + 26 * len(longest)),
+        height=height,
     )
     bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": f"P({token_label(answer)})"}}
     return figure.update_layout(
@@ -170,9 +174,10 @@ def cell_grid(
     }, labels
 
 
-def token_axis(positions: Collection[int], labels: list[str]) -> dict[str, Any]:
-    """Tokens from the top, by position."""
+def token_axis(positions: Collection[int], labels: list[str], letters: int = 13) -> dict[str, Any]:
+    """Tokens from the top, by position, in letters of a size."""
     return {
+        "tickfont": {"size": letters},
         "autorange": "reversed",
         "tickvals": list(positions),
         "ticktext": labels,
