@@ -41,7 +41,7 @@ def _show(
 
 def users_own(trace: TracebackType | None) -> TracebackType | None:
     """The first frame (the shell's, which it leaves out itself) and those of cells."""
-    frames = []
+    frames: list[TracebackType] = []
     while trace is not None:
         if not frames or trace.tb_frame.f_globals.get("__name__") == "__main__":
             frames.append(trace)

@@ -74,7 +74,7 @@ def trace_heatmap(
     figure = go.Figure(heatmap)
     across = "layer that is restored"
     if kind != "resid" and window > 1:
-        across = f"layer: middle of the {window} restored together"
+        across = f"layer, middle of the {window} restored"
     figure.update_xaxes(title_text=across, **layers_across(frame))
     height, letters = of_rows(len(labels), 26, 150)
     figure.update_yaxes(**token_axis(grid["y"], labels, letters))
