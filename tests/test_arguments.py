@@ -31,7 +31,7 @@ def public():
                 if inspect.isfunction(function):
                     taken = inspect.signature(function).parameters.values()
                     first = next((p for p in taken if p.name != "self"), None)
-                    if first is not None and "LabModel" in str(first.annotation):
+                    if first is not None and first.annotation in (LabModel, "LabModel"):
                         found[f"{value.__module__}.{name}"] = value
     return found
 

@@ -164,7 +164,8 @@ def _is_long(value: object) -> bool:
 def _is_number_column(column: pd.Series) -> bool:
     if is_numeric_dtype(column):
         return not is_bool_dtype(column)
-    return len(column) > 0 and all(isinstance(value, Estimate | Real) for value in column)
+    there = [value for value in column[column.notna()] if value != ""]
+    return len(there) > 0 and all(isinstance(value, Estimate | Real) for value in there)
 
 
 def _cell(value: object, digits: int) -> str:

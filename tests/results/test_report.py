@@ -132,6 +132,12 @@ def test_numbers_are_rounded_and_estimates_carry_their_interval():
     assert all(attributes["scope"] == "col" for attributes in page.named("th"))
 
 
+def test_a_column_of_numbers_may_have_gaps():
+    frame = pd.DataFrame({"gain": [Estimate.exact(1.0, 3), "", None], "none": ["", "", None]})
+    page = Page(Report("t").table(frame, caption="c").html())
+    assert [one.get("class") for one in page.named("td")] == ["number", None] * 3
+
+
 def test_what_has_no_interval_says_so():
     frame = pd.DataFrame({"rate": [Estimate.exact(1.79), Estimate.exact(0.3, 3)]})
     page = Page(Report("t").table(frame, caption="c").html())
