@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def public():
     """Everything behind a door that takes a model first: functions, and methods to be called."""
     found = {}
-    for package in ("labkit", "editing"):
+    for package in ("labkit", "probes", "editing"):
         for path in sorted((ROOT / package).rglob("__init__.py")):
             door = importlib.import_module(".".join(path.parent.relative_to(ROOT).parts))
             for name in getattr(door, "__all__", ()):
