@@ -37,6 +37,7 @@ from labkit import stats
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.inside.effects_of_heads import head_effects, last_heads, require_heads, written
 from labkit.icl.inside.function_vector_result import FunctionVectorResult
 from labkit.icl.inside.vectors import (
@@ -52,7 +53,6 @@ from labkit.icl.inside.vectors import (
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
 from labkit.running.beginnings import Ids
 from labkit.running.logits import MEMORY
 
@@ -171,16 +171,12 @@ class FunctionVectors:
         numbers = torch.arange(len(queries), device=model.device)
         return FunctionVectorResult(
             method="function vector",
-            **measured_on(model),
-            task=task.name,
-            source=task.source,
+            **about_queries(model, task, queries),
             k=self.k,
             form="add",
             vectors=("function vector", "random heads", "random direction"),
             scales=self.scales,
             layers=layers,
-            queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
             development=len(development),
             seed=self.seed,
             readings=np.stack(readings, axis=3),

@@ -38,6 +38,7 @@ from torch import Tensor
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.inside.vector_result import VectorResult
 from labkit.icl.inside.vectors import (
     Labels,
@@ -54,7 +55,6 @@ from labkit.icl.tasks.own import task as own_task
 from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
 from labkit.running.logits import MEMORY
 from labkit.running.states import last_streams
 
@@ -176,16 +176,12 @@ class TaskVectors:
         directions = own[list(layers)]
         return VectorResult(
             method="task vector",
-            **measured_on(model),
-            task=task.name,
-            source=task.source,
+            **about_queries(model, task, queries),
             k=self.k,
             form=self.form,
             vectors=("task vector", f"vector of {other.name}", "random direction"),
             scales=self.scales,
             layers=layers,
-            queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
             development=len(development),
             seed=self.seed,
             readings=np.stack(readings, axis=3),

@@ -34,6 +34,7 @@ from labkit.errors import InputError
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.locate.attributions.attribution_result import AttributionResult
+from labkit.locate.fact_result import about_fact
 from labkit.locate.traces.restoring import SITES, Kind, Restoration
 from labkit.locate.traces.tracing import (
     Corruption,
@@ -45,7 +46,6 @@ from labkit.locate.traces.tracing import (
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
 from labkit.running.activations import capture, patched_embedding
 from labkit.running.execute import Execution, repeat_rows
 from labkit.running.logits import MEMORY, read_logits, rows_within
@@ -132,16 +132,13 @@ class AttributionPatching:
             progress=progress,
         )
         return AttributionResult(
-            prompt=fact.prompt,
-            subject=fact.subject,
-            answer=model.tokenizer.decode([grid.answer]),
-            tokens=tuple(model.tokenizer.decode([token]) for token in batch.ids[0].tolist()),
-            subject_positions=tuple(span),
+            **about_fact(
+                model, fact, batch.ids[0].tolist(), answer_id=grid.answer, subject_positions=span
+            ),
             kind=self.kind,
             clean=grid.clean,
             corrupted=grid.corrupted,
             effects=self._windowed(grid.effects),
-            **measured_on(model),
             config=asdict(self),
         )
 

@@ -10,11 +10,10 @@ from jaxtyping import Float
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.locate.fact_result import FactResult
 from labkit.locate.traces.alignment import align
 from labkit.locate.traces.restoring import usual_window
-from labkit.results.measured import Measured
 from labkit.stats import Estimate
-from labkit.stats.intervals import over_units
 
 Cells = np.ndarray | np.floating
 """One number per cell; a bare number where there is one cell."""
@@ -28,34 +27,20 @@ EFFECTS = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TraceResult(Measured):
+class TraceResult(FactResult):
     """Results of a causal trace.
 
     Attributes:
-        prompt: The prompt that was traced.
-        subject: Its subject.
-        answer: The token whose probability is traced.
-        tokens: The prompt's tokens, as text.
-        subject_positions: Positions of the subject's tokens.
         kind: What was restored.
-        clean: P(answer) without noise.
         corrupted: P(answer) under noise, by noise draw.
         cells: P(answer) with one site restored, by noise draw; NaN where no cell was asked
             for.
-        config: The method's fields.
         severed: Whose outputs at the restored token were held at their corrupted values.
     """
 
-    prompt: str
-    subject: str
-    answer: str
-    tokens: tuple[str, ...]
-    subject_positions: tuple[int, ...]
     kind: str
-    clean: float
     corrupted: Float[np.ndarray, " sample"]
     cells: Float[np.ndarray, "sample pos layer"]
-    config: dict[str, Any]
     severed: str | None = None
 
     @property
@@ -84,19 +69,7 @@ class TraceResult(Measured):
         The interval covers the noise draws: 95 %, within 0..1; a single draw has none (NaN).
         Cells that were not asked for are left out.
         """
-        mean, low, high, _ = over_units(self.cells, within=(0.0, 1.0))
-        positions, layers = np.indices(mean.shape)
-        frame = pd.DataFrame(
-            {
-                "pos": positions.ravel(),
-                "token": [self.tokens[p] for p in positions.ravel()],
-                "layer": layers.ravel(),
-                "in_subject": np.isin(positions.ravel(), self.subject_positions),
-                "mean": mean.ravel(),
-                "low": low.ravel(),
-                "high": high.ravel(),
-            }
-        )
+        frame = self._over_cells(self.cells, within=(0.0, 1.0))
         return frame.dropna(subset="mean", ignore_index=True)
 
     @property
