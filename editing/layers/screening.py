@@ -18,9 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.methods.closed_form.keys import key_star
+from editing.methods.closed_form.keys import key_star, place
 from editing.methods.closed_form.prepared import moments
-from editing.methods.closed_form.states import place
 from labkit import stats
 from labkit.errors import SubjectNotFound
 from labkit.facts.fact import Case

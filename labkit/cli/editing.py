@@ -62,7 +62,7 @@ def edit(
     lab = options.load()
     with progress() as told:
         prepared = editor.prepare(lab, corpus=text, progress=told)
-        delta = editor(lab, asked, prepared=prepared)
+        delta = editor(lab, asked, prepared=prepared, progress=told)
         said = {}
         if prompt is not None:
             said["before"] = predict(lab, prompt, k=SHOWN)

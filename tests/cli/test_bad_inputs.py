@@ -231,7 +231,7 @@ WRONG = {
         "untouched",
     ),
     "ctrl-c in the middle of an edit": (
-        lambda m, d: FAST(m, [REWRITE], prepared=FAST.prepare(m, corpus=TEXT), step_done=stopped),
+        lambda m, d: FAST(m, [REWRITE], prepared=FAST.prepare(m, corpus=TEXT), progress=stopped),
         KeyboardInterrupt,
         None,
     ),

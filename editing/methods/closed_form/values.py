@@ -49,7 +49,7 @@ from editing.methods.closed_form.value_search import ValueSearch
 from labkit.errors import AlreadyTrue, NonFiniteLoss
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
-from labkit.progress import listener
+from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.logits import read_logits
 
@@ -70,12 +70,14 @@ class Values:
         steps: Steps taken.
         probability: Lowest probability, over contexts, requests and target tokens, of what
             was asked for at the end; for a deletion, of anything but the answer.
+        losses: The loss before the first step and after each.
     """
 
     v_star: Float[Tensor, "group d_model"]
     v: Float[Tensor, "group d_model"]
     steps: Int[Tensor, " group"]
     probability: Float[Tensor, " group"]
+    losses: tuple[tuple[float, ...], ...]
 
     @property
     def change(self) -> Float[Tensor, "group d_model"]:
@@ -94,7 +96,7 @@ def value_stars(
     near: Sequence[Sequence[Bystander]] = (),
     sites: Sequence[Site] = ("ffn_value",),
     memory: int = MEMORY,
-    step_done: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Values:
     """Search for the `v*` of every group, many at once.
 
@@ -109,8 +111,7 @@ def value_stars(
             FFN's; PMET also moves "attn_out", and drops what it finds there.
         memory: Bound on what is kept for the backward run, in bytes: groups that do not fit
             together are searched for one batch after another.
-        step_done: Called after each step with its number and the mean loss of the groups
-            that are still searched for.
+        progress: Called after each step.
 
     Raises:
         EmptyTarget, SubjectNotFound: Before any work.
@@ -124,14 +125,17 @@ def value_stars(
     v_star = torch.zeros(len(groups), model.d_model, device=model.device)
     v, steps = torch.zeros_like(v_star), torch.zeros(len(groups), dtype=torch.long)
     probability = torch.zeros(len(groups))
+    losses: dict[int, tuple[float, ...]] = {}
     for members in batches(model, rows, layer, memory):
         batch = Batch(model, [rows[number] for number in members], layer)
         names = [groups[number] for number in members]
-        found = _search(model, batch, names, layer, search, sites, step_done)
+        found = _search(model, batch, names, layer, search, sites, listener(progress))
         index = torch.tensor(members)
         v_star[index], v[index] = found.v_star, found.v
         steps[index], probability[index] = found.steps, found.probability
-    return Values(v_star, v, steps, probability)
+        losses |= dict(zip(members, found.losses, strict=True))
+    in_order = tuple(losses[number] for number in range(len(groups)))
+    return Values(v_star, v, steps, probability, in_order)
 
 
 def refuse_already_true(groups: Sequence[Group], found: Values) -> None:
@@ -157,7 +161,7 @@ def _search(
     layer: int,
     search: ValueSearch,
     sites: Sequence[Site],
-    step_done: Callable[[int, float], None] | None,
+    told: Progress,
 ) -> Values:
     """Search for the values of one batch of groups, each with its own end."""
     v = torch.stack([batch.before[site] for site in sites])
@@ -166,6 +170,7 @@ def _search(
     found, probability = torch.zeros_like(v), torch.zeros(batch.n_groups, device=v.device)
     steps = torch.zeros(batch.n_groups, dtype=torch.long)
     active = list(range(batch.n_groups))
+    seen: list[Tensor] = []
     reads = Reads(batch, active)
     with torch.no_grad():
         anchors = _anchors(_logprobs(model, batch, reads, layer, {}, 0.0), reads)
@@ -175,10 +180,9 @@ def _search(
         losses = _losses(logprobs, reads, anchors, search, batch.n_groups)
         losses = losses + search.decay * (change.square().sum(-1) / v.square().sum(-1)).sum(0)
         _refuse_non_finite(losses, groups, active, step)
+        seen.append(losses.detach())
         lowest = _lowest(logprobs.detach(), reads, batch.n_groups)
-        if step_done is not None:
-            step_done(step, float(losses.detach()[active].mean()))
-        listener(None)(f"searching for v*, step {step} of {search.steps}", step / search.steps)
+        told(f"searching for v*, step {step} of {search.steps}", step / search.steps)
         ended = [n for n in active if step == search.steps or lowest[n] >= search.enough]
         for number in ended:
             found[:, number] = change.detach()[:, number]
@@ -196,7 +200,15 @@ def _search(
             bound = search.clamp * v.norm(dim=-1, keepdim=True)
             change.mul_((bound / change.norm(dim=-1, keepdim=True)).clamp(max=1.0))
     ffn = sites.index("ffn_value")
-    return Values(v[ffn] + found[ffn], v[ffn], steps, probability.cpu())
+    return Values(v[ffn] + found[ffn], v[ffn], steps, probability.cpu(), _by_group(seen, steps))
+
+
+def _by_group(
+    seen: Sequence[Float[Tensor, " group"]], steps: Int[Tensor, " group"]
+) -> tuple[tuple[float, ...], ...]:
+    """Every group's losses, from the start to its own last step."""
+    rows = torch.stack(list(seen), dim=1).tolist()
+    return tuple(tuple(row[: last + 1]) for row, last in zip(rows, steps.tolist(), strict=True))
 
 
 def _logprobs(

@@ -5,7 +5,7 @@ method says which layers, which tensors are learnt there, what they add to an FF
 which change of its values that is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -77,7 +77,7 @@ class GradientDescent:
         *,
         prepared: None = None,
         after: WeightDelta | None = None,
-        step_done: Callable[[int, float], None] | None = None,
+        progress: Progress | None = None,
     ) -> WeightDelta:
         """The change that training on some rewrites makes. The model is not changed.
 
@@ -87,7 +87,7 @@ class GradientDescent:
             prepared: Nothing is prepared.
             after: The edits already in effect, if any. Training begins at the weights as they are
                 now.
-            step_done: Called after each step, with its number and the loss in nats per token.
+            progress: Called before each step.
 
         Raises:
             InputError, ContradictoryRewrites, EmptyTarget, LayerOutOfRange: Before any work.
@@ -109,7 +109,7 @@ class GradientDescent:
             self.training,
             seed=self.seed,
             constrain=constrain,
-            step_done=step_done,
+            progress=progress,
         )
         return WeightDelta(
             {
@@ -123,7 +123,8 @@ class GradientDescent:
                 asked,
                 layers=list(learnt),
                 training_steps=trained.steps,
-                loss=trained.loss,
+                loss=trained.losses[-1],
+                losses=list(trained.losses),
                 probability=trained.probability,
             ),
             on_top_of=None if after is None else after.digest,

@@ -28,7 +28,7 @@ from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.facts.fact import Rewrite
 from labkit.metrics import log_prob
 from labkit.models.model import LabModel
-from labkit.progress import listener
+from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched
 from labkit.running.execute import Execution
 from labkit.running.logits import read_logits, rows_within
@@ -75,12 +75,12 @@ class Trained:
 
     Attributes:
         steps: Steps taken.
-        loss: The last loss, in nats per token.
+        losses: The loss before each step and at the end, in nats per token.
         probability: Lowest P(target), per token, when each rewrite was last seen.
     """
 
     steps: int
-    loss: float
+    losses: tuple[float, ...]
     probability: float
 
 
@@ -163,7 +163,7 @@ def descend(
     *,
     seed: int = 0,
     constrain: Callable[[], None],
-    step_done: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Learn some tensors so that the model says the new objects. No weight is changed.
 
@@ -175,7 +175,7 @@ def descend(
         training: Number of steps, learning rate and stopping rule.
         seed: Seed of the order in which rewrites take turns.
         constrain: Called after each step, to project the parameters onto the constraint set.
-        step_done: Called after each step with its number and the loss, in nats per token.
+        progress: Called before each step.
 
     Raises:
         EmptyTarget: Before any work.
@@ -186,6 +186,8 @@ def descend(
     optimiser = torch.optim.Adam(parameters, lr=training.lr)
     draw = stats.generator(seed, "order", len(rewrites))
     turns: list[Tensor] = []
+    losses: list[float] = []
+    told = listener(progress)
     for step in range(training.steps + 1):
         if not turns:
             turns = list(torch.randperm(len(rewrites), generator=draw).split(training.batch))
@@ -204,9 +206,8 @@ def descend(
                 )
             if not last:
                 part.backward()
-        if step_done is not None:
-            step_done(step, loss)
-        listener(None)(f"tuning, step {step} of {training.steps}", step / training.steps)
+        losses.append(loss)
+        told(f"tuning, step {step} of {training.steps}", step / training.steps)
         if last or float(lowest.min()) >= training.enough:
             break
         optimiser.step()
@@ -215,4 +216,4 @@ def descend(
     if step == 0:
         asked = ", ".join(rewrite.subject for rewrite in rewrites)
         raise AlreadyTrue(f"the model says what is asked for already: {asked}")
-    return Trained(step, loss, float(lowest.min()))
+    return Trained(step, tuple(losses), float(lowest.min()))

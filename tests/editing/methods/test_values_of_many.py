@@ -13,7 +13,6 @@ from editing.methods.closed_form.values import refuse_already_true, value_stars
 from labkit import pocket as world
 from labkit.errors import AlreadyTrue, ContradictoryRewrites, InputError, SubjectOnSink
 from labkit.facts.fact import Deletion, Rewrite
-from labkit.metrics import entropy
 from labkit.running.activations import patched
 from labkit.running.logits import next_token_logits
 from labkit.text.corpus import corpus_of
@@ -56,6 +55,7 @@ def test_together_is_each_alone(model, several, before, memory):
             found.change[number], alone.change[0], rtol=0, atol=5e-3 * alone.change.abs().max()
         )
         assert found.probability[number] == pytest.approx(alone.probability[0].item(), rel=0.02)
+        assert found.losses[number] == pytest.approx(alone.losses[0], rel=0.02, abs=0.02)
 
 
 def test_a_batch_holds_no_more_than_its_bound(tiny, several, before, monkeypatch):
@@ -163,4 +163,5 @@ def test_a_deletion_makes_the_answer_uncertain(pocket):
     with patched(pocket, {("ffn_value", 0): push}):
         deleted = next_token_logits(pocket, batch)[0]
     assert unedited.softmax(-1)[answer] > 0.9 and deleted.softmax(-1)[answer] < 0.2
-    assert entropy(deleted) > entropy(unedited) + 0.5
+    spread = [torch.distributions.Categorical(logits=said) for said in (deleted, unedited)]
+    assert spread[0].entropy() > spread[1].entropy() + 0.5
