@@ -21,7 +21,7 @@ from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus
-from labkit.text.streams import Piece, batches
+from labkit.text.streams import Piece, ReadingOptions, batches
 from labkit.tokens import TokenBatch
 
 SKIPPED = 1
@@ -123,11 +123,9 @@ def strongest(
     model: LabModel,
     layers: Sequence[int],
     corpus: Corpus,
+    how: ReadingOptions,
     *,
     k: int,
-    min_tokens: int | None,
-    window: int,
-    memory: int,
     progress: Progress | None = None,
 ) -> tuple[dict[int, Table], int]:
     """The strongest prefixes of every neuron of some layers, in one pass.
@@ -141,7 +139,8 @@ def strongest(
     best = {layer: Best(2 * model.d_mlp, k) for layer in layers}
     n_tokens = 0
     n_read = 0
-    for some, batch in batches(model, corpus, min_tokens=min_tokens, window=window, memory=memory):
+    read = batches(model, corpus, min_tokens=how.min_tokens, window=how.window, memory=how.memory)
+    for some, batch in read:
         prefixes = prefix_hashes(batch)
 
         looks: dict[tuple[Site, int], Callable[[Tensor], Tensor]] = {
@@ -154,8 +153,8 @@ def strongest(
         n_tokens += int(batch.mask.sum())
         n_read = max(n_read, 1 + max(piece.document for piece in some))
         share = n_read / len(corpus.documents)
-        if min_tokens is not None:
-            share = max(share, n_tokens / min_tokens)
+        if how.min_tokens is not None:
+            share = max(share, n_tokens / how.min_tokens)
         listener(progress)("looking for what excites each neuron", min(1.0, share))
     return {layer: found.dominant(model.d_mlp) for layer, found in best.items()}, n_tokens
 

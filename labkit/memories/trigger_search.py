@@ -15,26 +15,23 @@ from labkit.memories.triggers import Triggers
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.results.measured import measured_on
-from labkit.running.logits import MEMORY
+from labkit.running.opened import require_options
 from labkit.text.corpus import Corpus, corpus_of
-from labkit.text.streams import pieces
+from labkit.text.streams import USUAL, ReadingOptions, pieces
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
 K = 10
-WINDOW = 256
 
 
 def find_triggers(
     model: LabModel,
     layers: Iterable[int] | None = None,
     corpus: Corpus | None = None,
+    how: ReadingOptions = USUAL,
     *,
     k: int = K,
-    min_tokens: int | None = None,
-    window: int = WINDOW,
-    memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Triggers:
     """The strongest triggers of all neurons of some layers, cached or in one pass.
@@ -43,15 +40,13 @@ def find_triggers(
         model: The model.
         layers: Which layers; all by default.
         corpus: The text; by default the model's own (`labkit.text.corpus.corpus_of`).
+        how: How much of it is read, all by default, and in texts of how many tokens.
         k: Triggers to keep of each neuron.
-        min_tokens: Stop reading after so many tokens; the whole corpus by default.
-        window: Documents are cut into texts of at most so many tokens.
-        memory: Bound on the activations of a forward run, in bytes.
         progress: Called as the pass goes on.
 
     Raises:
         LayerOutOfRange: For a layer that the model does not have.
-        InputError: If `k`, `min_tokens` or `window` is out of range.
+        InputError: If `k` or the window is out of range.
         EmptyPrompt: If no text of the corpus has two tokens.
 
     References:
@@ -63,13 +58,15 @@ def find_triggers(
     pieces of documents, not sentences; k is 10, not 25. Positions whose activations are
     equal up to rounding may take each other's place when batches change.
     """
+    require_options(how, ReadingOptions)
+    min_tokens, window = how.min_tokens, how.window
     chosen = sorted(
         {model.layer(layer) for layer in (range(model.n_layers) if layers is None else layers)}
     )
-    if not chosen or k < 1 or window <= SKIPPED or (min_tokens is not None and min_tokens < 1):
+    if not chosen or k < 1 or window <= SKIPPED:
         raise InputError(
-            f"triggers need a layer, k of at least 1 (not {k}), a window of at least "
-            f"{SKIPPED + 1} tokens (not {window}), and at least one token to read"
+            f"triggers need a layer, k of at least 1 (not {k}), and a window of at least "
+            f"{SKIPPED + 1} tokens (not {window})"
         )
     if model.n_ctx is not None and window > model.n_ctx:
         raise InputError(f"a window of {window} tokens: {model.name} reads {model.n_ctx} at most")
@@ -81,16 +78,7 @@ def find_triggers(
     tables, n_tokens = _read(places)
     missing = [layer for layer in chosen if layer not in tables]
     if missing:
-        found, n_tokens = strongest(
-            model,
-            missing,
-            corpus,
-            k=k,
-            min_tokens=min_tokens,
-            window=window,
-            memory=memory,
-            progress=progress,
-        )
+        found, n_tokens = strongest(model, missing, corpus, how, k=k, progress=progress)
         for layer, table in found.items():
             arrays = {name: torch.from_numpy(getattr(table, name).copy()) for name in _ARRAYS}
             cache.write(places[layer], arrays, {"n_tokens": n_tokens})

@@ -1,4 +1,4 @@
-"""Refuse anything but an opened model with a named error, before any other check."""
+"""Refuse arguments of another kind with a named error, before any other check."""
 
 from labkit.errors import InputError
 
@@ -14,6 +14,20 @@ def require_opened(model: object) -> None:
         raise InputError(
             f"a model comes first, opened by labkit.load('pocket') or another name, not {shown}"
         )
+
+
+def require_options(how: object, kind: type) -> None:
+    """Refuse anything but a configuration of its kind: a single option, its class, a mapping.
+
+    Raises:
+        InputError: With how the configuration is written.
+    """
+    if not isinstance(how, kind):
+        name = kind.__name__
+        shown = f"the text {how!r:.60}" if isinstance(how, str) else f"a {type(how).__name__}"
+        if isinstance(how, type):
+            shown = f"the class {how.__name__}, without brackets"
+        raise InputError(f"how it is done is said by {name}(option=value, ...), not by {shown}")
 
 
 def require_prompt(model: object, prompt: object) -> None:

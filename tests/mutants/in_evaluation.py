@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant(
         name="sequential edits each made on the bare model",
         file="editing/evaluation/protocols.py",
-        before='before = None if protocol == "single" else total',
+        before="before = None if single else total",
         after="before = None",
         tests=(
             f"{EVALUATION}/test_evaluate_protocols.py"

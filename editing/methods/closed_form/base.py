@@ -18,7 +18,7 @@ from editing.edits.delta import WeightDelta
 from editing.edits.requests import Request, check, grouped
 from editing.methods.closed_form.keys import fitting
 from editing.methods.closed_form.plan import Plan
-from editing.methods.closed_form.prepared import Prepared, prepare
+from editing.methods.closed_form.prepared import Preparation, Prepared, prepare
 from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.value_search import ValueSearch
 from editing.methods.closed_form.values import refuse_already_true
@@ -111,18 +111,15 @@ class ClosedForm:
         Raises:
             InputError, SingularSystem: If the corpus is too short.
         """
-        return prepare(
-            model,
-            self.layers_for(model),
-            self.metric(),
+        how = Preparation(
             n_contexts=self.n_contexts,
-            seed=self.seed,
             facts_share=self.facts_share,
-            search=self.search,
             equal_length=self.EQUAL_LENGTH,
+            bystanders=self.search.bystanders > 0,
+            seed=self.seed,
             corpus=corpus,
-            progress=progress,
         )
+        return prepare(model, self.layers_for(model), self.metric(), how, progress=progress)
 
     def __call__(
         self,

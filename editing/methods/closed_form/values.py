@@ -57,7 +57,8 @@ FLATTEN = 2.0
 """Temperature at which a deletion flattens what the model said besides the answer."""
 
 MEMORY = 256 << 20
-"""Default bound, in bytes, on what is kept for the backward run."""
+"""Bound, in bytes, on what is kept for the backward run: groups that do not fit together are
+searched for one batch after another."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,6 @@ def value_stars(
     *,
     near: Sequence[Sequence[Bystander]] = (),
     sites: Sequence[Site] = ("ffn_value",),
-    memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Values:
     """Search for the `v*` of every group, many at once.
@@ -109,8 +109,6 @@ def value_stars(
         near: The bystanders of every group; none by default.
         sites: Which outputs of the layer are searched for together. `v*` is always the
             FFN's; PMET also moves "attn_out", and drops what it finds there.
-        memory: Bound on what is kept for the backward run, in bytes: groups that do not fit
-            together are searched for one batch after another.
         progress: Called after each step.
 
     Raises:
@@ -126,7 +124,7 @@ def value_stars(
     v, steps = torch.zeros_like(v_star), torch.zeros(len(groups), dtype=torch.long)
     probability = torch.zeros(len(groups))
     losses: dict[int, tuple[float, ...]] = {}
-    for members in batches(model, rows, layer, memory):
+    for members in batches(model, rows, layer, MEMORY):
         batch = Batch(model, [rows[number] for number in members], layer)
         names = [groups[number] for number in members]
         found = _search(model, batch, names, layer, search, sites, listener(progress))

@@ -120,17 +120,7 @@ class AttributionPatching:
         corrupt = corruption(
             model, fact, span, noise=self.noise, samples=self.samples, seed=self.seed
         )
-        grid = first_order(
-            model,
-            batch,
-            span,
-            corrupt.noise,
-            answer,
-            kind=self.kind,
-            steps=self.steps,
-            memory=self.memory,
-            progress=progress,
-        )
+        grid = first_order(model, batch, corrupt, answer, self, progress=progress)
         return AttributionResult(
             **about_fact(
                 model, fact, batch.ids[0].tolist(), answer_id=grid.answer, subject_positions=span
@@ -171,13 +161,10 @@ class Grid:
 def first_order(
     model: LabModel,
     batch: TokenBatch,
-    span: TokenSpan,
-    noise: Float[Tensor, "sample subject d_model"],
+    corrupt: Corruption,
     answer: int | None,
+    how: AttributionPatching,
     *,
-    kind: Kind = "resid",
-    steps: int = 1,
-    memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Grid:
     """First-order effect of restoring each single state of a prompt corrupted by some noise.
@@ -188,15 +175,13 @@ def first_order(
     Args:
         model: The model.
         batch: One prompt.
-        span: The corrupted positions.
-        noise: What is added to their token embeddings.
-        answer: The token whose probability is followed; by default the clean run's own.
-        kind: Which states.
-        steps: Points at which the gradient is taken; see `AttributionPatching`.
-        memory: Bound on the activations held at once, in bytes.
+        corrupt: The corrupted positions, and what is added to their token embeddings.
+        answer: The token whose probability is followed; None follows the clean run's own.
+        how: Which states, the number of steps and the bound on memory; its window and its noise
+            are not looked at.
         progress: Called with what is being done and the share that is done.
     """
-    site = SITES[kind]
+    site, span, steps = SITES[how.kind], corrupt.span, how.steps
     with torch.no_grad(), capture(model, [site]) as clean:
         resid, prefix = Execution(model, batch).freeze()
         logits = read_logits(model, resid[:, -1:])[0, 0]
@@ -204,8 +189,8 @@ def first_order(
         answer = int(logits.argmax())
     before = prefix.head(span.start) if span.start else None
     # Every layer's activations wait for the backward run, so that fewer rows fit.
-    at_once = max(1, rows_within(model, batch.shape[1], memory) // model.n_layers)
-    chunks = noise.split(at_once)
+    at_once = max(1, rows_within(model, batch.shape[1], how.memory) // model.n_layers)
+    chunks = corrupt.noise.split(at_once)
     corrupted: list[Tensor] = []
     effects: list[Tensor] = []
     for chunk, drawn in enumerate(chunks):
@@ -229,7 +214,7 @@ def first_order(
             for layer in range(model.n_layers)
         ]
         effects.append(torch.stack([product.sum(dim=-1) for product in by_layer], dim=-1) / steps)
-    grid = torch.zeros(len(noise), batch.shape[1], model.n_layers)
+    grid = torch.zeros(len(corrupt.noise), batch.shape[1], model.n_layers)
     grid[:, span.start :] = torch.cat(effects).cpu()
     return Grid(
         answer=answer,

@@ -69,17 +69,16 @@ class AttributionResult(FactResult):
 
     def figure(self) -> Any:
         """The heatmap: tokens down, subject starred, layers across, colours around zero."""
-        from labkit.plots import attribution_heatmap
+        from labkit.plots import Traced, attribution_heatmap
 
-        return attribution_heatmap(
-            self.to_frame(),
+        traced = Traced(
             answer=self.answer,
             clean=self.clean,
             corrupted=float(self.corrupted.mean()),
             subject_positions=self.subject_positions,
-            kind=self.kind,
             n_draws=len(self.corrupted),
         )
+        return attribution_heatmap(self.to_frame(), traced, kind=self.kind)
 
     def agreement(self, trace: TraceResult, *, seed: int = 0) -> "TraceAgreement":
         """How far the approximation agrees with the exact trace of the same fact.

@@ -128,27 +128,27 @@ class TraceResult(FactResult):
         Raises:
             InputError: If one of them is of another prompt, answer or noise.
         """
-        from labkit.plots import trace_heatmap, trace_panels
+        from labkit.plots import Traced, trace_heatmap, trace_panels
 
-        shown: dict[str, Any] = {
-            "answer": self.answer,
-            "clean": self.clean,
-            "corrupted": float(self.corrupted.mean()),
-            "subject_positions": self.subject_positions,
-            "n_draws": len(self.corrupted),
-        }
+        traced = Traced(
+            answer=self.answer,
+            clean=self.clean,
+            corrupted=float(self.corrupted.mean()),
+            subject_positions=self.subject_positions,
+            n_draws=len(self.corrupted),
+        )
         if not beside:
             return trace_heatmap(
                 self.to_frame(),
+                traced,
                 kind=self.kind,
                 window=self._window,
                 severed=self.severed,
-                **shown,
             )
         for other in beside:
             if other.asked != self.asked or not np.allclose(other.corrupted, self.corrupted):
                 raise InputError("only traces of one prompt, answer and noise share a figure")
-        return trace_panels({each._panel: each.to_frame() for each in (self, *beside)}, **shown)
+        return trace_panels({each._panel: each.to_frame() for each in (self, *beside)}, traced)
 
     @property
     def _window(self) -> int:

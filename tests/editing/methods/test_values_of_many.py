@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
+import editing.methods.closed_form.values as values_module
 from editing.edits.requests import check, grouped
 from editing.methods.closed_form.keys import contexts, group_keys, key_star, subject_keys
 from editing.methods.closed_form.value_search import ValueSearch
@@ -41,12 +42,13 @@ def before(corpus):
 
 
 @pytest.mark.parametrize("memory", [1, 1 << 30])
-def test_together_is_each_alone(model, several, before, memory):
+def test_together_is_each_alone(model, several, before, memory, monkeypatch):
     """In one batch, or a batch each; they end after different numbers of steps."""
     groups = grouped(several)
     reached = value_stars(model, groups, LAYER, before, dataclasses.replace(SEARCH, steps=3))
     search = dataclasses.replace(SEARCH, enough=0.999 * float(reached.probability.median()))
-    found = value_stars(model, groups, LAYER, before, search, memory=memory)
+    monkeypatch.setattr(values_module, "MEMORY", memory)
+    found = value_stars(model, groups, LAYER, before, search)
     assert len(set(found.steps.tolist())) > 1
     for number, group in enumerate(groups):
         alone = value_stars(model, [group], LAYER, before, search)
@@ -68,7 +70,8 @@ def test_a_batch_holds_no_more_than_its_bound(tiny, several, before, monkeypatch
 
     monkeypatch.setattr(torch.optim, "Adam", counted)
     for memory in (1, 1 << 30):
-        value_stars(tiny("llama"), grouped(several), LAYER, before, SEARCH, memory=memory)
+        monkeypatch.setattr(values_module, "MEMORY", memory)
+        value_stars(tiny("llama"), grouped(several), LAYER, before, SEARCH)
     assert sizes == [1, 1, 1, 3]
 
 
