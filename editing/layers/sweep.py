@@ -123,7 +123,7 @@ def sweep_layers(
             "a sweep compares layers by paraphrases and neighbours: no case has any of the one "
             "or of the other"
         )
-    text = corpus_of(model, progress=part_of(progress, 0.05, 0.05))
+    text = how.corpus or corpus_of(model, progress=part_of(progress, 0.05, 0.05))
     found = screen(
         model,
         cases,
@@ -132,6 +132,7 @@ def sweep_layers(
         ScreeningOptions(
             bare_weight=getattr(method, "bare_weight", 0.0),
             facts_share=getattr(method, "facts_share", 0.0),
+            corpus=how.corpus,
         ),
         progress=part_of(progress, 0.1, 0.25),
     )

@@ -13,7 +13,7 @@ from editing.layers.screening import ScreeningOptions, screen
 from editing.layers.sweep import SweepOptions, at_layer, sweep_layers
 from editing.layers.sweep_result import SCREENING, LayerSweep
 from editing.layers.tuning_cases import known_cases
-from editing.methods.closed_form.keys import group_keys, key_star, subject_keys
+from editing.methods.closed_form.keys import contexts, group_keys, key_star, subject_keys
 from editing.methods.closed_form.prepared import Prepared, moments
 from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.solve import Occurring
@@ -81,6 +81,18 @@ def test_only_the_candidates_are_edited_and_they_have_the_widest_margins(tiny, c
     assert np.isfinite(margin).all()
     tried = np.flatnonzero(np.isfinite(found.by_layer("efficacy")))
     assert set(tried) == set(np.argsort(-margin)[:2])
+
+
+def test_a_corpus_is_behind_the_screening_as_behind_the_edits(tiny, case, corpus):
+    """Contexts and `C` of the screening are those that the edits are made with."""
+    model, method = tiny("llama"), ROME(**FAST["rome"] | {"n_contexts": 3})
+    found = sweep_layers(model, [case], [1], method, SweepOptions(corpus=corpus))
+    screened = found.table[found.table["state"] == SCREENING].set_index("metric")["mean"]
+    before = contexts(corpus, 3, seed=0)
+    prepared = method.prepare(model, corpus=corpus)
+    assert prepared.contexts == before != method.prepare(model).contexts
+    own = screen(model, [case], [1], before, ScreeningOptions(facts_share=0.0, corpus=corpus))
+    assert screened.to_dict() == own.set_index("metric")["mean"].to_dict()
 
 
 def test_a_killed_sweep_goes_on_where_it_stopped(tiny, case, fast, tmp_path, monkeypatch):
