@@ -4,7 +4,7 @@ import re
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -145,7 +145,7 @@ def evaluate(
         quick = protocol == "single"
         effects = SideEffects.quick(seed=options.seed) if quick else SideEffects(seed=options.seed)
     how = EvaluationOptions(
-        protocol=cast(Any, protocol),
+        protocol=protocol,  # type: ignore[arg-type]
         chunk=chunk,
         seed=options.seed,
         n_tokens=tokens,
