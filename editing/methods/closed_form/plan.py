@@ -16,7 +16,7 @@ from editing.edits.requests import Group, requests_of
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.keys import averaged, group_keys, subject_states
 from editing.methods.closed_form.prepared import Prepared
-from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.value_search import Reach, ValueSearch
 from editing.methods.closed_form.values import Values, value_stars
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
@@ -70,7 +70,7 @@ class Plan:
         Args:
             layer: The layer.
             keys: `k*` there, where it is known already.
-            sites: What the search may move; see `value_stars`.
+            sites: What the search may move; see `Reach`.
         """
         near: Sequence[Sequence[Bystander]] = ()
         if self.search.bystanders:
@@ -82,8 +82,7 @@ class Plan:
             layer,
             self.prepared.contexts,
             self.search,
-            near=near,
-            sites=sites,
+            Reach(near=near, sites=sites),
             progress=self.progress,
         )
 

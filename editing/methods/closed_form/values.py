@@ -43,9 +43,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from editing.edits.requests import Group, requests_of
-from editing.methods.closed_form.bystanders import ALIKE, Bystander
+from editing.methods.closed_form.bystanders import ALIKE
 from editing.methods.closed_form.value_rows import Batch, Reads, batches, rows_of
-from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.value_search import ALONE, Reach, ValueSearch
 from labkit.errors import AlreadyTrue, NonFiniteLoss
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
@@ -93,9 +93,8 @@ def value_stars(
     layer: int,
     contexts: Sequence[str],
     search: ValueSearch,
+    reach: Reach = ALONE,
     *,
-    near: Sequence[Sequence[Bystander]] = (),
-    sites: Sequence[Site] = ("ffn_value",),
     progress: Progress | None = None,
 ) -> Values:
     """Search for the `v*` of every group, many at once.
@@ -106,9 +105,7 @@ def value_stars(
         layer: The layer whose FFN output is replaced.
         contexts: The contexts put before a prompt; the first one is empty.
         search: How to search.
-        near: The bystanders of every group; none by default.
-        sites: Which outputs of the layer are searched for together. `v*` is always the
-            FFN's; PMET also moves "attn_out", and drops what it finds there.
+        reach: Which bystanders are held, and what else is moved; by default nothing.
         progress: Called after each step.
 
     Raises:
@@ -117,7 +114,7 @@ def value_stars(
     """
     layer = model.layer(layer)
     rows = [
-        rows_of(model, number, group, contexts, near[number] if near else ())
+        rows_of(model, number, group, contexts, reach.near[number] if reach.near else ())
         for number, group in enumerate(groups)
     ]
     v_star = torch.zeros(len(groups), model.d_model, device=model.device)
@@ -127,7 +124,7 @@ def value_stars(
     for members in batches(model, rows, layer, MEMORY):
         batch = Batch(model, [rows[number] for number in members], layer)
         names = [groups[number] for number in members]
-        found = _search(model, batch, names, layer, search, sites, listener(progress))
+        found = _search(model, batch, names, layer, search, reach.sites, listener(progress))
         index = torch.tensor(members)
         v_star[index], v[index] = found.v_star, found.v
         steps[index], probability[index] = found.steps, found.probability

@@ -16,7 +16,7 @@ from torch import Tensor
 from editing.edits.delta import Change, Dense, LowRank, WeightDelta
 from editing.edits.provenance import of_edit
 from editing.edits.requests import Request, rewrites_only
-from editing.methods.tuning.training import Training, descend
+from editing.methods.tuning.training import Learnt, Training, descend
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.text.corpus import Corpus
@@ -95,33 +95,29 @@ class GradientDescent:
             NonFiniteLoss: If the training fails.
         """
         asked = rewrites_only(rewrites, self.NAME)
-        learnt = {layer: self.start(model, layer) for layer in self.layers_for(model)}
+        by_layer = {layer: self.start(model, layer) for layer in self.layers_for(model)}
 
         def constrain() -> None:
-            for tensors in learnt.values():
+            for tensors in by_layer.values():
                 self.constrain_(tensors)
 
-        trained = descend(
-            model,
-            asked,
-            [tensor.requires_grad_() for tensors in learnt.values() for tensor in tensors],
-            {layer: partial(self.added, tensors) for layer, tensors in learnt.items()},
-            self.training,
-            seed=self.seed,
-            constrain=constrain,
-            progress=progress,
+        learnt = Learnt(
+            [tensor.requires_grad_() for tensors in by_layer.values() for tensor in tensors],
+            {layer: partial(self.added, tensors) for layer, tensors in by_layer.items()},
+            constrain,
         )
+        trained = descend(model, asked, learnt, self.training, seed=self.seed, progress=progress)
         return WeightDelta(
             {
                 model.ffn_out_name(layer): as_stored(model, layer, self.change(tensors))
-                for layer, tensors in learnt.items()
+                for layer, tensors in by_layer.items()
             },
             model.fingerprint,
             of_edit(
                 self,
                 model,
                 asked,
-                layers=list(learnt),
+                layers=list(by_layer),
                 training_steps=trained.steps,
                 loss=trained.losses[-1],
                 losses=list(trained.losses),

@@ -70,6 +70,21 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Learnt:
+    """What is learnt, and how it acts.
+
+    Attributes:
+        parameters: The tensors, changed in place.
+        added: By layer, how they act; see `adding`.
+        constrain: Called after each step, to project them onto the constraint set.
+    """
+
+    parameters: Sequence[Tensor]
+    added: Mapping[int, Added]
+    constrain: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Trained:
     """The outcome of training.
 
@@ -157,12 +172,10 @@ def precise(model: LabModel) -> torch.dtype:
 def descend(
     model: LabModel,
     rewrites: Sequence[Rewrite],
-    parameters: Sequence[Tensor],
-    added: Mapping[int, Added],
+    learnt: Learnt,
     training: Training,
     *,
     seed: int = 0,
-    constrain: Callable[[], None],
     progress: Progress | None = None,
 ) -> Trained:
     """Learn some tensors so that the model says the new objects. No weight is changed.
@@ -170,11 +183,9 @@ def descend(
     Args:
         model: The model.
         rewrites: The rewrites.
-        parameters: What is learnt, in place.
-        added: By layer, how the parameters act; see `adding`.
+        learnt: What is learnt, how it acts, and what holds it.
         training: Number of steps, learning rate and stopping rule.
         seed: Seed of the order in which rewrites take turns.
-        constrain: Called after each step, to project the parameters onto the constraint set.
         progress: Called before each step.
 
     Raises:
@@ -182,8 +193,8 @@ def descend(
         AlreadyTrue: If every target is likely enough before the first step.
         NonFiniteLoss: If the loss stops being a number.
     """
-    lessons = Lessons(model, rewrites, min(added))
-    optimiser = torch.optim.Adam(parameters, lr=training.lr)
+    lessons = Lessons(model, rewrites, min(learnt.added))
+    optimiser = torch.optim.Adam(learnt.parameters, lr=training.lr)
     draw = stats.generator(seed, "order", len(rewrites))
     turns: list[Tensor] = []
     losses: list[float] = []
@@ -195,7 +206,7 @@ def descend(
         rows, loss, last = turns.pop(0), 0.0, step == training.steps
         optimiser.zero_grad()
         for chunk in rows.split(lessons.at_once):  # gradients add up, activations do not
-            with torch.set_grad_enabled(not last), adding(model, added):
+            with torch.set_grad_enabled(not last), adding(model, learnt.added):
                 found = lessons.log_probs(chunk)
             part = -torch.stack([of_one.mean() for of_one in found]).sum() / len(rows)
             loss += part.item()
@@ -212,7 +223,7 @@ def descend(
             break
         optimiser.step()
         with torch.no_grad():
-            constrain()
+            learnt.constrain()
     if step == 0:
         asked = ", ".join(rewrite.subject for rewrite in rewrites)
         raise AlreadyTrue(f"the model says what is asked for already: {asked}")

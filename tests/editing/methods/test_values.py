@@ -9,7 +9,7 @@ from editing.edits.requests import ESSENCE, grouped
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.value_search import Reach, ValueSearch
 from editing.methods.closed_form.values import value_stars
 from labkit import pocket as world
 from labkit.errors import NonFiniteLoss
@@ -101,7 +101,7 @@ def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradie
     """Several contexts of different lengths, so that padding is in play; several target tokens."""
     before = contexts(corpus, 4, seed=0)
     assert len({len(model.ids(context)) for context in before if context}) > 1
-    found = value_stars(model, grouped([rewrite]), LAYER, before, SEARCH, near=[near])
+    found = value_stars(model, grouped([rewrite]), LAYER, before, SEARCH, Reach(near=[near]))
     (losses,) = found.losses
     expected_losses, expected, v_star = by_hand(model, rewrite, before, SEARCH, near)
     assert losses == pytest.approx(expected_losses, rel=1e-5)
