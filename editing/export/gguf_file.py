@@ -124,7 +124,9 @@ class _Reader(gguf.GGUFReader):
     damaged file states.
     """
 
-    def _get(self, offset: int, dtype: Any, count: Any = 1, **more: Any) -> Any:
+    def _get(  # type: ignore[override]
+        self, offset: int, dtype: Any, count: Any = 1, **more: Any
+    ) -> Any:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)
         if end > len(self.data):
             raise ValueError(f"it states a length of {end} bytes and has {len(self.data)}")
