@@ -5,7 +5,7 @@ case = labkit.case_of(model, rewrite, neighbours=[...])   # a rewrite and what j
 delta = ROME()(model, [rewrite])             # a WeightDelta; the model is untouched
 with applied(model, delta): ...              # edited here, bit for bit restored after
 audit(model, delta, case)                    # one edit, prompt by prompt
-evaluate(model, ROME(), cases)               # a method over many cases; protocol=...
+evaluate(model, ROME(), cases)               # many cases; then EvaluationOptions(protocol=...)
 compare_methods(model, {"at 3": ROME(layer=3), ...}, [case])   # several, tested in pairs
 sweep_layers(model, cases, range(8))         # which layer can be edited
 export_hf(model, delta, "out/")              # a checkpoint; export_peft, export_gguf
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
     from editing.evaluation.many_cases import Evaluation, evaluate
     from editing.evaluation.method_comparison import MethodComparison
     from editing.evaluation.one_edit import Audit, audit
+    from editing.evaluation.options import EvaluationOptions
     from editing.evaluation.several_methods import compare_methods
     from editing.evaluation.side_by_side import audit_table
     from editing.export.adapter import export_peft
     from editing.export.checkpoint import export_hf
     from editing.export.gguf_file import export_gguf
+    from editing.export.options import ExportOptions
     from editing.export.reopening import ExportCheck, check_export
     from editing.export.restore import undo_checkpoint
-    from editing.layers.sweep import sweep_layers
+    from editing.layers.sweep import SweepOptions, sweep_layers
     from editing.layers.sweep_result import LayerSweep
     from editing.layers.tuning_cases import known_cases
     from editing.methods.closed_form.alphaedit import AlphaEdit

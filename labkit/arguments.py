@@ -164,6 +164,8 @@ def _said(kind: Any) -> str:
     if origin in (Mapping, dict):
         return "a dictionary"
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    if name.endswith("Options"):
+        return f"{name}(option=value, ...)"
     return MAKERS.get(name, f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}")
 
 
@@ -185,6 +187,8 @@ def _shown(value: object) -> str:
     name = type(value).__name__
     if value is None:
         return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}, without brackets"
     if isinstance(value, str):
         return f"the text {one_line(value, 60)!r}"
     if isinstance(value, int | float):

@@ -1,10 +1,7 @@
 """Pure functions of logits and tokens: what a prediction is worth.
 
 All logarithms are natural (nats) except in the n-gram entropies, which are in bits as in
-the paper they come from. Half-precision logits are worked on in float32. Three readings of
-an edit must not be confused (they differ by tens of points): `success` asks whether the new
-object is more probable than the true one, `is_argmax` whether it is what the model would
-say, and generation whether it does say it, which only sampled text can answer.
+the paper they come from. Half-precision logits are worked on in float32.
 """
 
 import math
@@ -31,40 +28,6 @@ def log_prob(
     return _log_softmax(logits).gather(-1, target.unsqueeze(-1)).squeeze(-1)
 
 
-def probability(
-    logits: Float[Tensor, "*batch vocab"], target: Int[Tensor, "*batch"]
-) -> Float[Tensor, "*batch"]:
-    """Probability of one target token per row, in 0..1."""
-    return log_prob(logits, target).exp()
-
-
-def mean_nll(
-    logits: Float[Tensor, "batch pos vocab"],
-    target: Int[Tensor, "batch pos"],
-    mask: Bool[Tensor, "batch pos"],
-) -> Float[Tensor, "batch"]:
-    """Mean negative log-likelihood of each row's target tokens, in nats per token.
-
-    Rows are not weighted by length: weigh by `mask.sum(-1)` for a mean over a corpus.
-
-    Args:
-        logits: The prediction *of* each target token (already shifted by the caller).
-        target: Token ids; any id where the mask is false.
-        mask: True where a token counts. A row without any gives NaN.
-    """
-    nll = -log_prob(logits, target).masked_fill(~mask, 0.0)
-    return nll.sum(-1) / mask.sum(-1)
-
-
-def perplexity(
-    logits: Float[Tensor, "batch pos vocab"],
-    target: Int[Tensor, "batch pos"],
-    mask: Bool[Tensor, "batch pos"],
-) -> Float[Tensor, "batch"]:
-    """Perplexity per token of each row, `exp(mean_nll)`; at least 1."""
-    return mean_nll(logits, target, mask).exp()
-
-
 def kl_divergence(
     p_logits: Float[Tensor, "*batch vocab"], q_logits: Float[Tensor, "*batch vocab"]
 ) -> Float[Tensor, "*batch"]:
@@ -75,12 +38,6 @@ def kl_divergence(
     p, q = _log_softmax(p_logits), _log_softmax(q_logits)
     terms = torch.where(p == -math.inf, 0.0, p.exp() * (p - q))
     return terms.sum(-1)
-
-
-def entropy(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch"]:
-    """Entropy of the predicted distribution, in nats; 0..log(vocab)."""
-    log_p = _log_softmax(logits)
-    return -torch.where(log_p == -math.inf, 0.0, log_p.exp() * log_p).sum(-1)
 
 
 def rank(
@@ -100,21 +57,6 @@ def is_argmax(
 ) -> Bool[Tensor, "*batch"]:
     """Whether the target is the one most probable token (argmax accuracy, before averaging)."""
     return rank(logits, target) == 0
-
-
-def success(
-    logits: Float[Tensor, "*batch vocab"],
-    target_new: Int[Tensor, "*batch"],
-    target_true: Int[Tensor, "*batch"],
-) -> Bool[Tensor, "*batch"]:
-    """Whether P(target_new) > P(target_true), for objects of one token.
-
-    Objects of several tokens are compared by their `mean_nll` instead.
-
-    References:
-        Meng et al. (2022), Locating and Editing Factual Associations in GPT, section 3.4.
-    """
-    return log_prob(logits, target_new) > log_prob(logits, target_true)
 
 
 def ngram_entropy(tokens: Sequence[Hashable], n: int) -> float:

@@ -22,7 +22,6 @@ from labkit.facts.answers import follow, shown
 from labkit.models.model import LabModel
 from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import next_token_logits
-from labkit.running.opened import require_prompt
 from labkit.tokens import Token, target_ids
 
 
@@ -66,7 +65,6 @@ def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
         EmptyPrompt: If the prompt is empty.
         InputError: If `k` is not in `1..d_vocab`, or the prompt is no text.
     """
-    require_prompt(model, prompt)
     if not 1 <= k <= model.d_vocab:
         raise InputError(f"k = {k}: choose 1..{model.d_vocab} next tokens")
     top = next_token_logits(model, [prompt])[0].float().softmax(dim=-1).topk(k)
@@ -172,7 +170,6 @@ def logit_lens(
     References:
         nostalgebraist 2020, interpreting GPT: the logit lens.
     """
-    require_prompt(model, prompt)
     if answer is None:
         followed = int(next_token_logits(model, [prompt])[0].argmax())
     else:

@@ -31,7 +31,7 @@
 import os
 from dataclasses import replace
 
-from editing import EMMET, MEMIT, AlphaEdit, compare_methods
+from editing import EMMET, MEMIT, AlphaEdit, EvaluationOptions, compare_methods
 from editing.layers.tuning_cases import known_cases
 from labkit import load
 from labkit.plots import use_in_notebooks
@@ -68,7 +68,7 @@ methods = {
     "EMMET": EMMET(),
     "shortcut": EMMET(covariance=False),
 }
-batch = compare_methods(model, methods, cases, protocol="batch", n_tokens=0)
+batch = compare_methods(model, methods, cases, EvaluationOptions(protocol="batch", n_tokens=0))
 batch.figure()
 
 # %%
@@ -93,7 +93,9 @@ batch.tests.sort_values("p_holm").head(12)
 # %%
 forgetful = replace(EMMET(), remember=False)
 in_order = {"MEMIT": MEMIT(), "forgets keys": forgetful, "shortcut": methods["shortcut"]}
-sequence = compare_methods(model, in_order, cases, protocol="sequential", n_tokens=0)
+sequence = compare_methods(
+    model, in_order, cases, EvaluationOptions(protocol="sequential", n_tokens=0)
+)
 sequence.figure()
 
 # %%

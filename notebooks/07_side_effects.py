@@ -26,7 +26,15 @@ import os
 
 import pandas as pd
 
-from editing import METHODS, ROME, SideEffects, applied, compare_methods, known_cases
+from editing import (
+    METHODS,
+    ROME,
+    EvaluationOptions,
+    SideEffects,
+    applied,
+    compare_methods,
+    known_cases,
+)
 from labkit import Fact, Rewrite, load, predict
 from labkit.facts.worlds import chains_of, demo_case_of
 from labkit.plots import use_in_notebooks
@@ -81,9 +89,7 @@ found = compare_methods(
     model,
     {name: METHODS[name]() for name in names},
     cases,
-    n_tokens=0,
-    side_effects=SideEffects.quick(),
-    chains=chains_of(model),
+    EvaluationOptions(n_tokens=0, side_effects=SideEffects.quick(), chains=chains_of(model)),
 )
 found.figure()
 

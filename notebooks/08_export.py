@@ -38,6 +38,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from editing import (
     ROME,
+    ExportOptions,
     audit,
     check_export,
     diff,
@@ -118,7 +119,9 @@ checks["float32"].figure()
 # rounding have random signs, and a sum over hundreds of entries averages them out.
 
 # %%
-half = export_hf(model, delta, place / "bfloat16", dtype="bfloat16", audit=report.metrics())
+half = export_hf(
+    model, delta, place / "bfloat16", ExportOptions(dtype="bfloat16"), audit=report.metrics()
+)
 checks["bfloat16"] = check_export(model, delta, half)
 checks["bfloat16"].weights
 
@@ -159,7 +162,8 @@ print(f"{size:.0f} kB; on: {words.decode(on).strip()}, off: {words.decode(off).s
 if GGUF is None:
     print(f"no GGUF file of {MODEL} is known: set GGUF to its path to write the edit into it")
 else:
-    gguf = export_gguf(model, delta, place / "gguf", base=GGUF, check=False)  # checked below
+    unread = ExportOptions(check=False)  # it is read in the next line
+    gguf = export_gguf(model, delta, place / "gguf", unread, base=GGUF)
     checks["GGUF"] = check_export(model, delta, gguf)
     print(checks["GGUF"].title)
 
@@ -192,7 +196,7 @@ table
 
 # %%
 faint = delta.scaled(1e-3)
-lost = export_hf(model, faint, place / "faint", dtype="bfloat16", check=False)
+lost = export_hf(model, faint, place / "faint", ExportOptions(dtype="bfloat16", check=False))
 faint_check = check_export(model, faint, lost)
 print(faint_check.title)
 print(f"entries that do not move: {faint_check.weights['unmoved'].max():.1%}")
@@ -230,7 +234,7 @@ print(f"{weight}: rank {change.rank}, off by {off_by:.1e} of its norm")
 # %%
 answer = undo_checkpoint(full, delta, place / "restored")
 print(answer.title)
-bare = export_hf(model, delta, place / "bare", keep_originals=False, check=False)
+bare = export_hf(model, delta, place / "bare", ExportOptions(keep_originals=False, check=False))
 near = undo_checkpoint(bare, delta, place / "near")
 print(near.title)
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy import special
 from scipy import stats as scipy_stats
-from torch.nn import functional
 
 from labkit import metrics
 from labkit.stats import generator
@@ -29,38 +28,13 @@ def test_log_prob_is_scipys(logits, target):
     reference = special.log_softmax(logits.numpy(), axis=-1)
     expected = np.take_along_axis(reference, target.numpy()[..., None], -1)[..., 0]
     torch.testing.assert_close(metrics.log_prob(logits, target), torch.tensor(expected))
-    torch.testing.assert_close(metrics.probability(logits, target), torch.tensor(expected).exp())
 
 
-def test_mean_nll_is_cross_entropy_of_the_unmasked_tokens(logits, target):
-    mask = torch.tensor([[False, False, True, True, True], [False, True, True, False, True]])
-    nll = metrics.mean_nll(logits, target, mask)
-    for row in range(2):
-        expected = functional.cross_entropy(logits[row, mask[row]], target[row, mask[row]])
-        torch.testing.assert_close(nll[row], expected)
-    torch.testing.assert_close(metrics.perplexity(logits, target, mask), nll.exp())
-
-
-def test_a_masked_token_that_is_impossible_does_not_matter(logits, target):
-    logits[0, 0, target[0, 0]] = -math.inf
-    mask = torch.ones(2, 5, dtype=torch.bool)
-    mask[0, 0] = False
-    assert metrics.mean_nll(logits, target, mask).isfinite().all()
-
-
-def test_perplexity_of_a_uniform_model_is_the_size_of_the_vocabulary(target):
-    ones = torch.ones(2, 5, dtype=torch.bool)
-    value = metrics.perplexity(torch.zeros(2, 5, VOCAB), target, ones)
-    torch.testing.assert_close(value, torch.full((2,), float(VOCAB)))
-
-
-def test_kl_and_entropy_are_scipys(logits):
+def test_kl_is_scipys(logits):
     other = logits.flip(0)
     p, q = logits.softmax(-1).numpy(), other.softmax(-1).numpy()
     expected = torch.tensor(scipy_stats.entropy(p, q, axis=-1))
     torch.testing.assert_close(metrics.kl_divergence(logits, other), expected)
-    expected = torch.tensor(scipy_stats.entropy(p, axis=-1))
-    torch.testing.assert_close(metrics.entropy(logits), expected)
 
 
 def test_kl_is_of_the_first_against_the_second(logits):
@@ -76,7 +50,6 @@ def test_tokens_that_the_reference_rules_out_add_nothing():
     p = torch.tensor([0.0, -math.inf, 0.0])
     q = torch.zeros(3)
     assert metrics.kl_divergence(p, q).item() == pytest.approx(math.log(3 / 2))
-    assert metrics.entropy(p).item() == pytest.approx(math.log(2))
 
 
 def test_rank_is_the_place_in_sorted_order(logits, target):
@@ -91,15 +64,6 @@ def test_rank_is_the_place_in_sorted_order(logits, target):
 def test_a_broken_model_gets_nothing_right(value, target):
     broken = torch.full((2, 5, VOCAB), value)
     assert not metrics.is_argmax(broken, target).any()
-    assert not metrics.success(broken, target, (target + 1) % VOCAB).any()
-
-
-def test_success_compares_two_tokens_argmax_compares_all():
-    logits = torch.tensor([[0.0, 1.0, 2.0]])
-    new, true = torch.tensor([1]), torch.tensor([0])
-    assert metrics.success(logits, new, true).all()
-    assert not metrics.success(logits, true, new).any()
-    assert not metrics.is_argmax(logits, new).any()
 
 
 def test_half_precision_is_worked_on_in_float32(logits, target):

@@ -114,6 +114,64 @@ def test_no_function_hides_its_module():
     assert hiding == []
 
 
+MOST = 7
+"""Parameters that a person can keep apart; more go into a frozen configuration."""
+
+
+def is_command(node: ast.FunctionDef) -> bool:
+    """Whether it is a command: its parameters are options of the command line."""
+    return any("command" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def functions(node: ast.AST, prefix: str):
+    """Functions and methods with their dotted names; those inside functions are nobody's."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{prefix}.{child.name}", child
+        elif isinstance(child, ast.ClassDef):
+            yield from functions(child, f"{prefix}.{child.name}")
+        elif isinstance(child, ast.If | ast.Try):
+            yield from functions(child, prefix)
+
+
+def too_many(source: str, module: str) -> dict[str, int]:
+    """The public functions of a module that take more than `MOST` parameters, self aside."""
+    found = {}
+    for name, node in functions(ast.parse(source), module):
+        parts = name.removeprefix(f"{module}.").split(".")
+        public = not any(part.startswith("_") and part not in CALLED for part in parts)
+        told = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        n = len([argument for argument in told if argument.arg not in ("self", "cls")])
+        if public and n > MOST and not is_command(node):
+            found[name] = n
+    return found
+
+
+CALLED = ("__call__", "__init__")
+
+
+def test_no_public_function_takes_more_parameters_than_a_person_can_keep_apart():
+    found = {}
+    for module, path in modules().items():
+        found |= too_many(path.read_text(encoding="utf-8"), module)
+    assert found == {}
+
+
+def test_long_lists_of_parameters_are_found():
+    names = ", ".join("abcdefg")
+    for source, found in (
+        (f"def f({names}): ...", {}),
+        (f"def f({names}, *, h): ...", {"m.f": 8}),
+        (f"def _f({names}, h): ...", {}),
+        (f"@command(app)\ndef f({names}, h): ...", {}),
+        (f"class A:\n def f(self, {names}): ...", {}),
+        (f"class A:\n def __call__(self, {names}, h): ...", {"m.A.__call__": 8}),
+        (f"class _A:\n def f(self, {names}, h): ...", {}),
+        (f"def f(a):\n def g({names}, h): ...", {}),
+    ):
+        assert too_many(source, "m") == found
+
+
 @pytest.mark.parametrize(
     "package", [name for name, path in sorted(modules().items()) if path.stem == "__init__"]
 )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from editing.evaluation.many_cases import Evaluation, evaluate
     from editing.evaluation.method_comparison import MethodComparison
     from editing.evaluation.one_edit import Audit, audit
+    from editing.evaluation.options import EvaluationOptions
     from editing.evaluation.several_methods import compare_methods
     from editing.evaluation.side_by_side import audit_table
 

@@ -22,119 +22,81 @@ from editing.evaluation.final_state import (
     final_side_effects,
     on_final_state,
 )
-from editing.evaluation.protocols import (
-    Editor,
-    ProtocolName,
-    Step,
-    calls,
-    edits,
-    fields_of,
-    require,
-)
-from editing.readings.asking import GENERATED_TOKENS, questions
+from editing.evaluation.options import USUAL, EvaluationOptions
+from editing.evaluation.protocols import Editor, Step, edits, fields_of, require
+from editing.readings.asking import questions
 from editing.readings.collapse import CollapseCurve, checkpoints
 from editing.readings.consequences import require as require_askable
-from editing.readings.side_effects import SideEffects
 from editing.readings.unedited import Unedited
-from labkit.facts.chains import Chains
+from labkit.arguments import checked
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
-from labkit.running.opened import require_opened
-from labkit.text.corpus import Corpus, held_out
 from labkit.tokens import target_ids
 
 __all__ = ["Editor", "Evaluation", "evaluate", "validate"]
 
 
+@checked
 def evaluate(
     model: LabModel,
     method: Editor,
     cases: Sequence[Case],
+    how: EvaluationOptions = USUAL,
     *,
-    protocol: ProtocolName = "single",
-    chunk: int = 1,
-    seed: int = 0,
-    n_tokens: int = GENERATED_TOKENS,
-    held_out_texts: Sequence[str] | None = None,
-    side_effects: SideEffects | None = None,
-    chains: Chains | None = None,
     unedited: Unedited | None = None,
-    corpus: Corpus | None = None,
     run: RunDirectory | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a method on some cases.
 
+        evaluate(model, ROME(), cases)
+        evaluate(model, ROME(), cases, EvaluationOptions(protocol="batch", n_tokens=0))
+
     Args:
         model: The model; it is restored afterwards.
         method: An editor with, where edits share something, a `prepare(model)`.
-        cases: The cases.
-        protocol: "single": each case is edited alone and read. "batch": all rewrites in one
-            call. "sequential": one call after another, each on top of the earlier ones. The
-            last two are read on the final state.
-        chunk: Rewrites per call of the sequential protocol.
-        seed: Seed of the intervals.
-        n_tokens: Length of free continuations; 0 leaves that reading out.
-        held_out_texts: Text for perplexity; by default the model's (`labkit.text.corpus`).
-        side_effects: The side effects to measure, on the final state or, in the single protocol,
-            after every edit (`SideEffects.quick()` is meant for that); None leaves it out.
-        chains: Facts from which to ask for what follows from each rewrite
-            (`labkit.facts.chains.chains_of`); None leaves portability out.
-        unedited: The unedited model's readings, where several methods share them; they then
-            say `n_tokens`, the text, the side effects and the chains.
-        corpus: The text from which the method is prepared; by default the model's own.
-        run: A run directory, new or of the same evaluation. Its config is the caller's.
+        cases: The cases, a list of one too: `labkit.case_of` makes one of a rewrite.
+        how: Protocol, held-out text, side effects, seed and the rest, as `EvaluationOptions`
+            lists them; by default each case is edited alone.
+        unedited: The unedited model's readings, where several methods share them
+            (`EvaluationOptions.unedited`); they then say `n_tokens`, the text, the side effects
+            and the chains.
+        run: A run directory, new or of the same evaluation. Its config is the caller's; what
+            of `how` belongs into it is `EvaluationOptions.record`.
         progress: Called before each edit and each reading.
 
     Raises:
-        InputError: If there are no cases, the protocol is none, or an argument is of another
-            kind: a name for a model, a class for a method, a rewrite for a case.
+        InputError: If there are no cases, or an argument is of another kind: a name for a
+            model, a class for a method, a rewrite for a case, a protocol's name for options.
         LabkitError: Whatever a malformed case or a method's `require` raises; all cases are
             looked at first. A failure of one edit (`editing.evaluation.protocols.FAILURES`) is
             recorded instead, except in the batch protocol where it leaves nothing to be made.
     """
-    require_opened(model)
-    require(method, cases, protocol, chunk)
+    require(method, cases, how)
     for case in cases:
         validate(model, case)
-    if unedited is None:
-        texts = held_out(model) if held_out_texts is None else held_out_texts
-        unedited = Unedited(
-            model=model,
-            texts=tuple(texts),
-            n_tokens=n_tokens,
-            side_effects=side_effects,
-            chains=chains,
-            exclude=tuple(case.rewrite for case in cases),
-        )
+    unedited = how.unedited(model, cases) if unedited is None else unedited
     for case in cases:
         require_askable(model, unedited.asked(case))
     done = {} if run is None else {record["case_id"]: record for record in run.cases()}
     prepare = getattr(method, "prepare", None)
-    given = {} if corpus is None else {"corpus": corpus}
+    given = {} if how.corpus is None else {"corpus": how.corpus}
     shared = {} if prepare is None else {"prepared": prepare(model, progress=progress, **given)}
-    steps = edits(
-        model,
-        method,
-        cases,
-        shared,
-        protocol=protocol,
-        chunk=chunk,
-        run=run,
-        skip=frozenset(done) if protocol == "single" else frozenset(),
-    )
+    single = how.protocol == "single"
+    skip = frozenset(done) if single else frozenset()
+    steps = edits(model, method, cases, shared, how, run=run, skip=skip)
     told = listener(progress)
     name = type(method).__name__
     final: dict[str, Any] = {}
     records: Iterable[dict[str, Any]]
-    if protocol == "single":
+    if single:
         records = _each_alone(cases, steps, done, unedited, run, told)
     else:
-        planned = calls(cases, protocol, chunk)
-        marks = checkpoints(len(cases)) if protocol == "sequential" else [len(cases)]
+        planned = how.calls(cases)
+        marks = checkpoints(len(cases)) if how.protocol == "sequential" else [len(cases)]
         made = all_made(planned, steps, marks, unedited, run, told)
         records = list(on_final_state(cases, made, done, unedited, run, told))
         last = made.points[-1]
@@ -147,18 +109,18 @@ def evaluate(
                 nll_before=tuple(unedited.text.nll.double().tolist()),
                 method=name,
                 model=model.name,
-                seed=seed,
+                seed=how.seed,
             ),
         }
     return Evaluation(
         records=tuple(records),
-        protocol=protocol,
-        chunk=chunk,
+        protocol=how.protocol,
+        chunk=how.chunk,
         nll_before=unedited.text.nll.double().numpy(),
         method=name,
         config=fields_of(method),
         **measured_on(model),
-        seed=seed,
+        seed=how.seed,
         **final,
     )
 

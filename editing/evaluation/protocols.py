@@ -17,17 +17,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from editing.edits.delta import WeightDelta
 from editing.edits.effect import Edit, in_effect
+from editing.evaluation.options import EvaluationOptions
 from labkit.errors import CannotEdit, InputError, MalformedRecord, NonFiniteLoss
 from labkit.facts.fact import Case, Rewrite
 from labkit.models.model import LabModel
 from labkit.results.result import RunDirectory
-
-ProtocolName = Literal["single", "batch", "sequential"]
-PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
 
 CALL = "call"
 """Key of what a run keeps of a call beside the provenance of its edit: seconds, failures."""
@@ -84,16 +82,14 @@ class Step:
         }
 
 
-def require(method: Editor, cases: Sequence[Case], protocol: str, chunk: int) -> None:
+def require(method: Editor, cases: Sequence[Case], how: EvaluationOptions) -> None:
     """Refuse what cannot be evaluated, before a model is opened.
 
     Raises:
         InputError: If the method is none, there are no cases, no list of them, two of one name,
-            no such protocol, no such chunk.
+            or the options are none.
         LabkitError: Whatever the method's own `require` raises for one of its calls.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     if isinstance(method, str | type) or not callable(method):
         raise InputError(
             f"a method is an editor such as ROME() or ROME(layer=3), not {_named(method)}"
@@ -108,17 +104,12 @@ def require(method: Editor, cases: Sequence[Case], protocol: str, chunk: int) ->
             )
     if not cases:
         raise InputError("there are no cases to evaluate")
-    if chunk < 1 or (chunk > 1 and protocol != "sequential"):
-        raise InputError(
-            f"chunk {chunk}: rewrites per call of the sequential protocol, at least one; "
-            "single takes one, batch all"
-        )
     names = [case.case_id for case in cases]
     if len(set(names)) < len(names):
         raise InputError("two cases have the same case_id: give each its own")
     own = getattr(method, "require", None)
     if own is not None:
-        for some in calls(cases, protocol, chunk):
+        for some in how.calls(cases):
             own([case.rewrite for case in some])
 
 
@@ -129,20 +120,13 @@ def _named(value: object) -> str:
     return f"the text {value!r:.40}" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def calls(cases: Sequence[Case], protocol: str, chunk: int) -> list[tuple[Case, ...]]:
-    """The cases by call of the method."""
-    size = {"single": 1, "batch": len(cases), "sequential": chunk}[protocol]
-    return [tuple(cases[i : i + size]) for i in range(0, len(cases), size)]
-
-
 def edits(
     model: LabModel,
     method: Editor,
     cases: Sequence[Case],
     shared: Mapping[str, Any],
+    how: EvaluationOptions,
     *,
-    protocol: str,
-    chunk: int = 1,
     run: RunDirectory | None = None,
     skip: frozenset[str] = frozenset(),
 ) -> Iterator[Step]:
@@ -153,8 +137,7 @@ def edits(
         method: The editor.
         cases: The cases.
         shared: What every call is handed: `prepared`, if the method has it.
-        protocol: One of `PROTOCOLS`.
-        chunk: Rewrites per call of the sequential protocol.
+        how: The protocol, and the rewrites per call.
         run: Where increments are kept, and taken from if they are there already. Those of
             the single protocol are not: its unit of work is the case.
         skip: Cases of the single protocol that need no edit any more.
@@ -165,31 +148,31 @@ def edits(
     """
     total: Any = None
     first = 0
-    for number, some in enumerate(calls(cases, protocol, chunk)):
-        if protocol == "single" and some[0].case_id in skip:
+    single, may_fail = how.protocol == "single", how.protocol != "batch"
+    for number, some in enumerate(how.calls(cases)):
+        if single and some[0].case_id in skip:
             first += 1
             continue
-        place = None
-        if run is not None and protocol != "single":
-            place = run.path / "edits" / f"{number:05d}"
-        before = None if protocol == "single" else total
-        step = _step(model, method, some, shared, first, before, place, protocol != "batch")
-        total = step.total
+        place = None if run is None or single else run.path / "edits" / f"{number:05d}"
+        before = None if single else total
+        increment, seconds, failed = _increment(
+            model, method, some, shared, before, place, may_fail
+        )
+        total = _joined(before, increment)
+        yield Step(first, some, increment, total, seconds, failed)
         first += len(some)
-        yield step
 
 
-def _step(
+def _increment(
     model: LabModel,
     method: Editor,
     cases: tuple[Case, ...],
     shared: Mapping[str, Any],
-    first: int,
     before: Edit | None,
     place: Path | None,
     may_fail: bool,
-) -> Step:
-    """One call, or what an earlier run kept of it."""
+) -> tuple[Any, float, dict[str, str]]:
+    """What one call returned, its seconds and failures; or what an earlier run kept of them."""
     if place is not None and (place / "delta.json").is_file():
         increment = WeightDelta.load(place)
         note = dict(increment.provenance)
@@ -209,7 +192,7 @@ def _step(
         if place is not None and isinstance(increment, WeightDelta):
             note = {**increment.provenance, CALL: {"seconds": seconds, "failed": failed}}
             dataclasses.replace(increment, provenance=note).save(place)
-    return Step(first, cases, increment, _joined(before, increment), seconds, failed)
+    return increment, seconds, failed
 
 
 def _made(

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from editing.export.adapter import export_peft
     from editing.export.checkpoint import export_hf
     from editing.export.gguf_file import export_gguf
+    from editing.export.options import ExportOptions
     from editing.export.reopening import ExportCheck, check_export
     from editing.export.restore import undo_checkpoint
 

@@ -22,6 +22,7 @@ from editing.edits.change import Change, Dense
 from editing.edits.delta import WeightDelta
 from editing.export.checkpoint import finish
 from editing.export.merging import peft_package, without_notes
+from editing.export.options import USUAL, ExportOptions, require_heeded
 from editing.export.record import new_record, require_change
 from labkit.arguments import checked
 from labkit.errors import InputError
@@ -35,9 +36,9 @@ def export_peft(
     model: LabModel,
     delta: WeightDelta,
     out: str | Path,
+    how: ExportOptions = USUAL,
     *,
     audit: Mapping[str, Any] | None = None,
-    check: bool = True,
     progress: Progress | None = None,
 ) -> Path:
     """Write a delta as a PEFT LoRA adapter, a model card and `labkit.json`.
@@ -46,16 +47,18 @@ def export_peft(
         model: The model that the delta was made for; it is not changed.
         delta: The change: matrices of low rank, of linear layers only.
         out: A folder that does not exist or is empty.
+        how: Whether to open the files again (`ExportOptions(check=...)`); an adapter heeds no
+            other option.
         audit: Metrics to state in the card.
-        check: Whether to open the files again and state in the card what they keep.
         progress: Called with what is being done.
 
     Raises:
         InputError: If a change is dense, or one of something else than a linear layer; if
-            peft is not installed.
+            another option is given; if peft is not installed.
         FingerprintMismatch: If the delta belongs to another model.
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
+    require_heeded(how, "an adapter", ("check",))
     peft = peft_package()
     require_change(model, delta)
     factors = {name: _factors(model, name, change) for name, change in delta.changes.items()}
@@ -85,7 +88,7 @@ def export_peft(
             adapted.peft_config["default"].base_model_name_or_path = model.name
             adapted.save_pretrained(folder, save_embedding_layers=False)
         record = new_record(model, delta, "adapter", torch.float32)
-        finish(model, delta, folder, record, audit=audit, check=check, progress=progress)
+        finish(model, delta, folder, record, audit=audit, check=how.check, progress=progress)
     return Path(out)
 
 

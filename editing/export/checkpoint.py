@@ -16,6 +16,7 @@ from torch import Tensor
 from editing.edits.change import Change, added, dtype_name
 from editing.edits.delta import WeightDelta
 from editing.export.card import model_card
+from editing.export.options import USUAL, ExportOptions
 from editing.export.record import new_record, require_change, write_record
 from editing.export.reopening import STATES, check_export
 from labkit.arguments import checked
@@ -32,11 +33,9 @@ def export_hf(
     model: LabModel,
     delta: WeightDelta,
     out: str | Path,
+    how: ExportOptions = USUAL,
     *,
-    dtype: str | None = None,
     audit: Mapping[str, Any] | None = None,
-    keep_originals: bool = True,
-    check: bool = True,
     progress: Progress | None = None,
 ) -> Path:
     """Write the edited model as a checkpoint that plain `transformers` opens.
@@ -49,31 +48,29 @@ def export_hf(
         model: The model that the delta was made for; it is not changed.
         delta: The change.
         out: A folder that does not exist or is empty.
-        dtype: Number format of the files; by default the model's.
+        how: Number format, whether to write `undo/`, and whether to open the files again, as
+            `ExportOptions` lists them.
         audit: Metrics to state in the card, as `Evaluation.metrics()` gives them.
-        keep_originals: Whether to write `undo/`. Leave it out where an edit deletes what
-            readers of the checkpoint should not find.
-        check: Whether to open the files again and state in the card what they keep.
         progress: Called with what is being done.
 
     Raises:
-        InputError: If there is no such dtype, or the delta is empty.
+        InputError: If the delta is empty.
         FingerprintMismatch: If the delta belongs to another model.
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
     require_change(model, delta)
-    target = model.dtype if dtype is None else dtype_of(dtype)
+    target = model.dtype if how.dtype is None else dtype_of(how.dtype)
     told = listener(progress)
     with atomic_folder(out) as folder:
         told("writing the checkpoint", None)
         weights = dict(model.hf.named_parameters())
         edited = {n: edited_weight(weights[n], c, target) for n, c in delta.changes.items()}
         write_checkpoint(model.hf, model.tokenizer, edited, target, folder)
-        if keep_originals:
+        if how.keep_originals:
             write_originals({name: weights[name] for name in edited}, delta, folder)
         record = new_record(model, delta, "checkpoint", target, edited)
-        record["originals"] = keep_originals
-        finish(model, delta, folder, record, audit=audit, check=check, progress=progress)
+        record["originals"] = how.keep_originals
+        finish(model, delta, folder, record, audit=audit, check=how.check, progress=progress)
     return Path(out)
 
 

@@ -20,6 +20,7 @@ from einops import rearrange
 
 from editing.edits.delta import WeightDelta
 from editing.export.checkpoint import edited_weight, finish
+from editing.export.options import USUAL, ExportOptions, require_heeded
 from editing.export.record import new_record, require_change, stored_dtype
 from editing.export.reopening import GGUF_FILE
 from labkit.arguments import checked
@@ -44,11 +45,10 @@ def export_gguf(
     model: LabModel,
     delta: WeightDelta,
     out: str | Path,
+    how: ExportOptions = USUAL,
     *,
     base: str | Path,
-    dtype: str = "float32",
     audit: Mapping[str, Any] | None = None,
-    check: bool = True,
     progress: Progress | None = None,
 ) -> Path:
     """Write a folder with `model.gguf`, a model card and `labkit.json`.
@@ -57,22 +57,24 @@ def export_gguf(
         model: The model that the delta was made for; it is not changed.
         delta: The change.
         out: A folder that does not exist or is empty.
+        how: Number format of the edited tensors, float32 by default, and whether to open the file
+            again, as `ExportOptions` lists them. The edit in memory is the yardstick of that
+            check, and the base file may differ from it by quantising.
         base: The GGUF file of the same model, quantised or not. An edited tensor is the
             model's own plus the change: where the file was quantised from other weights than
             the model has in memory, that tensor becomes more precise than the rest.
-        dtype: Number format of the edited tensors: float32, float16 or bfloat16.
         audit: Metrics to state in the card.
-        check: Whether to open the file again and state in the card what it keeps. The edit
-            in memory is the yardstick, and the base file may differ from it by quantising.
         progress: Called with what is being done.
 
     Raises:
-        InputError: If the dtype or the file is none that can be written, or has no tensor
-            for a changed weight.
+        InputError: If the dtype or the file is none that can be written, the file has no tensor
+            for a changed weight, or originals are to be left out: there are none.
         MissingFile: If there is no such file.
         FingerprintMismatch: If the delta belongs to another model, or the file does.
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
+    require_heeded(how, "a GGUF file", ("dtype", "check"))
+    dtype = how.dtype or "float32"
     if dtype not in TYPES:
         raise InputError(f"edited tensors of dtype {dtype!r}: one of {', '.join(TYPES)}")
     require_change(model, delta)
@@ -96,7 +98,7 @@ def export_gguf(
             "model and in the file, how they were stored, and how far that was from the model "
             f"in memory (share of the norm): {'; '.join(notes)}."
         )
-        finish(model, delta, folder, record, audit=audit, check=check, progress=progress)
+        finish(model, delta, folder, record, audit=audit, check=how.check, progress=progress)
     return Path(out)
 
 
@@ -124,7 +126,9 @@ class _Reader(gguf.GGUFReader):
     damaged file states.
     """
 
-    def _get(self, offset: int, dtype: Any, count: Any = 1, **more: Any) -> Any:
+    def _get(  # type: ignore[override]
+        self, offset: int, dtype: Any, count: Any = 1, **more: Any
+    ) -> Any:
         end = int(offset) + np.dtype(dtype).itemsize * int(count)
         if end > len(self.data):
             raise ValueError(f"it states a length of {end} bytes and has {len(self.data)}")

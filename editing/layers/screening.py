@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.methods.closed_form.keys import key_star
+from editing.methods.closed_form.keys import key_star, place
 from editing.methods.closed_form.prepared import moments
-from editing.methods.closed_form.states import place
 from labkit import stats
-from labkit.errors import SubjectNotFound
+from labkit.arguments import checked
+from labkit.errors import InputError, SubjectNotFound
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
@@ -39,6 +39,34 @@ ROWS = 16
 PARTS = ("hit", "leak", "margin")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScreeningOptions:
+    """How layers are screened: what `k*` and `C` are made of.
+
+    Attributes:
+        bare_weight: Share of the bare prompt's key in `k*`, 0..1; by default 0.5.
+        facts_share: Share of `C` from prompts that ask for facts, 0..1; by default 0.5.
+        corpus: The text behind `C`; by default the model's own.
+
+    Raises:
+        InputError: If a share is none.
+    """
+
+    bare_weight: float = 0.5
+    facts_share: float = 0.5
+    corpus: Corpus | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        for name in ("bare_weight", "facts_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} {getattr(self, name)}: choose a share, 0 to 1")
+
+
+USUAL = ScreeningOptions()
+"""Half of each, as the closed-form methods have it, and the model's own text."""
+
+
 @dataclass(frozen=True)
 class _Prompts:
     """The prompts of one case, as ids: in contexts up to the subject, the others up to it."""
@@ -48,16 +76,14 @@ class _Prompts:
     neighbours: list[list[int]]
 
 
+@checked
 def screen(
     model: LabModel,
     cases: Sequence[Case],
     layers: Sequence[int],
     contexts: Sequence[str],
+    how: ScreeningOptions = USUAL,
     *,
-    bare_weight: float = 0.5,
-    facts_share: float = 0.5,
-    seed: int = 0,
-    corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Hit, leak and margin of every layer, means over cases with their intervals.
@@ -67,10 +93,7 @@ def screen(
         cases: The cases.
         layers: Which layers.
         contexts: The contexts put before a prompt; the first one is empty.
-        bare_weight: Share of the bare prompt's key in `k*`.
-        facts_share: Share of `C` from prompts that ask for facts.
-        seed: Seed of the intervals.
-        corpus: The text behind `C`; by default the model's own.
+        how: What `k*` and `C` are made of.
         progress: Called as measuring goes on.
 
     Returns:
@@ -84,7 +107,7 @@ def screen(
     for first in range(0, len(layers), at_once):
         some = layers[first : first + at_once]
         told = part_of(progress, first / len(layers), len(some) / len(layers), "screening: ")
-        found = _shares(model, prompts, some, bare_weight, facts_share, corpus, told)
+        found = _shares(model, prompts, some, how, told)
         for place_of, layer in enumerate(some):
             for part in PARTS:
                 values = found[part][:, place_of]
@@ -99,18 +122,17 @@ def _shares(
     model: LabModel,
     prompts: Sequence[_Prompts],
     layers: Sequence[int],
-    bare_weight: float,
-    facts_share: float,
-    corpus: Corpus | None,
+    how: ScreeningOptions,
     told: Progress,
 ) -> dict[str, np.ndarray]:
     """By part, `[case layer]`; NaN where a case has no such prompt."""
-    found = moments(model, layers, facts_share, corpus=corpus, progress=part_of(told, 0.0, 0.5))
+    half = part_of(told, 0.0, 0.5)
+    found = moments(model, layers, how.facts_share, corpus=how.corpus, progress=half)
     parts = {part: np.full((len(prompts), len(layers)), np.nan) for part in PARTS}
     for number, case in enumerate(prompts):
         told("reading keys", 0.5 + 0.5 * number / len(prompts))
         own = torch.cat([keys[:, :, -1] for keys, _ in _keys(model, case.subject, layers)], dim=1)
-        k_star = key_star(own, bare_weight).double()
+        k_star = key_star(own, how.bare_weight).double()
         solved = [found[layer].solve(k_star[i][None])[0] for i, layer in enumerate(layers)]
         w = torch.stack([s / (s @ k) for s, k in zip(solved, k_star, strict=True)])
         if case.paraphrases:

@@ -9,7 +9,7 @@ with its evidence. Set beside locating methods by `labkit.locate.agreement`.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ import numpy as np
 import pandas as pd
 
 from editing.evaluation.many_cases import evaluate
-from editing.layers.screening import screen
+from editing.evaluation.options import EvaluationOptions
+from editing.evaluation.several_methods import describe
+from editing.layers.screening import ScreeningOptions, screen
 from editing.layers.sweep_result import SCREENING, LayerSweep
 from editing.layers.tuning_cases import known_cases
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
 from editing.presets.preset_files import write_preset
-from editing.readings.unedited import Unedited
 from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Case
@@ -31,7 +32,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
 from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
-from labkit.text.corpus import Corpus, corpus_of, held_out
+from labkit.text.corpus import Corpus, corpus_of
 
 CASES = 20
 """Facts that the model knows, rewritten at every candidate: enough to tell layers apart."""
@@ -40,18 +41,48 @@ CANDIDATES = 4
 """Layers that are edited after the screening of all."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How a sweep goes about it.
+
+        sweep_layers(model, cases, how=SweepOptions(n_candidates=6, keep=True))
+
+    Attributes:
+        n_candidates: How many of the layers to edit, those with the widest margins in the
+            screening. By default all that were named, or 4 if none were.
+        keep: Whether to write the preset that every later edit of this model goes by
+            (`editing.presets.preset_files`); by default not.
+        seed: Seed of the drawn cases and contexts, and of the intervals; by default 0.
+        corpus: The text behind contexts and second moments; by default the model's own.
+
+    Raises:
+        InputError: If there is no candidate.
+    """
+
+    n_candidates: int | None = None
+    keep: bool = False
+    seed: int = 0
+    corpus: Corpus | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a sweep of nothing."""
+        if self.n_candidates is not None and self.n_candidates < 1:
+            raise InputError(f"n_candidates {self.n_candidates}: a sweep edits one layer at least")
+
+
+USUAL = SweepOptions()
+"""The four most promising layers, and no preset written."""
+
+
 @checked
 def sweep_layers(
     model: LabModel,
     cases: Sequence[Case] | None = None,
     layers: Sequence[int] | None = None,
     method: Any = None,
+    how: SweepOptions = USUAL,
     *,
-    n_candidates: int | None = None,
-    keep: bool = False,
     run: str | Path | None = None,
-    seed: int = 0,
-    corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> LayerSweep:
     """Edit every case at every one of some layers.
@@ -61,19 +92,15 @@ def sweep_layers(
         cases: The cases; by default 20 rewrites of facts that the model knows.
         layers: Which layers; by default all.
         method: The editor, whose own layer is overruled; ROME by default.
-        n_candidates: How many of the layers to edit, those with the widest margins in the
-            screening. By default all that were named, or 4 if none were.
-        keep: Whether to write the preset that every later edit of this model goes by
-            (`editing.presets.preset_files`).
-        run: A folder for a run directory a layer: a killed sweep of the same cases resumes
+        how: How many layers to edit, whether to keep the preset, seed and text, as
+            `SweepOptions` lists them.
+        run: A folder for a run directory per layer: a killed sweep of the same cases resumes
             there.
-        seed: Seed of the drawn cases and of the intervals.
-        corpus: The text behind contexts and second moments; by default the model's own.
         progress: Called as layers are screened, and before each edit.
 
     Raises:
-        InputError: If these are no lists, there are no cases, no layers or no candidates, or the
-            method has no layer.
+        InputError: If these are no lists, there are no cases or no layers, or the method has no
+            layer.
         LayerOutOfRange: For a layer that the model does not have.
         OutputError: If the folder holds something else, or a preset cannot be written.
     """
@@ -82,14 +109,12 @@ def sweep_layers(
     progress = onwards(progress)
     asked = range(model.n_layers) if layers is None else layers
     screened = sorted({model.layer(layer) for layer in asked})
-    if n_candidates is None:
-        n_candidates = CANDIDATES if layers is None else len(screened)
-    if not screened or n_candidates < 1:
+    if not screened:
         raise InputError("a sweep needs at least one layer")
     method = ROME() if method is None else method
     at_layer(method, screened[0])
     if cases is None:
-        cases = known_cases(model, CASES, seed=seed, progress=part_of(progress, 0.0, 0.05))
+        cases = known_cases(model, CASES, seed=how.seed, progress=part_of(progress, 0.0, 0.05))
     if not cases:
         raise InputError("a sweep needs at least one case")
     if not any(c.paraphrases for c in cases) or not any(c.neighbours for c in cases):
@@ -97,38 +122,42 @@ def sweep_layers(
             "a sweep compares layers by paraphrases and neighbours: no case has any of the one "
             "or of the other"
         )
-    text = corpus_of(model, progress=part_of(progress, 0.05, 0.05))
+    text = how.corpus or corpus_of(model, progress=part_of(progress, 0.05, 0.05))
     found = screen(
         model,
         cases,
         screened,
-        contexts(text, getattr(method, "n_contexts", 1), seed=seed),
-        bare_weight=getattr(method, "bare_weight", 0.0),
-        facts_share=getattr(method, "facts_share", 0.0),
-        seed=seed,
+        contexts(text, getattr(method, "n_contexts", 1), seed=how.seed),
+        ScreeningOptions(
+            bare_weight=getattr(method, "bare_weight", 0.0),
+            facts_share=getattr(method, "facts_share", 0.0),
+            corpus=how.corpus,
+        ),
         progress=part_of(progress, 0.1, 0.25),
     )
+    n_candidates = how.n_candidates or (CANDIDATES if layers is None else len(screened))
     candidates = _widest(found, screened, n_candidates)
-    unedited = Unedited(model=model, texts=tuple(held_out(model)), n_tokens=0)
+    judged = EvaluationOptions(n_tokens=0, seed=how.seed, corpus=how.corpus)
+    unedited = judged.unedited(model, cases)
+
+    def config(editor: Any) -> dict[str, Any]:
+        return {"command": "sweep", **describe(editor), **judged.record(model, cases)}
+
     frames = [found.assign(state=SCREENING, reading=SCREENING)]
     kept: Any = nullcontext()
     if run is not None:
-        kept = RunDirectory.session(run, _config(method, cases, corpus), model, resume=True)
+        kept = RunDirectory.session(run, config(method), model, resume=True)
     with kept:
         for number, layer in enumerate(candidates):
             size = 0.65 / len(candidates)
             told = part_of(progress, 0.35 + number * size, size, f"layer {layer}, ")
             editor = at_layer(method, layer)
-            place = None if run is None else _run(run, model, editor, layer, cases, corpus)
+            place = None
+            if run is not None:
+                folder = Path(run) / f"layer-{layer:03d}"
+                place = RunDirectory.create(folder, config(editor), model, resume=True)
             read = evaluate(
-                model,
-                editor,
-                cases,
-                unedited=unedited,
-                seed=seed,
-                corpus=corpus,
-                run=place,
-                progress=told,
+                model, editor, cases, judged, unedited=unedited, run=place, progress=told
             )
             frames.append(read.to_frame().assign(layer=layer))
     sweep = LayerSweep(
@@ -138,7 +167,7 @@ def sweep_layers(
         n_cases=len(cases),
         **measured_on(model),
     )
-    if keep:
+    if how.keep:
         write_preset(model, sweep.method.lower(), sweep.preset())
     return sweep
 
@@ -162,29 +191,3 @@ def _widest(found: pd.DataFrame, layers: Sequence[int], n: int) -> list[int]:
     margins = found[found["metric"] == "margin"].set_index("layer")["mean"]
     order = sorted(layers, key=lambda layer: (-margins.get(layer, -np.inf), layer))
     return sorted(order[:n])
-
-
-def _run(
-    folder: str | Path,
-    model: LabModel,
-    editor: Any,
-    layer: int,
-    cases: Sequence[Case],
-    corpus: Corpus | None,
-) -> RunDirectory:
-    """The run directory of one layer, new or to be resumed."""
-    place = Path(folder) / f"layer-{layer:03d}"
-    return RunDirectory.create(place, _config(editor, cases, corpus), model, resume=True)
-
-
-def _config(editor: Any, cases: Sequence[Case], corpus: Corpus | None) -> dict[str, Any]:
-    """What determines what is found at a layer."""
-    config: dict[str, Any] = {
-        "command": "sweep",
-        "method": type(editor).__name__,
-        "editor": asdict(editor),
-        "cases": [asdict(case) for case in cases],
-    }
-    if corpus is not None:
-        config["corpus"] = corpus.digest
-    return config

@@ -19,7 +19,7 @@ text, and the text takes up context in every prompt.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -200,7 +200,7 @@ class InContext:
         *,
         prepared: Demonstrations | None = None,
         after: PromptEdit | WeightDelta | None = None,
-        step_done: Callable[[int, float], None] | None = None,
+        progress: Progress | None = None,
     ) -> PromptEdit:
         """The text that states some rewrites. The model is not run for it.
 
@@ -209,7 +209,7 @@ class InContext:
             rewrites: The rewrites, or a single one.
             prepared: From `prepare`.
             after: The edits already in effect; the text does not depend on it.
-            step_done: Not called: nothing is optimised.
+            progress: Called as `prepare` goes on, where nothing is prepared yet.
 
         Raises:
             InputError, ContradictoryRewrites: See `require`.
@@ -218,7 +218,7 @@ class InContext:
         asked = rewrites_only(listed(rewrites), "in-context editing")
         for rewrite in asked:
             target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
-        shown = self.prepare(model) if prepared is None else prepared
+        shown = self.prepare(model, progress=progress) if prepared is None else prepared
         return PromptEdit(
             rewrites=tuple(asked),
             demonstrations=shown,

@@ -15,7 +15,7 @@ is solved for), or that other facts stay: most of these neurons serve a kind of 
 each prompt that makes them fire gets the new object.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,8 +26,7 @@ from torch import Tensor
 from editing.edits.delta import Change, LowRank, WeightDelta
 from editing.edits.provenance import of_edit
 from editing.edits.requests import Request, listed, rewrites_only
-from editing.methods.closed_form.keys import contexts, fitting
-from editing.methods.closed_form.states import in_front
+from editing.methods.closed_form.keys import contexts, fitting, in_front
 from editing.methods.tuning.gradient_descent import as_stored
 from labkit import stats
 from labkit.arguments import checked
@@ -38,10 +37,9 @@ from labkit.facts.fact import Fact, Rewrite
 from labkit.facts.worlds import facts_of
 from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult
 from labkit.models.model import LabModel
-from labkit.progress import Progress
+from labkit.progress import Progress, part_of
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
-from labkit.running.scoring import score
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.tokens import target_ids
 
@@ -135,7 +133,7 @@ class KnowledgeNeuronEditing:
         *,
         prepared: "Prepared | None" = None,
         after: WeightDelta | None = None,
-        step_done: Callable[[int, float], None] | None = None,
+        progress: Progress | None = None,
     ) -> WeightDelta:
         """The change of some neurons' values that makes some rewrites.
 
@@ -148,8 +146,7 @@ class KnowledgeNeuronEditing:
                 model's own answer is taken for it.
             prepared: From `prepare`.
             after: The edits already in effect, if any.
-            step_done: Called after each layer that was searched for neurons, with a running
-                number and the NLL of the new object as it is, in nats per token.
+            progress: Called after each layer that was searched for neurons.
 
         Raises:
             InputError, ContradictoryRewrites: See `require`; or if no neuron is found.
@@ -157,19 +154,15 @@ class KnowledgeNeuronEditing:
             ContextTooShort: If a prompt with its target is longer than the model reads.
         """
         asked = rewrites_only(listed(rewrites), "knowledge-neuron editing")
-        nll, _ = score(model, [(rewrite.prompt, rewrite.target_new) for rewrite in asked])
-        prepared = self.prepare(model) if prepared is None else prepared
+        for rewrite in asked:
+            target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
+        prepared = self.prepare(model, progress=progress) if prepared is None else prepared
+        fronts = [fitting(model, [rewrite], prepared.contexts) for rewrite in asked]
         values: dict[tuple[int, int], Tensor] = {}
         found = []
-        for number, rewrite in enumerate(asked):
-
-            def told(_stage: str, share: float | None, number: int = number) -> None:
-                if step_done is not None:
-                    layer = round((share or 0.0) * model.n_layers)
-                    step_done(number * model.n_layers + layer, float(nll[number]))
-
-            before = fitting(model, [rewrite], prepared.contexts)
-            located = self._locate(model, rewrite, before, told)
+        for number, (rewrite, front) in enumerate(zip(asked, fronts, strict=True)):
+            told = part_of(progress, number / len(asked), 1 / len(asked), f"{rewrite.subject}: ")
+            located = self._locate(model, rewrite, front, told)
             asked_at, new = self._new_token(model, rewrite, located)
             (active,) = activations(model, [asked_at])
             neurons = self._chosen(located, active, prepared.usual)

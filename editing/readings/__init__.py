@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from editing.readings.consequences import implications, mirrored
     from editing.readings.lm_eval_tasks import PublicTasks, public_tasks
     from editing.readings.portability_result import Portability, portability
+    from editing.readings.published import (
+        fair_tests,
+        multihop_implications,
+        ripple_implications,
+    )
     from editing.readings.side_effects import SideEffects
     from editing.readings.side_effects_result import SideComparison
 

@@ -3,7 +3,9 @@
     for record in read_multihop("MQuAKE-CF-3k.json"):
         asked = multihop_implications(record)
     for edit in read_ripple_edits("popular.json"):
-        asked = ripple_implications(fair(model, edit))
+        asked = ripple_implications(fair_tests(model, edit))
+        delta = method(model, [edit.rewrite])
+        found = portability(model, delta, [edit.rewrite], asked=[asked])
 
 The readers are in `labkit.facts.datasets` and `labkit.facts.ripple`; no file ships with the
 package.
@@ -60,7 +62,7 @@ def ripple_implications(edit: RippleEdit) -> list[Implication]:
 
     Differs from the paper:
         Each query counts for itself, also where a test is passed by any one of several. Tests
-        whose conditions the model does not meet are still here: see `fair`.
+        whose conditions the model does not meet are still here: see `fair_tests`.
     """
     true = edit.rewrite.target_true
     return [
@@ -76,7 +78,7 @@ def ripple_implications(edit: RippleEdit) -> list[Implication]:
     ]
 
 
-def fair(model: LabModel, edit: RippleEdit) -> RippleEdit:
+def fair_tests(model: LabModel, edit: RippleEdit) -> RippleEdit:
     """The edit with those tests alone whose conditions the unedited model meets.
 
     A condition is met where an answer to it, under any of its names, is the argmax.

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +62,7 @@ def edit(
     lab = options.load()
     with progress() as told:
         prepared = editor.prepare(lab, corpus=text, progress=told)
-        delta = editor(lab, asked, prepared=prepared)
+        delta = editor(lab, asked, prepared=prepared, progress=told)
         said = {}
         if prompt is not None:
             said["before"] = predict(lab, prompt, k=SHOWN)
@@ -124,9 +124,10 @@ def evaluate(
     from editing.evaluation.many_cases import evaluate as evaluate_
     from editing.evaluation.method_report import report
     from editing.evaluation.method_table import compared
-    from editing.evaluation.several_methods import check, compare_methods, digest
+    from editing.evaluation.options import EvaluationOptions
+    from editing.evaluation.several_methods import check, compare_methods
     from editing.readings.side_effects import SideEffects
-    from labkit.facts.records import read_cases, to_record
+    from labkit.facts.records import read_cases
     from labkit.facts.worlds import chains_of
     from labkit.results.result import RunDirectory
 
@@ -141,25 +142,24 @@ def evaluate(
     if len({repr(editor) for editor in editors.values()}) < len(editors):
         raise InputError(f"{', '.join(editors)}: two of these are the same method in all fields")
     asked = read_cases(cases)[:limit]
-    check(editors, asked, protocol, chunk)
-    text = options.text()
-    lab = options.load()
     effects = None
     if side_effects:
         quick = protocol == "single"
         effects = SideEffects.quick(seed=options.seed) if quick else SideEffects(seed=options.seed)
-    common: dict[str, Any] = {
-        "protocol": protocol,
-        "chunk": chunk,
-        "seed": options.seed,
-        "n_tokens": tokens,
-        "side_effects": effects,
-        "chains": chains_of(lab) if portability else None,
-        "corpus": text,
-    }
+    how = EvaluationOptions(
+        protocol=protocol,  # type: ignore[arg-type]
+        chunk=chunk,
+        seed=options.seed,
+        n_tokens=tokens,
+        side_effects=effects,
+    )
+    check(editors, asked, how)
+    text = options.text()
+    lab = options.load()
+    how = replace(how, chains=chains_of(lab) if portability else None, corpus=text)
     if methods is not None:
         with progress() as told:
-            several = compare_methods(lab, editors, asked, out=out, progress=told, **common)
+            several = compare_methods(lab, editors, asked, how, out=out, progress=told)
         if not options.write_json(several.metrics()) or options.json != "-":
             _show(several, out)
         return
@@ -170,20 +170,12 @@ def evaluate(
             "command": "evaluate",
             "method": name,
             "editor": asdict(editor),
-            "cases": [case.case_id for case in asked],
-            "cases_digest": digest([to_record(case) for case in asked]),
-            "tokens": tokens,
-            "protocol": protocol,
-            "chunk": chunk,
-            "side_effects": effects,
-            "portability": portability,
+            **how.record(lab, asked),
         }
-        if text is not None:
-            config["corpus"] = text.digest
         kept = RunDirectory.session(out, config, lab, resume=True)
     with kept as run:
         with progress() as told:
-            result = evaluate_(lab, editor, asked, run=run, progress=told, **common)
+            result = evaluate_(lab, editor, asked, how, run=run, progress=told)
         summary = result.metrics()
         if run is not None:
             run.write_metrics(summary)

@@ -180,7 +180,7 @@ def neurons(
     from dataclasses import replace
 
     from labkit.facts.fact import Fact
-    from labkit.locate import KnowledgeNeurons
+    from labkit.locate import KnowledgeNeurons, RandomNeurons
     from labkit.results.report import Report
 
     fact = Fact.from_prompt(prompt, subject, answer)
@@ -190,7 +190,8 @@ def neurons(
     with progress() as told:
         found = method(lab, fact, progress=told)
         told("switching the neurons off and up", None)
-        test = found.test(lab, draws=draws, seed=seed) if found.neurons else None
+        random = RandomNeurons(draws=draws, seed=seed)
+        test = found.test(lab, random=random) if found.neurons else None
     page = Report(prompt).paragraph(found.title).figure(found.figure())
     if test is not None:
         page.figure(test.figure())

@@ -55,7 +55,7 @@ def sweep(
     seed: Seed = 0,
 ) -> None:
     """Find the layer where a model can be edited, and keep it as the model's preset."""
-    from editing.layers.sweep import CASES, sweep_layers
+    from editing.layers.sweep import CASES, SweepOptions, sweep_layers
     from editing.layers.tuning_cases import known_cases
     from editing.presets.preset_files import preset_file
     from labkit.facts.records import read_cases
@@ -71,11 +71,8 @@ def sweep(
             known_cases(lab, n_cases or CASES, seed=seed, progress=told) if read is None else read,
             named,
             editor,
-            n_candidates=candidates,
-            keep=keep,
+            SweepOptions(n_candidates=candidates, keep=keep, seed=seed, corpus=text),
             run=out,
-            seed=seed,
-            corpus=text,
             progress=told,
         )
     preset = found.preset()

@@ -60,7 +60,7 @@ def export(
     ] = True,
 ) -> None:
     """Write an edited model for use elsewhere, read it back, and report what it keeps."""
-    from editing import WeightDelta, export_gguf, export_hf, export_peft, truncated
+    from editing import ExportOptions, WeightDelta, export_gguf, export_hf, export_peft, truncated
     from editing.export.record import read_record
 
     if format not in FORMATS:
@@ -74,6 +74,7 @@ def export(
         raise InputError(
             f"--no-originals is for a checkpoint: nothing is kept in a {format} export"
         )
+    how = ExportOptions(dtype=dtype, keep_originals=originals)
     change, *more = map(WeightDelta.load, delta)
     for later in more:
         change = change.then(later)
@@ -87,20 +88,11 @@ def export(
     lab = replace(options, dtype=load_dtype).load()
     with progress() as told:
         if format == "peft":
-            export_peft(lab, change, out, audit=metrics, progress=told)
+            export_peft(lab, change, out, how, audit=metrics, progress=told)
         elif base is not None:
-            number = dtype or "float32"
-            export_gguf(lab, change, out, base=base, dtype=number, audit=metrics, progress=told)
+            export_gguf(lab, change, out, how, base=base, audit=metrics, progress=told)
         else:
-            export_hf(
-                lab,
-                change,
-                out,
-                dtype=dtype,
-                audit=metrics,
-                keep_originals=originals,
-                progress=told,
-            )
+            export_hf(lab, change, out, how, audit=metrics, progress=told)
     record = read_record(out)
     check = record["check"]
     summary = {"out": str(out), "format": format, "base": change.base, "check": check}

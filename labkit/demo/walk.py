@@ -48,9 +48,6 @@ def run_demo(
     from editing import ROME
 
     case = demo_case_of(model)
-    rewrite = case.rewrite
-    fact = Fact(subject=rewrite.subject, template=rewrite.template, object=rewrite.target_true)
-    new = Fact(subject=rewrite.subject, template=rewrite.template, object=rewrite.target_new)
     method, tracer = ROME(seed=seed), CausalTrace(samples=samples, seed=seed)
     config = {
         "command": "demo",
@@ -60,7 +57,7 @@ def run_demo(
         "seed": seed,
     }
     with RunDirectory.session(out, config, model) as run:
-        return _walked(model, run, case, method, tracer, fact, new, progress)
+        return _walked(model, run, case, method, tracer, progress)
 
 
 def _walked(
@@ -69,14 +66,14 @@ def _walked(
     case: Case,
     method: Any,
     tracer: CausalTrace,
-    fact: Fact,
-    new: Fact,
     progress: Progress | None,
 ) -> Demo:
     """The steps of the path, one after the other, what they leave in the run directory."""
     from editing import applied, audit, export_hf
 
     rewrite = case.rewrite
+    fact = Fact(subject=rewrite.subject, template=rewrite.template, object=rewrite.target_true)
+    new = Fact(subject=rewrite.subject, template=rewrite.template, object=rewrite.target_new)
     clock = _Clock(progress)
 
     clock.step("reading the model's next tokens, and the logit lens")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labkit.facts.fact import Case, Deletion, Fact, Neighbour, Relation, Rewrite
     from labkit.facts.known import KnownFact, KnownFacts, known_facts
     from labkit.facts.own_cases import case_of
-    from labkit.facts.records import read_cases, read_facts, read_rewrites
+    from labkit.facts.records import read_cases, read_facts, read_rewrites, write_jsonl
     from labkit.facts.ripple import RippleEdit, RippleEdits, read_ripple_edits
     from labkit.facts.worlds import World, chains_of, facts_of, world_of
 

@@ -12,6 +12,7 @@ by hand.
         path.prompt, path.answer.object            # "... in the country of", "Italy"
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,12 @@ class Chains:
     facts: tuple[Fact, ...]
     wordings: tuple[Wordings, ...]
     names: Mapping[tuple[str, str], tuple[str, ...]]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the facts and of how they are asked for, 64 hex digits."""
+        held = dict(self.relations), self.facts, self.wordings, dict(self.names)
+        return hashlib.sha256(repr(held).encode()).hexdigest()
 
     @cached_property
     def _index(self) -> dict[tuple[str, str], Fact]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from labkit.locate.neurons.knowledge import KnowledgeNeurons
     from labkit.locate.neurons.knowledge_result import KnowledgeNeuronsResult
     from labkit.locate.neurons.many_facts import NeuronTests, neuron_tests
-    from labkit.locate.neurons.switching import NeuronTest
+    from labkit.locate.neurons.switching import NeuronTest, RandomNeurons
     from labkit.locate.traces.alignment import ROLES, align
     from labkit.locate.traces.averaged_trace import AveragedTrace, EarlySite
     from labkit.locate.traces.averages import average_traces

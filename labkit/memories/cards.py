@@ -97,7 +97,6 @@ def neuron_card(
     *,
     patterns: Patterns | None = None,
     prompt: str | None = None,
-    k: int = 10,
     progress: Progress | None = None,
 ) -> NeuronCard:
     """What does this neuron detect and write?
@@ -110,7 +109,6 @@ def neuron_card(
             corpus (one pass up to this layer, cached).
         patterns: Shares of patterns of this layer; by default left out.
         prompt: A text to show the neuron's activation on.
-        k: Number of words promoted and suppressed.
         progress: Called as the corpus is read.
 
     Raises:
@@ -122,7 +120,7 @@ def neuron_card(
     for known in (triggers, patterns):
         if known is not None and not model.is_own(known.fingerprint):
             raise FingerprintMismatch(f"these are of {known.model}, not {model.name}")
-    words = words_of(model, layer, neuron, k=k)
+    words = words_of(model, layer, neuron)
     fires = pd.DataFrame({"pos": [], "token": [], "activation": []})
     if prompt is not None:
         fires = activation_on(model, layer, neuron, prompt)

@@ -24,7 +24,7 @@ from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus
-from labkit.text.streams import Piece, batches
+from labkit.text.streams import Piece, ReadingOptions, batches
 from labkit.tokens import TokenBatch
 
 SKIPPED = 1
@@ -142,11 +142,9 @@ def strongest(
     model: LabModel,
     layers: Sequence[int],
     corpus: Corpus,
+    how: ReadingOptions,
     *,
     k: int,
-    min_tokens: int | None,
-    window: int,
-    memory: int,
     unfinished: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[int, Table], int]:
@@ -159,10 +157,8 @@ def strongest(
         model: The model.
         layers: The layers.
         corpus: The text.
+        how: How much of it to read, in what pieces and within what memory.
         k: Prefixes to keep of each neuron.
-        min_tokens: Stop reading after so many tokens.
-        window: Longest text, in tokens.
-        memory: Bound on the activations of a forward run, in bytes.
         unfinished: Where the pass writes down what it has every `KEPT_EVERY` seconds (a place of
             the cache, removed at the end), and from where an interrupted one goes on.
         progress: Called as the pass goes on.
@@ -174,7 +170,7 @@ def strongest(
     done, n_tokens = _taken_up(best, unfinished)
     n_read = 0
     kept = monotonic()
-    every = batches(model, corpus, min_tokens=min_tokens, window=window, memory=memory)
+    every = batches(model, corpus, min_tokens=how.min_tokens, window=how.window, memory=how.memory)
     for number, (some, batch) in enumerate(every):
         n_read = max(n_read, 1 + max(piece.document for piece in some))
         if number < done:
@@ -190,8 +186,8 @@ def strongest(
             run.forward(stop=max(layers) + 1)
         n_tokens += int(batch.mask.sum())
         share = n_read / len(corpus.documents)
-        if min_tokens is not None:
-            share = max(share, n_tokens / min_tokens)
+        if how.min_tokens is not None:
+            share = max(share, n_tokens / how.min_tokens)
         listener(progress)("looking for what excites each neuron", min(1.0, share))
         if monotonic() - kept >= KEPT_EVERY:
             tensors = {n: t for layer, b in best.items() for n, t in b.tensors(str(layer)).items()}

@@ -16,15 +16,13 @@ from labkit.memories.triggers import Triggers
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.results.measured import measured_on
-from labkit.running.logits import MEMORY
 from labkit.text.corpus import Corpus, corpus_of
-from labkit.text.streams import pieces
+from labkit.text.streams import USUAL, ReadingOptions, pieces
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
 K = 10
-WINDOW = 256
 
 
 @checked
@@ -32,11 +30,9 @@ def find_triggers(
     model: LabModel,
     layers: Iterable[int] | None = None,
     corpus: Corpus | None = None,
+    how: ReadingOptions = USUAL,
     *,
     k: int = K,
-    min_tokens: int | None = None,
-    window: int = WINDOW,
-    memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Triggers:
     """The strongest triggers of all neurons of some layers, cached or in one pass.
@@ -47,15 +43,13 @@ def find_triggers(
         model: The model.
         layers: Which layers; all by default.
         corpus: The text; by default the model's own (`labkit.text.corpus.corpus_of`).
+        how: How much of it is read, all by default, and in texts of how many tokens.
         k: Triggers to keep of each neuron.
-        min_tokens: Stop reading after so many tokens; the whole corpus by default.
-        window: Documents are cut into texts of at most so many tokens.
-        memory: Bound on the activations of a forward run, in bytes.
         progress: Called as the pass goes on.
 
     Raises:
         LayerOutOfRange: For a layer that the model does not have.
-        InputError: If `k`, `min_tokens` or `window` is out of range.
+        InputError: If `k` or the window is out of range.
         EmptyPrompt: If no text of the corpus has two tokens.
 
     References:
@@ -67,13 +61,14 @@ def find_triggers(
     pieces of documents, not sentences; k is 10, not 25. Positions whose activations are
     equal up to rounding may take each other's place when batches change.
     """
+    min_tokens, window = how.min_tokens, how.window
     chosen = sorted(
         {model.layer(layer) for layer in (range(model.n_layers) if layers is None else layers)}
     )
-    if not chosen or k < 1 or window <= SKIPPED or (min_tokens is not None and min_tokens < 1):
+    if not chosen or k < 1 or window <= SKIPPED:
         raise InputError(
-            f"triggers need a layer, k of at least 1 (not {k}), a window of at least "
-            f"{SKIPPED + 1} tokens (not {window}), and at least one token to read"
+            f"triggers need a layer, k of at least 1 (not {k}), and a window of at least "
+            f"{SKIPPED + 1} tokens (not {window})"
         )
     if model.n_ctx is not None and window > model.n_ctx:
         raise InputError(f"a window of {window} tokens: {model.name} reads {model.n_ctx} at most")
@@ -86,16 +81,9 @@ def find_triggers(
     missing = [layer for layer in chosen if layer not in tables]
     if missing:
         found, n_tokens = strongest(
-            model,
-            missing,
-            corpus,
-            k=k,
-            min_tokens=min_tokens,
-            window=window,
-            memory=memory,
-            unfinished=_unfinished(model, missing, corpus, k, min_tokens, window, memory),
-            progress=progress,
-        )
+            model, missing, corpus, how, k=k, progress=progress,
+            unfinished=_unfinished(model, missing, corpus, how, k),
+        )  # fmt: skip
         for layer, table in found.items():
             arrays = {name: torch.from_numpy(getattr(table, name).copy()) for name in _ARRAYS}
             cache.write(places[layer], arrays, {"n_tokens": n_tokens})
@@ -124,13 +112,12 @@ def _unfinished(
     model: LabModel,
     layers: Sequence[int],
     corpus: Corpus,
+    how: ReadingOptions,
     k: int,
-    min_tokens: int | None,
-    window: int,
-    memory: int,
 ) -> Path | None:
     """Where a pass over several layers writes down what it has; its batches depend on memory."""
-    parts = {"layers": layers, "memory": memory, **_asked(corpus, k, min_tokens, window)}
+    asked = _asked(corpus, k, how.min_tokens, how.window)
+    parts = {"layers": layers, "memory": how.memory, **asked}
     return cache.place(model, "triggers", FORMAT, parts)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from labkit.plots.locate.heads import head_grids, knockout_curves
     from labkit.plots.locate.neurons import neuron_test_bars, neurons_by_layer
     from labkit.plots.locate.patching import pair_heatmap
-    from labkit.plots.locate.tracing import trace_curves, trace_heatmap, trace_panels
+    from labkit.plots.locate.tracing import Traced, trace_curves, trace_heatmap, trace_panels
     from labkit.plots.memories.cards import coloured_text, neuron_card, triggers_in_context
     from labkit.plots.memories.contributions import contribution_bars, switch_bars
     from labkit.plots.memories.words import (

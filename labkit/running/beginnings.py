@@ -25,11 +25,6 @@ def n_shared(one: Ids, other: Ids) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def shared_by_all(rows: Sequence[Ids]) -> int:
-    """How many tokens all rows begin with alike."""
-    return n_shared(min(rows), max(rows))  # in lexical order all others lie between
-
-
 @dataclass
 class _Node:
     """Rows `first..stop-1` in lexical order, which begin with the same `depth` tokens.

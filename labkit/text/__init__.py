@@ -12,6 +12,6 @@ if TYPE_CHECKING:
     from labkit.text.acceptability import MinimalPair, minimal_pairs, prefers_good, read_blimp
     from labkit.text.corpus import Corpus, corpus_of, fact_prompts, held_out
     from labkit.text.moments import SecondMoment, second_moments
-    from labkit.text.streams import Piece, batches, pieces
+    from labkit.text.streams import Piece, ReadingOptions, batches, pieces
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

@@ -9,7 +9,7 @@ sum is kept. What was computed is cached under a hash of everything that it depe
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,9 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import Activations, capture
 from labkit.running.execute import Execution
-from labkit.running.logits import MEMORY
 from labkit.running.packing import unmasked
 from labkit.text.corpus import Corpus, corpus_of
-from labkit.text.streams import packed
+from labkit.text.streams import USUAL, ReadingOptions, packed
 from labkit.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
@@ -130,11 +129,9 @@ def second_moments(
     model: LabModel,
     layers: Iterable[int],
     corpus: Corpus | None = None,
+    how: ReadingOptions = USUAL,
     *,
-    min_keys: int | None = None,
-    window: int = 256,
     equal_length: bool = False,
-    memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> dict[int, SecondMoment]:
     """Second moments of some layers, from the cache or in one pass over a corpus.
@@ -143,28 +140,24 @@ def second_moments(
         model: The model.
         layers: Which layers.
         corpus: The text; by default the model's own (`labkit.text.corpus.corpus_of`).
-        min_keys: Number of tokens to use, at least; 10 x d_mlp by default. All of a
-            smaller corpus is used, and `SecondMoment.n_keys` says how much that was.
-        window: Documents are cut into pieces of at most so many tokens.
+        how: How much of it is read, at least 10 x d_mlp tokens by default, and in what pieces.
+            All of a smaller corpus is used, and `SecondMoment.n_keys` says how much that was.
         equal_length: Whether to bring every key to the median length first. Then each token
             counts as much as any other: a *massive activation* (one direction that a few tokens
             have, many times as long as all others) holds most of the trace otherwise, 94 % of it
             in layer 2 of SmolLM2-135M.
-        memory: Bound on the activations held at once, in bytes.
         progress: Called as the pass goes on.
 
     Raises:
         LayerOutOfRange: For a layer that the model does not have.
-        InputError: If `min_keys` or `window` is not positive.
+        InputError: If the options are of another kind.
         SingularSystem: If the model overflows on the text; nothing is cached then.
     """
     layers = sorted({model.layer(layer) for layer in layers})
-    min_keys = KEYS_PER_NEURON * model.d_mlp if min_keys is None else min_keys
-    if min_keys < 1 or window < 1:
-        raise InputError("second moments need at least one key and a window of at least one token")
+    min_keys = KEYS_PER_NEURON * model.d_mlp if how.min_tokens is None else how.min_tokens
+    how = replace(how, min_tokens=min_keys)
     corpus = corpus_of(model, progress=progress) if corpus is None else corpus
-    asked = (corpus, min_keys, window, equal_length)
-    places = cache_files(model, layers, *asked)
+    places = cache_files(model, layers, corpus, min_keys, how.window, equal_length)
     found = {layer: cache.read(place) for layer, place in places.items()}
     sums = {
         layer: (kept.tensors["second_moment"], int(kept.header["n_keys"]))
@@ -173,7 +166,7 @@ def second_moments(
     }
     missing = [layer for layer in layers if layer not in sums]
     if missing:
-        computed = _compute(model, missing, *asked, memory, progress)
+        computed = _compute(model, missing, corpus, how, equal_length, progress)
         for layer, (matrix, n_keys) in computed.items():
             cache.write(places[layer], {"second_moment": matrix}, {"n_keys": n_keys})
         sums |= computed
@@ -210,17 +203,16 @@ def _compute(
     model: LabModel,
     layers: Sequence[int],
     corpus: Corpus,
-    min_keys: int,
-    window: int,
+    how: ReadingOptions,
     equal_length: bool,
-    memory: int,
     progress: Progress | None,
 ) -> dict[int, tuple[Tensor, int]]:
     """`C` and number of keys by layer: one pass that stops at the key of the last layer."""
     sums = {layer: torch.zeros(model.d_mlp, model.d_mlp, dtype=torch.float64) for layer in layers}
     squared: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     n_keys = 0
-    for batch in packed(model, corpus, min_tokens=min_keys, window=window, memory=memory):
+    read = packed(model, corpus, min_tokens=how.min_tokens, window=how.window, memory=how.memory)
+    for batch in read:
         # What follows a position cannot change it, so padding on the right needs no mask.
         with capture(model, ["ffn_key"], layers) as seen, _ends_at_key(model, layers[-1]):
             Execution(model, unmasked(batch)).forward(stop=layers[-1] + 1)
@@ -232,7 +224,8 @@ def _compute(
                 keys = keys / squared[layer][-1].clamp(min=1e-30).sqrt()[:, None]
             sums[layer] += (keys.T @ keys).cpu().double()
         n_keys += int(batch.mask.sum())
-        listener(progress)("measuring which FFN keys occur", min(1.0, n_keys / min_keys))
+        share = n_keys / (how.min_tokens or n_keys)
+        listener(progress)("measuring which FFN keys occur", min(1.0, share))
     logger.info("second moments of layers %s from %d keys (%s)", layers, n_keys, corpus.source)
     for layer, total in sums.items():
         if not total.isfinite().all():

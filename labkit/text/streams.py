@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from labkit.arguments import checked
+from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.running.logits import MEMORY, rows_within
 from labkit.running.packing import TOKENS, filled, packs
@@ -19,6 +20,39 @@ ROWS = 32
 
 LOOKAHEAD = 16
 """Batches' worth of pieces that are sorted by length together, so that little is padded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How much of a corpus is read, and in what pieces.
+
+        find_triggers(model, [3], corpus, ReadingOptions(min_tokens=50_000, window=128))
+
+    Attributes:
+        min_tokens: Reading stops after the document that brings so many tokens, 1 or more. By
+            default what the function says: all of the corpus, or enough for its purpose.
+        window: Documents are cut into pieces of at most so many tokens; by default 256.
+        memory: Bound on the activations of a forward run over one batch, in bytes.
+
+    Raises:
+        InputError: If there is nothing to read.
+    """
+
+    min_tokens: int | None = None
+    window: int = 256
+    memory: int = MEMORY
+
+    def __post_init__(self) -> None:
+        """Refuse to read nothing."""
+        if self.window < 1 or (self.min_tokens is not None and self.min_tokens < 1):
+            raise InputError(
+                f"min_tokens {self.min_tokens}, window {self.window}: a corpus is read "
+                "in pieces of one token at least, and at least one token of it"
+            )
+
+
+USUAL = ReadingOptions()
+"""In pieces of 256 tokens."""
 
 
 @dataclass(frozen=True)

@@ -151,18 +151,6 @@ class ClozeResult(Measured):
         columns = ["relation", "k", "facts", "reach", "mean", "low", "high", "median"]
         return pd.DataFrame(rows).reindex(columns=columns)
 
-    def relations_frame(self) -> pd.DataFrame:
-        """One row per relation, k and depth: precision at k of the answer, low, high, n."""
-        relations = np.asarray([str(relation) for relation in self.relations])
-        rows = []
-        for name in dict.fromkeys(relations.tolist()):
-            ranks = self.rank[0][relations == name]
-            for k in self.ks:
-                for depth, row in enumerate(ranks.T):
-                    found = stats.proportion(int((row < k).sum()), len(row))
-                    rows.append({"relation": name, "k": k, "depth": depth} | found.to_dict())
-        return pd.DataFrame(rows)
-
     def popularity_frame(self, *, bins: int = 6, depth: int | None = None) -> pd.DataFrame:
         """One row per bin of popularity (equally many facts) and k: precision at k, low, high, n.
 

@@ -80,27 +80,25 @@ class Translators(Measured):
         return states + added + rms(states) * bias
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per lens and depth: KL to the model in nats, mean, low, high over texts, n."""
-        return self._frame(self.divergence, proportion=False)
+        """One row per lens and depth: KL to the model in nats, mean, low, high over texts, n.
 
-    def agreement_frame(self) -> pd.DataFrame:
-        """One row per lens and depth: share of tokens with the model's own top word, over texts."""
-        return self._frame(self.agreement, proportion=True)
+        `agreement` is the share of tokens with the model's own top word, mean over texts.
+        """
+        return pd.DataFrame(
+            {"lens": lens, "depth": depth}
+            | stats.average(divergence).to_dict()
+            | {"agreement": float(agreement.mean())}
+            for lens, *tables in zip(LENSES, self.divergence, self.agreement, strict=True)
+            for depth, (divergence, agreement) in enumerate(
+                zip(*(table.T for table in tables), strict=True)
+            )
+        )
 
     def figure(self) -> Any:
         """KL to the model's own distribution by depth, with and without translator."""
         from labkit.plots import lens_quality_curves
 
         return lens_quality_curves(self.to_frame(), title=self.title)
-
-    def _frame(self, values: np.ndarray, *, proportion: bool) -> pd.DataFrame:
-        estimate = stats.share if proportion else stats.average
-        rows = []
-        for lens, table in zip(LENSES, values, strict=True):
-            for depth, column in enumerate(table.T):
-                found = estimate(column)
-                rows.append({"lens": lens, "depth": depth} | found.to_dict())
-        return pd.DataFrame(rows)
 
 
 def lens_logits(

@@ -37,7 +37,7 @@ from editing.readings.asking import METRICS, ask, shares
 from labkit.models.loading import load
 from labkit.text.corpus import Corpus, corpus_of, fact_prompts
 from labkit.text.moments import RIDGE, second_moments
-from labkit.text.streams import pieces
+from labkit.text.streams import ReadingOptions, pieces
 from tests.benchmarks import textbook_editing as textbook
 
 N_TEMPLATES = 21
@@ -290,7 +290,7 @@ def measured(model, layer, corpus):
         tempfile.TemporaryDirectory() as folder,
         patch.dict(os.environ, {"LABKIT_CACHE": folder}),
     ):
-        return second_moments(model, [layer], corpus, min_keys=10**9)
+        return second_moments(model, [layer], corpus, ReadingOptions(min_tokens=10**9))
 
 
 def memory(model, _asked):

@@ -12,7 +12,7 @@ from editing.methods.closed_form.values import value_stars
 from labkit.facts.fact import Rewrite
 from labkit.text.corpus import Corpus
 from labkit.text.moments import RIDGE, second_moments
-from labkit.text.streams import pieces
+from labkit.text.streams import ReadingOptions, pieces
 from tests.benchmarks import textbook_editing as textbook
 
 LAYER, CONTEXTS = 1, ("", "The ship is in the sea.", "A cat is on a roof.")
@@ -42,7 +42,7 @@ def request_of(group):
 def test_the_covariance_is_the_lab_s(llama, corpus):
     few = Corpus(documents=corpus.documents[:3], source="three documents")
     documents = [piece.ids for piece in pieces(llama, few)]
-    ours = second_moments(llama, [LAYER], few, min_keys=10**9)[LAYER].matrix
+    ours = second_moments(llama, [LAYER], few, ReadingOptions(min_tokens=10**9))[LAYER].matrix
     theirs = textbook.covariance(llama.hf, documents, LAYER, at_once=2)
     torch.testing.assert_close(theirs.double(), ours, rtol=1e-3, atol=1e-6)
 

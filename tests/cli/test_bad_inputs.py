@@ -49,6 +49,7 @@ from labkit.running.execute import Execution, freeze
 from labkit.running.logits import next_token_logits
 from labkit.text.corpus import Corpus
 from labkit.text.moments import second_moments
+from labkit.text.streams import ReadingOptions
 from tests.reference import n_hooks
 
 REWRITE = Rewrite(subject="cat", template="the {} is in", target_new="Rome")
@@ -202,9 +203,9 @@ WRONG = {
         "a.gz",
     ),
     "no keys asked for": (
-        lambda m, d: second_moments(m, [0], TEXT, min_keys=0),
+        lambda m, d: second_moments(m, [0], TEXT, ReadingOptions(min_tokens=0)),
         InputError,
-        "at least one key",
+        "at least one token",
     ),
     "too little text for contexts": (
         lambda m, d: FAST.prepare(m, corpus=Corpus(documents=("word",), source="a word")),
@@ -231,7 +232,7 @@ WRONG = {
         "untouched",
     ),
     "ctrl-c in the middle of an edit": (
-        lambda m, d: FAST(m, [REWRITE], prepared=FAST.prepare(m, corpus=TEXT), step_done=stopped),
+        lambda m, d: FAST(m, [REWRITE], prepared=FAST.prepare(m, corpus=TEXT), progress=stopped),
         KeyboardInterrupt,
         None,
     ),

@@ -22,7 +22,8 @@ from editing import (
     undo_checkpoint,
 )
 from editing.edits.provenance import RESERVED, of_edit
-from editing.evaluation.protocols import PROTOCOLS
+from editing.evaluation.options import PROTOCOLS, EvaluationOptions
+from editing.export.options import ExportOptions
 from labkit import load
 from labkit import pocket as world
 from labkit.errors import InputError, MalformedRecord
@@ -131,14 +132,13 @@ def test_it_is_evaluated_under_every_protocol_and_resumed(pocket, name, cases, p
     method = METHODS[name](**FAST[name])
     if protocol == "batch" and name in ONE_AT_A_TIME:
         with pytest.raises(InputError, match="exactly one"):
-            evaluate(pocket, method, cases, protocol=protocol)
+            evaluate(pocket, method, cases, EvaluationOptions(protocol=protocol))
         return
 
     def run(directory):
-        return evaluate(
-            pocket, method, cases, protocol=protocol, held_out_texts=TEXTS, n_tokens=0,
-            run=RunDirectory.create(directory, {"method": name}, pocket, resume=True),
-        )  # fmt: skip
+        how = EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=0)
+        place = RunDirectory.create(directory, {"method": name}, pocket, resume=True)
+        return evaluate(pocket, method, cases, how, run=place)
 
     found = run(tmp_path / "run")
     assert len(found.records) == 3 and not found.failures
@@ -183,7 +183,7 @@ def test_a_prompt_edit_composes_and_is_in_effect(pocket, rewrites):
 def test_it_goes_into_a_gguf_file(pocket, name, made, tmp_path):
     write_base(pocket, tmp_path / "base.gguf")
     folder = export_gguf(
-        pocket, made[2], tmp_path / "out", base=tmp_path / "base.gguf", check=False
+        pocket, made[2], tmp_path / "out", ExportOptions(check=False), base=tmp_path / "base.gguf"
     )
     found = {t.name: torch.tensor(t.data.copy()) for t in GGUFReader(folder / "model.gguf").tensors}
     weights = dict(pocket.hf.named_parameters())

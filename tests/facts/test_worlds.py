@@ -30,11 +30,11 @@ def test_pocket_weights_in_a_folder_behave_as_pocket_does(pocket, tmp_path):
 
 
 def test_a_checkpoint_remembers_what_it_came_from(pocket, tmp_path):
-    from editing import LowRank, WeightDelta, export_hf
+    from editing import ExportOptions, LowRank, WeightDelta, export_hf
 
     parts = torch.ones(pocket.d_model, 1), torch.ones(1, pocket.d_mlp)
     delta = WeightDelta({pocket.ffn_out_name(1): LowRank(*parts)}, pocket.fingerprint)
-    out = export_hf(pocket, delta, tmp_path / "edited", check=False)
+    out = export_hf(pocket, delta, tmp_path / "edited", ExportOptions(check=False))
     assert world_of(load(str(out))) is world_of(pocket)
 
 

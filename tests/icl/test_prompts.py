@@ -1,5 +1,6 @@
 """Spans decode to what they claim, in every family; tasks are what they say."""
 
+import json
 import zipfile
 
 import pytest
@@ -151,6 +152,23 @@ def test_lines_are_read_zipped_or_not(tmp_path):
     assert read_tasks(tmp_path / "my.zip")[0].items == read_lines(tmp_path / "set").items
     own = read_lines(tmp_path / "set", labels={"neg": "no", "README": "what"})
     assert own.labels == ("what", "no")
+
+
+def test_a_file_of_pairs_intents_or_a_relation_is_told_by_its_content(tmp_path):
+    samples = [{"subject": "Peru", "object": "Lima"}, {"subject": "Oman", "object": "Muscat"}]
+    kinds = {"relation_type": "factual", "domain_name": "country", "range_name": "city"}
+    about = {"prompt_templates": ["{} has the capital"], "properties": kinds}
+    files = {
+        "pairs": [{"input": "Peru", "output": "Lima"}, {"input": "Oman", "output": "Muscat"}],
+        "intents": {"train": [["Peru", "Lima"], ["Oman", "Muscat"]]},
+        "relation": {"name": "capital", "samples": samples, **about},
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content, indent=1))
+        (found,) = read_tasks(tmp_path / f"{name}.json")
+        assert [(item.input, item.label) for item in found.items] == [
+            ("Peru", "Lima"), ("Oman", "Muscat"),
+        ]  # fmt: skip
 
 
 def test_lines_that_cannot_be_read_are_named(tmp_path):

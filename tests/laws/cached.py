@@ -13,6 +13,7 @@ from labkit.icl.implicit.finetuning_steps import other_weights
 from labkit.memories.trigger_search import find_triggers
 from labkit.running.activations import patched, patched_embedding
 from labkit.text.moments import second_moments
+from labkit.text.streams import ReadingOptions
 from probes.cloze.translator_fit import TranslatorFit
 from probes.states.features import extract
 
@@ -21,11 +22,11 @@ WORDS = [(0, 4, 9), (1, 8, 13), (0, 20, 26)]
 
 
 def moments(model, corpus):
-    return second_moments(model, [0, 2], corpus, min_keys=400)[2].matrix
+    return second_moments(model, [0, 2], corpus, ReadingOptions(min_tokens=400))[2].matrix
 
 
 def triggers(model, corpus):
-    found = find_triggers(model, [0, 2], corpus, k=3, min_tokens=400, window=40)
+    found = find_triggers(model, [0, 2], corpus, ReadingOptions(min_tokens=400, window=40), k=3)
     return torch.from_numpy(found.activation)
 
 

@@ -22,6 +22,7 @@ from labkit.readout import predict
 from labkit.results.runs import RunDirectory
 from labkit.running.activations import capture
 from labkit.text.moments import second_moments
+from labkit.text.streams import ReadingOptions
 from tests.laws.cached import (
     CACHED,
     CHANGED_WEIGHTS,
@@ -145,7 +146,7 @@ def test_what_was_measured_under_an_edit_says_so_and_serves_only_under_one(model
     own = second_moments(model, [1], corpus)
     with applied(model, delta_of(model)):
         edited, now = second_moments(model, [1], corpus), model.in_effect
-        found = find_triggers(model, [1], corpus, k=3, window=40)
+        found = find_triggers(model, [1], corpus, ReadingOptions(window=40), k=3)
         for known in (own, edited):
             Prepared(("",), {1: Euclidean()}, known).require(model, [1])
     assert found.fingerprint == edited[1].fingerprint == now != own[1].fingerprint

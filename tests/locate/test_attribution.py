@@ -19,7 +19,7 @@ from labkit.facts.fact import Fact
 from labkit.locate.attributions.attribution import AttributionPatching, first_order
 from labkit.locate.attributions.attribution_result import AttributionResult, TraceAgreement
 from labkit.locate.attributions.pairs import attribution_pairs
-from labkit.locate.traces.tracing import CausalTrace, TraceResult
+from labkit.locate.traces.tracing import CausalTrace, Corruption, TraceResult
 from labkit.running.execute import repeat_rows
 from labkit.stats import generator
 from tests.reference import full_logits, output_hook, outputs_of, shows
@@ -159,7 +159,8 @@ def test_a_pair_of_prompts_gives_what_transformer_lens_gives(model):
     pairs = attribution_pairs(model, [(clean, corrupted)], " of")
     hand = ByHand(model, fact, "ffn", noise)
     for kind, by_lens in (("ffn", pairs.ffn), ("attn", pairs.heads.sum(-1))):
-        grid = first_order(model, batch, span, noise, hand.answer, kind=kind)
+        how, corrupt = AttributionPatching(kind=kind), Corruption(span, noise)
+        grid = first_order(model, batch, corrupt, hand.answer, how)
         scale = np.abs(grid.effects).max()
         np.testing.assert_allclose(by_lens, grid.effects, rtol=1e-3, atol=1e-4 * scale)
         assert scale > 1e-6

@@ -14,7 +14,12 @@ from labkit import pocket as pocket_world
 from labkit.errors import EmptyTarget, FingerprintMismatch, InputError, NothingToTrace
 from labkit.facts.fact import Fact
 from labkit.facts.known import known_facts
-from labkit.locate import KnowledgeNeurons, KnowledgeNeuronsResult, neuron_tests
+from labkit.locate import (
+    KnowledgeNeurons,
+    KnowledgeNeuronsResult,
+    RandomNeurons,
+    neuron_tests,
+)
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.loading import wrap
 from tests.reference import full_logits, inputs_of
@@ -253,7 +258,8 @@ def test_a_neuron_that_writes_the_answer_is_found_and_holds_it(tiny, planted_in)
 def test_switching_is_a_hand_written_hook(model, positions):
     fact, neurons = replace(FACT, paraphrases=()), [(1, 5), (2, 0), (1, 9)]
     other = Fact(subject="dog", template="a {} is", object=" of")
-    found = switch(model, neurons, fact, [other], positions=positions, draws=3)
+    three = RandomNeurons(draws=3)
+    found = switch(model, neurons, fact, [other], positions=positions, random=three)
     for asked, group in ((fact, "this fact"), (other, "other facts")):
         hand = ByHand(model, asked, positions)
         for name, factor in (("suppressed", 0.0), ("amplified", 2.0)):
@@ -273,7 +279,8 @@ def test_switching_is_a_hand_written_hook(model, positions):
             assert abs(row.after / row.before - 1) > 1e-5
     random = found.cases.query("group == 'random neurons' and intervention == 'suppressed'")
     assert random.after.nunique() == 3 and random.draw.tolist() == [1, 2, 3]
-    small = switch(model, neurons, fact, [other], positions=positions, draws=3, memory=1)
+    bound = RandomNeurons(draws=3, memory=1)
+    small = switch(model, neurons, fact, [other], positions=positions, random=bound)
     np.testing.assert_allclose(small.cases.after, found.cases.after, rtol=1e-4)
 
 
@@ -348,11 +355,12 @@ def test_many_facts_are_each_found_and_tested_alone(pocket, pocket_facts):
     """One row per fact, equal to the test by hand; others are of the relation, not the object."""
     facts = pocket_facts[:2]
     method = KnowledgeNeurons(steps=4)
-    found = neuron_tests(pocket, facts, pocket_facts, method, n_others=3, draws=2)
+    two = RandomNeurons(draws=2)
+    found = neuron_tests(pocket, facts, pocket_facts, method, n_others=3, random=two)
     for fact, row in zip(facts, found.table.to_dict("records"), strict=True):
         kin = [o for o in pocket_facts if o.relation == fact.relation and o.object != fact.object]
         alone = method(pocket, fact)
-        test = alone.test(pocket, kin[:3], draws=2)
+        test = alone.test(pocket, kin[:3], random=two)
         assert row["n_neurons"] == len(alone.neurons) and row["n_others"] == 3
         for group in ("this fact", "random neurons", "other facts"):
             assert row[group] == pytest.approx(test.change(group, "suppressed").mean)
@@ -409,6 +417,8 @@ def test_tests_without_neurons_or_controls_are_refused(tiny):
         result.test(tiny("llama"))
     with pytest.raises(InputError, match="no neuron"):
         switch(model, [], FACT)
+    with pytest.raises(InputError, match="draws 0"):
+        RandomNeurons(draws=0)
     with pytest.raises(InputError, match="neuron 64"):
         switch(model, [(0, 64)], FACT)
     with pytest.raises(InputError, match="layer 3"):

@@ -36,7 +36,7 @@ from labkit.memories.trigger_search import cache_files
 from labkit.memories.words import content_words
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus
-from labkit.text.streams import batches, pieces
+from labkit.text.streams import ReadingOptions, batches, pieces
 from tests.reference import inputs_of
 
 K, WINDOW = 4, 23
@@ -55,8 +55,9 @@ def few(corpus):
     return Corpus(documents=(one, two, one[:40] + two, "a"), source="a few")
 
 
-def found(model, corpus, layers=(0, 2), **more):
-    return find_triggers(model, layers, corpus, **{"k": K, "window": WINDOW, **more})
+def found(model, corpus, layers=(0, 2), k=K, **more):
+    how = ReadingOptions(**{"window": WINDOW} | more)
+    return find_triggers(model, layers, corpus, how, k=k)
 
 
 @torch.no_grad()

@@ -45,11 +45,31 @@ MUTANTS = (
     Mutant(
         name="sequential edits each made on the bare model",
         file="editing/evaluation/protocols.py",
-        before='before = None if protocol == "single" else total',
+        before="before = None if single else total",
         after="before = None",
         tests=(
             f"{EVALUATION}/test_evaluate_protocols.py"
             "::test_each_sequential_call_is_made_on_top_of_the_ones_before",
+        ),
+    ),
+    Mutant(
+        name="an evaluation recorded without the facts that its chains are walked on",
+        file="editing/evaluation/options.py",
+        before="None if self.chains is None else self.chains.digest",
+        after="self.chains is not None",
+        tests=(
+            f"{EVALUATION}/test_evaluate_methods.py"
+            "::test_two_evaluations_have_different_records_and_equal_ones_the_same",
+        ),
+    ),
+    Mutant(
+        name="layers screened on the model's own text where another was named",
+        file="editing/layers/sweep.py",
+        before="            corpus=how.corpus,\n        ),",
+        after="        ),",
+        tests=(
+            "tests/editing/layers/test_sweep.py"
+            "::test_a_corpus_is_behind_the_screening_as_behind_the_edits",
         ),
     ),
     Mutant(

@@ -102,4 +102,14 @@ MUTANTS = (
         after='z = shown.pivot(index="layer", columns="pos", values="layer")',
         tests=("tests/plots/test_plots.py::test_the_lens_table_puts_each_top_token_in_its_cell",),
     ),
+    Mutant(
+        name="a result that names the model as it was loaded",
+        file="labkit/results/measured.py",
+        before='"fingerprint": source.in_effect}',
+        after='"fingerprint": source.loaded.fingerprint}',
+        tests=(
+            "tests/results/test_measured.py"
+            "::test_a_result_has_the_fingerprint_of_the_weights_in_effect",
+        ),
+    ),
 )

@@ -25,7 +25,7 @@ MUTANTS = (
     ),
     Mutant(
         name="the key at the subject's first token",
-        file=f"{CLOSED}/states.py",
+        file=f"{CLOSED}/keys.py",
         before="return Placed(model.ids(prompt), span.last)",
         after="return Placed(model.ids(prompt), span.start)",
         tests=(

@@ -35,9 +35,10 @@ def cell(frame, pos, layer):
 
 
 def heatmap(frame):
-    return plots.trace_heatmap(
-        frame, answer=" Paris", clean=0.77, corrupted=0.03, subject_positions={1, 4}, n_draws=10
+    traced = plots.Traced(
+        answer=" Paris", clean=0.77, corrupted=0.03, subject_positions={1, 4}, n_draws=10
     )
+    return plots.trace_heatmap(frame, traced)
 
 
 def test_a_trace_shows_every_cell_where_it_belongs():

@@ -12,6 +12,7 @@ from editing.edits.applying import applied
 from editing.evaluation.many_cases import evaluate
 from editing.evaluation.method_table import compared
 from editing.evaluation.one_edit import audit
+from editing.evaluation.options import EvaluationOptions
 from editing.export.checkpoint import export_hf
 from editing.export.reopening import check_export
 from labkit.facts.fact import Case, Fact, Rewrite
@@ -65,7 +66,7 @@ class Editor:
 
 
 def evaluation(model):
-    return evaluate(model, Editor(), [CASE], n_tokens=0, held_out_texts=TEXTS)
+    return evaluate(model, Editor(), [CASE], EvaluationOptions(n_tokens=0, held_out_texts=TEXTS))
 
 
 def export(model, folder):

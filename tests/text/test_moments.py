@@ -18,7 +18,7 @@ from labkit.facts.fact import fill
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus, fact_prompts, sample
 from labkit.text.moments import RIDGE, SecondMoment, cache_files, second_moments
-from labkit.text.streams import packed
+from labkit.text.streams import ReadingOptions, packed
 from tests.reference import inputs_of
 
 ALL = 10**9
@@ -56,8 +56,9 @@ def by_hand(model, layer, corpus, window=WINDOW):
     return keys.T @ keys / len(keys), len(keys)
 
 
-def measured(model, layers, corpus, **more):
-    return second_moments(model, layers, corpus, **{"min_keys": ALL, "window": WINDOW, **more})
+def measured(model, layers, corpus, *, equal_length=False, progress=None, **more):
+    how = ReadingOptions(**{"min_tokens": ALL, "window": WINDOW} | more)
+    return second_moments(model, layers, corpus, how, equal_length=equal_length, progress=progress)
 
 
 def close(left, right):
@@ -128,7 +129,9 @@ def test_it_stops_reading_when_there_are_enough_keys(tiny, corpus):
     by_default = second_moments(model, [0], corpus)[0].n_keys
     longest = max(len(model.ids(document)) for document in corpus.documents)
     assert 10 * model.d_mlp <= by_default < 10 * model.d_mlp + longest
-    assert measured(model, [0], corpus, min_keys=1)[0].n_keys == len(model.ids(corpus.documents[0]))
+    assert measured(model, [0], corpus, min_tokens=1)[0].n_keys == len(
+        model.ids(corpus.documents[0])
+    )
 
 
 def test_only_the_blocks_below_are_run(tiny, few, monkeypatch):
@@ -316,7 +319,7 @@ def test_nothing_to_measure_is_refused(tiny, few):
     model = tiny("gpt2")
     with pytest.raises(LayerOutOfRange):
         measured(model, [0, 3], few)
-    for wrong in ({"min_keys": 0}, {"window": 0}):
+    for wrong in ({"min_tokens": 0}, {"window": 0}):
         with pytest.raises(InputError):
             measured(model, [0], few, **wrong)
     with pytest.raises(EmptyPrompt):

@@ -15,12 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.delta import WeightDelta
-from editing.edits.requests import Group, Request, check, grouped, listed
-from editing.methods.closed_form.keys import fitting, group_keys
-from editing.methods.closed_form.prepared import Prepared, prepare
+from editing.edits.requests import Request, check, grouped, listed
+from editing.methods.closed_form.keys import fitting
+from editing.methods.closed_form.plan import Plan
+from editing.methods.closed_form.prepared import Preparation, Prepared, prepare
 from editing.methods.closed_form.solve import Metric, Occurring
 from editing.methods.closed_form.value_search import ValueSearch
-from editing.methods.closed_form.values import refuse_already_true, value_stars
+from editing.methods.closed_form.values import refuse_already_true
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
 from editing.presets.preset_files import preset
 from labkit.arguments import checked
@@ -31,9 +32,6 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.text.corpus import Corpus
 from labkit.text.moments import SecondMoment
-
-StepDone = Callable[[int, float], None]
-"""Called after each step of a search, with its number and the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +84,7 @@ class ClosedForm:
         """The cost metric of a layer, built from its second moment `C`; None without one."""
         raise NotImplementedError
 
-    def write(
-        self,
-        model: LabModel,
-        groups: Sequence[Group],
-        layers: Sequence[int],
-        prepared: Prepared,
-        after: WeightDelta | None,
-        step_done: StepDone | None,
-    ) -> Written:
+    def write(self, plan: Plan) -> Written:
         """Search for the wanted values, and solve for the changes that write them."""
         raise NotImplementedError
 
@@ -121,18 +111,15 @@ class ClosedForm:
         Raises:
             InputError, SingularSystem: If the corpus is too short.
         """
-        return prepare(
-            model,
-            self.layers_for(model),
-            self.metric(),
+        how = Preparation(
             n_contexts=self.n_contexts,
-            seed=self.seed,
             facts_share=self.facts_share,
-            search=self.search,
             equal_length=self.EQUAL_LENGTH,
+            bystanders=self.search.bystanders > 0,
+            seed=self.seed,
             corpus=corpus,
-            progress=progress,
         )
+        return prepare(model, self.layers_for(model), self.metric(), how, progress=progress)
 
     @checked
     def __call__(
@@ -142,7 +129,7 @@ class ClosedForm:
         *,
         prepared: Prepared | None = None,
         after: WeightDelta | None = None,
-        step_done: StepDone | None = None,
+        progress: Progress | None = None,
     ) -> WeightDelta:
         """The change that makes the rewrites true. The model is restored bit for bit.
 
@@ -151,7 +138,7 @@ class ClosedForm:
             rewrites: The rewrites, or a single one; those of one subject are solved jointly.
             prepared: From `prepare`, to avoid its cost when making many edits.
             after: The edits already in effect, if any.
-            step_done: Called after each step of a search, with its number and the loss.
+            progress: Called after each step of a search, and as `prepare` goes on.
 
         Raises:
             InputError, ContradictoryRewrites: If the method cannot make these rewrites.
@@ -166,11 +153,19 @@ class ClosedForm:
         self.require(rewrites)
         layers = self.layers_for(model)
         check(model, rewrites)
-        prepared = self.prepare(model) if prepared is None else prepared
+        prepared = self.prepare(model, progress=progress) if prepared is None else prepared
         prepared.require(model, layers)
-        prepared = replace(prepared, contexts=fitting(model, rewrites, prepared.contexts))
-        done = self.write(model, grouped(rewrites), layers, prepared, after, step_done)
-        return delta_of(self, model, rewrites, prepared, done, after=after)
+        plan = Plan(
+            model=model,
+            groups=grouped(rewrites),
+            layers=layers,
+            prepared=replace(prepared, contexts=fitting(model, rewrites, prepared.contexts)),
+            after=after,
+            bare_weight=self.bare_weight,
+            search=self.search,
+            progress=progress,
+        )
+        return delta_of(self, rewrites, plan, self.write(plan))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,37 +202,23 @@ class OneLayer(ClosedForm):
 
     def lacking(
         self,
-        model: LabModel,
-        groups: Sequence[Group],
+        plan: Plan,
         layer: int,
-        prepared: Prepared,
-        keys: Tensor,
-        v_star: Tensor,
+        keys: Float[Tensor, "group d_mlp"],
+        v_star: Float[Tensor, "group d_model"],
     ) -> Float[Tensor, "group d_model"]:
         """The residuals at the keys: `v* - k* V - b`."""
-        return v_star.double() - ffn_answer(model, layer, keys)
+        return v_star.double() - ffn_answer(plan.model, layer, keys)
 
-    def write(
-        self,
-        model: LabModel,
-        groups: Sequence[Group],
-        layers: Sequence[int],
-        prepared: Prepared,
-        after: WeightDelta | None,
-        step_done: StepDone | None,
-    ) -> Written:
+    def write(self, plan: Plan) -> Written:
         """Answer every key with its value, exactly."""
-        (layer,) = layers
-        contexts = prepared.contexts
-        keys = group_keys(model, groups, layer, contexts, self.bare_weight)
-        near = prepared.near(groups, layer, keys, self.search)
-        found = value_stars(
-            model, groups, layer, contexts, self.search, near=near, step_done=step_done
-        )
-        refuse_already_true(groups, found)
-        metric = self.metric_for(prepared.metrics[layer], after, layer, keys)
-        residuals = self.lacking(model, groups, layer, prepared, keys, found.v_star)
-        change = written(model, layer, groups, metric, keys, residuals, softness=0.0)
+        (layer,) = plan.layers
+        keys = plan.keys(layer)
+        found = plan.values(layer, keys=keys)
+        refuse_already_true(plan.groups, found)
+        metric = self.metric_for(plan.prepared.metrics[layer], plan.after, layer, keys)
+        residuals = self.lacking(plan, layer, keys, found.v_star)
+        change = written(plan, layer, metric, keys, residuals, softness=0.0)
         return Written({layer: change}, {layer: keys}, found)
 
 

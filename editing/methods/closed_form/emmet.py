@@ -33,8 +33,7 @@ class EMMET(OneLayer):
         remember: Whether keys of earlier edits that are in effect join the metric, so that
             what was written under them is kept (the paper: no).
         weight: Weight of `C` against those keys, in the unit of
-        `editing.methods.closed_form.solve.Occurring`.
-            Of no effect on a first edit.
+            `editing.methods.closed_form.solve.Occurring`; of no effect on a first edit.
 
     References:
         Gupta et al. 2024, A Unified Framework for Model Editing, section 4.

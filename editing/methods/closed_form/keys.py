@@ -5,24 +5,29 @@ token. It depends on the text before the subject, so `k*` averages over contexts
 (Meng et al. 2022, section 3.1, equation 3). It is computed here, once, and the same `k*` is
 used wherever an edit needs one: mixing two of them makes sequential edits drift (Gupta et
 al. 2024, Rebuilding ROME).
+
+Other states at that token are read and averaged in the same way. Only the text up to it is run, and
+only the blocks up to the highest layer that is asked for.
 """
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.requests import Group, Request, requests_of
-from editing.methods.closed_form.states import place, subject_states
 from labkit import stats
 from labkit.errors import ContextTooShort, InputError
-from labkit.facts.fact import Deletion
+from labkit.facts.fact import Deletion, fill
 from labkit.models.model import LabModel
-from labkit.running.states import Spot
+from labkit.running.logits import MEMORY
+from labkit.running.states import Spot, last_states
 from labkit.text.corpus import Corpus
 from labkit.tokens import target_ids
+from labkit.tokens.words import spaceless
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +101,59 @@ def _size(model: LabModel, request: Request, context: str) -> int:
     target = request.target_true if isinstance(request, Deletion) else request.target_new
     placed = place(model, context, request.template, request.subject)
     return len(placed.ids) + len(target_ids(model.tokenizer, request.prompt, target)) - 1
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A prompt in some context, as ids, with the column of the subject's last token."""
+
+    ids: list[int]
+    subject_last: int
+
+
+def place(model: LabModel, context: str, template: str, subject: str) -> Placed:
+    """A filled template after a context, with the subject's position known by offset."""
+    before = in_front(context)
+    prompt = before + fill(template, subject)
+    span = model.span(prompt, subject, at=len(before) + template.index("{}"))
+    return Placed(model.ids(prompt), span.last)
+
+
+def in_front(context: str) -> str:
+    """A context as it is put before a prompt: followed by a space, where its script has spaces."""
+    if not context or context[-1] in "。！？．" or spaceless(context[-1]):
+        return context
+    return f"{context} "
+
+
+def subject_states(
+    model: LabModel,
+    requests: Sequence[Request],
+    spots: Sequence[Spot],
+    contexts: Sequence[str],
+    *,
+    push: tuple[int, Float[Tensor, "request d_model"]] | None = None,
+    memory: int = MEMORY,
+) -> dict[Spot, Float[Tensor, "request context width"]]:
+    """States at the subject's last token, for every request and context.
+
+    Args:
+        model: The model as it is now.
+        requests: The requests.
+        spots: Which states.
+        contexts: The contexts put before a prompt.
+        push: A layer and what is added to its FFN's answer there, by request.
+        memory: Bound on the activations of one run, in bytes.
+
+    Raises:
+        SubjectNotFound: If a subject's tokens cannot be told apart in its prompt.
+    """
+    placed = [place(model, c, r.template, r.subject) for r in requests for c in contexts]
+    rows = [one.ids[: one.subject_last + 1] for one in placed]
+    if push is not None:
+        push = (push[0], push[1].repeat_interleave(len(contexts), dim=0))
+    found = last_states(model, rows, spots, push=push, memory=memory)
+    return {spot: states.unflatten(0, (-1, len(contexts))) for spot, states in found.items()}
 
 
 def subject_keys(

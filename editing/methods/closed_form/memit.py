@@ -11,15 +11,12 @@ allows. `spread="boundary"` is BLUE: the first and the last layer only, each wit
 search, and without distributing a residual.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from editing.edits.delta import WeightDelta
-from editing.edits.requests import Group
-from editing.methods.closed_form.base import Spreading, StepDone
-from editing.methods.closed_form.prepared import Prepared
-from editing.methods.closed_form.spreading import Plan, boundary, spread
+from editing.methods.closed_form.base import Spreading
+from editing.methods.closed_form.plan import Plan
+from editing.methods.closed_form.spreading import boundary, spread
 from editing.methods.closed_form.writing import Written
 from labkit.models.model import LabModel
 
@@ -56,15 +53,8 @@ class MEMIT(Spreading):
         layers = super().layers_for(model)
         return layers if self.spread == "even" else tuple(dict.fromkeys((layers[0], layers[-1])))
 
-    def write(
-        self,
-        model: LabModel,
-        groups: Sequence[Group],
-        layers: Sequence[int],
-        prepared: Prepared,
-        after: WeightDelta | None,
-        step_done: StepDone | None,
-    ) -> Written:
+    def write(self, plan: Plan) -> Written:
         """Write the last layer's residual, or what each layer's own search finds."""
-        plan = Plan(self, model, groups, layers, prepared, after, step_done)
-        return spread(plan, share="even") if self.spread == "even" else boundary(plan)
+        if self.spread == "even":
+            return spread(plan, share="even", remember=self.remember)
+        return boundary(plan, remember=self.remember)

@@ -14,16 +14,12 @@ What it does not promise: as attention's part is not written, the edited model n
 the search found.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from editing.edits.delta import WeightDelta
-from editing.edits.requests import Group
-from editing.methods.closed_form.base import Spreading, StepDone
-from editing.methods.closed_form.prepared import Prepared
-from editing.methods.closed_form.spreading import Plan, spread
+from editing.methods.closed_form.base import Spreading
+from editing.methods.closed_form.plan import Plan
+from editing.methods.closed_form.spreading import spread
 from editing.methods.closed_form.writing import Written
-from labkit.models.model import LabModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +42,12 @@ class PMET(Spreading):
 
     PRESET = "pmet"
 
-    def write(
-        self,
-        model: LabModel,
-        groups: Sequence[Group],
-        layers: Sequence[int],
-        prepared: Prepared,
-        after: WeightDelta | None,
-        step_done: StepDone | None,
-    ) -> Written:
+    def write(self, plan: Plan) -> Written:
         """Write the residual of the FFN's output at the last layer."""
-        plan = Plan(self, model, groups, layers, prepared, after, step_done)
-        return spread(plan, share="sqrt", compared="ffn_value", sites=("ffn_value", "attn_out"))
+        return spread(
+            plan,
+            share="sqrt",
+            remember=self.remember,
+            compared="ffn_value",
+            sites=("ffn_value", "attn_out"),
+        )

@@ -96,17 +96,34 @@ class Prepared:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What a method's edits are prepared from.
+
+    Attributes:
+        n_contexts: Number of contexts, the empty one among them.
+        facts_share: Share of `C` from prompts that ask for facts, 0..1; see `moments`.
+        equal_length: Whether the keys behind `C` are brought to one length first.
+        bystanders: Whether the search for `v*` will have bystanders.
+        seed: Seed of the draw of contexts.
+        corpus: The text behind contexts and `C`; by default the model's own, and prompts of
+            facts for a share of `C`.
+    """
+
+    n_contexts: int
+    facts_share: float
+    equal_length: bool = False
+    bystanders: bool = False
+    seed: int = 0
+    corpus: Corpus | None = None
+
+
 def prepare(
     model: LabModel,
     layers: Sequence[int],
     metric: Callable[[SecondMoment], Metric] | None,
+    how: Preparation,
     *,
-    n_contexts: int,
-    seed: int,
-    facts_share: float,
-    search: ValueSearch,
-    equal_length: bool = False,
-    corpus: Corpus | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Contexts, the metrics of some layers, and the candidate bystanders.
@@ -115,27 +132,26 @@ def prepare(
         model: The model, unedited.
         layers: The layers that will be edited.
         metric: Builds a layer's cost metric from its second moment `C`; None does without.
-        n_contexts: Number of contexts, the empty one among them.
-        seed: Seed of the draw of contexts.
-        facts_share: See `moments`.
-        search: How `v*` will be searched for.
-        equal_length: Whether the keys behind `C` are brought to one length first.
-        corpus: The text behind both; by default the model's own, and prompts of facts for a
-            share of `C`.
+        how: Contexts, the text behind them and behind `C`, and whether there are bystanders.
         progress: Called as measuring goes on.
 
     Raises:
         InputError: If the corpus has too few short sentences.
         SingularSystem: If there are fewer keys behind a second moment than neurons.
     """
-    text = corpus_of(model, progress=progress) if corpus is None else corpus
-    before = contexts(text, n_contexts, seed=seed)
-    pool = pool_of(model, layers) if search.bystanders else None
+    text = corpus_of(model, progress=progress) if how.corpus is None else how.corpus
+    before = contexts(text, how.n_contexts, seed=how.seed)
+    pool = pool_of(model, layers) if how.bystanders else None
     if metric is None:
         return Prepared(before, {layer: Euclidean() for layer in layers}, {}, pool)
     require_keys(model, text)
     found = moments(
-        model, layers, facts_share, equal_length=equal_length, corpus=corpus, progress=progress
+        model,
+        layers,
+        how.facts_share,
+        equal_length=how.equal_length,
+        corpus=how.corpus,
+        progress=progress,
     )
     metrics = {layer: metric(moment) for layer, moment in found.items()}
     return Prepared(before, metrics, found, pool)

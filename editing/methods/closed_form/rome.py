@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from editing.edits.requests import Group, Request, one_rewrite
+from editing.edits.requests import Request, one_rewrite
 from editing.methods.closed_form.base import OneLayer
-from editing.methods.closed_form.keys import group_keys
-from editing.methods.closed_form.prepared import Prepared
-from labkit.models.model import LabModel
+from editing.methods.closed_form.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +56,15 @@ class ROME(OneLayer):
 
     def lacking(
         self,
-        model: LabModel,
-        groups: Sequence[Group],
+        plan: Plan,
         layer: int,
-        prepared: Prepared,
-        keys: Tensor,
-        v_star: Tensor,
+        keys: Float[Tensor, "group d_mlp"],
+        v_star: Float[Tensor, "group d_model"],
     ) -> Float[Tensor, "group d_model"]:
         """The residual at `k*`; with two keys, scaled so that the bare key is mapped to `v*`."""
         if not self.two_keys:
-            return super().lacking(model, groups, layer, prepared, keys, v_star)
-        bare = group_keys(model, groups, layer, prepared.contexts, 1.0)
-        direction = prepared.metrics[layer].solve(keys)
-        lacking = super().lacking(model, groups, layer, prepared, bare, v_star)
+            return super().lacking(plan, layer, keys, v_star)
+        bare = plan.keys(layer, bare_weight=1.0)
+        direction = plan.prepared.metrics[layer].solve(keys)
+        lacking = super().lacking(plan, layer, bare, v_star)
         return lacking * (direction * keys).sum() / (direction * bare).sum()

@@ -16,85 +16,26 @@ part of the FFN's output, so there the last layer lands near `z`, not on it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.applying import applied
 from editing.edits.delta import Change, WeightDelta
-from editing.edits.requests import Group, requests_of
-from editing.methods.closed_form.base import Spreading, StepDone
-from editing.methods.closed_form.keys import averaged, group_keys
-from editing.methods.closed_form.prepared import Prepared
-from editing.methods.closed_form.states import subject_states
-from editing.methods.closed_form.values import Values, refuse_already_true, value_stars
+from editing.methods.closed_form.plan import Plan
+from editing.methods.closed_form.values import Values, refuse_already_true
 from editing.methods.closed_form.writing import Written, held, remembering, written
 from labkit.models.anatomy import Site
-from labkit.models.model import LabModel
-from labkit.running.states import Spot
 
 Share = Literal["even", "sqrt"]
 """Which part of what is missing a layer takes, with n layers left: 1 / n or 1 / sqrt(n)."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to write, and how.
-
-    Attributes:
-        method: The method, with its fields.
-        model: The model; it is changed for the time of a measurement, and restored.
-        groups: The requests, by subject.
-        layers: The layers to write, ascending.
-        prepared: Contexts, metrics and bystanders.
-        after: The edits in effect, if any.
-        step_done: Called after each step of a search.
-    """
-
-    method: Spreading
-    model: LabModel
-    groups: Sequence[Group]
-    layers: Sequence[int]
-    prepared: Prepared
-    after: WeightDelta | None
-    step_done: StepDone | None
-
-    def search(self, layer: int, sites: Sequence[Site] = ("ffn_value",)) -> Values:
-        """`v*` at a layer, with the bystanders that a write of that layer alone would leak to."""
-        model, groups, search = self.model, self.groups, self.method.search
-        contexts, near = self.prepared.contexts, []
-        if search.bystanders:
-            keys = group_keys(model, groups, layer, contexts, self.method.bare_weight)
-            near = self.prepared.near(groups, layer, keys, search)
-        return value_stars(
-            model, groups, layer, contexts, search, near=near, sites=sites, step_done=self.step_done
-        )
-
-    def states(
-        self, spots: Sequence[Spot], *, push: tuple[int, Tensor] | None = None
-    ) -> dict[Spot, Float[Tensor, "group width"]]:
-        """States at the subjects' last tokens, averaged as keys are.
-
-        Args:
-            spots: Which states.
-            push: A layer and what is added to its FFN's answer there, by group.
-        """
-        if push is not None:
-            sizes = torch.tensor([len(group.requests) for group in self.groups])
-            push = (push[0], push[1].repeat_interleave(sizes.to(push[1].device), dim=0))
-        requests, contexts = requests_of(self.groups), self.prepared.contexts
-        found = subject_states(self.model, requests, spots, contexts, push=push)
-        weight = self.method.bare_weight
-        return {spot: averaged(states, self.groups, weight) for spot, states in found.items()}
 
 
 def spread(
     plan: Plan,
     *,
     share: Share,
+    remember: bool,
     compared: Site = "resid_post",
     sites: Sequence[Site] = ("ffn_value",),
 ) -> Written:
@@ -103,6 +44,7 @@ def spread(
     Args:
         plan: The plan.
         share: The share of the residual that a layer takes.
+        remember: Whether keys of the edits in effect join the metric.
         compared: At which site of the last layer wanted and present states are compared.
         sites: What the search may move; see `editing.methods.closed_form.values.value_stars`.
 
@@ -110,11 +52,11 @@ def spread(
         AlreadyTrue, NonFiniteLoss, SingularSystem: Nothing is written then.
     """
     last = plan.layers[-1]
-    found = plan.search(last, sites)
+    found = plan.values(last, sites=sites)
     refuse_already_true(plan.groups, found)
     goal = (compared, last)
     wanted = plan.states([goal], push=(last, found.change))[goal]
-    writer = _Writer(plan)
+    writer = _Writer(plan, remember)
     lengths: dict[int, Tensor] = {}
     for n_done, layer in enumerate(plan.layers):
         with applied(plan.model, writer.so_far):
@@ -129,20 +71,24 @@ def spread(
     return Written(writer.changes, writer.keys, found, missing)
 
 
-def boundary(plan: Plan) -> Written:
+def boundary(plan: Plan, *, remember: bool) -> Written:
     """Write every layer of the plan (in BLUE the first and the last), each with its own search.
 
     A later layer's search runs on the model with the earlier ones written: it adds what is
     still missing, which may be nothing.
 
+    Args:
+        plan: The plan.
+        remember: Whether keys of the edits in effect join the metric.
+
     Raises:
         AlreadyTrue, NonFiniteLoss, SingularSystem: Nothing is written then.
     """
-    writer = _Writer(plan)
+    writer = _Writer(plan, remember)
     found: list[Values] = []
     for layer in plan.layers:
         with applied(plan.model, writer.so_far):
-            found.append(plan.search(layer))
+            found.append(plan.values(layer))
             keys = plan.states([("ffn_key", layer)])["ffn_key", layer]
         refuse_already_true(plan.groups, found[0])
         writer.write(layer, keys, found[-1].change)
@@ -156,8 +102,9 @@ def boundary(plan: Plan) -> Written:
 class _Writer:
     """Layers written so far, and the keys that they were written for."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, remember: bool) -> None:
         self.plan = plan
+        self._after = plan.after if remember else None
         self.changes: dict[int, Change] = {}
         self.keys: dict[int, Tensor] = {}
         self._held: Tensor | None = None
@@ -171,12 +118,9 @@ class _Writer:
 
     def write(self, layer: int, keys: Tensor, residuals: Tensor) -> None:
         """Map keys to residuals, softly, in the layer's metric with earlier edits' keys."""
-        plan = self.plan
-        metric, after = plan.prepared.metrics[layer], plan.after if plan.method.remember else None
+        metric = self.plan.prepared.metrics[layer]
         if self._held is None:
-            self._held = held(metric, after, layer, keys)
-        metric = remembering(metric, after, layer, self._held)
-        self.changes[layer] = written(
-            plan.model, layer, plan.groups, metric, keys, residuals, softness=1.0
-        )
+            self._held = held(metric, self._after, layer, keys)
+        metric = remembering(metric, self._after, layer, self._held)
+        self.changes[layer] = written(self.plan, layer, metric, keys, residuals, softness=1.0)
         self.keys[layer] = keys

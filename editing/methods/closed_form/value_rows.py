@@ -14,7 +14,7 @@ from torch import Tensor
 
 from editing.edits.requests import ESSENCE, Group
 from editing.methods.closed_form.bystanders import Bystander
-from editing.methods.closed_form.states import Placed, place
+from editing.methods.closed_form.keys import Placed, place
 from labkit.facts.fact import Deletion
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel

@@ -1,9 +1,12 @@
-"""How `v*` is searched for: steps, and what the terms of the loss weigh."""
+"""How `v*` is searched for: steps, what the terms of the loss weigh, and how far it reaches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from editing.methods.closed_form.bystanders import Bystander
 from labkit.bounds import STEPS, require_finite
 from labkit.errors import InputError
+from labkit.models.anatomy import Site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +56,21 @@ class ValueSearch:
                 raise InputError(f"{name} {getattr(self, name)}: 0, or more")
         if not 0 <= self.enough <= 1:
             raise InputError(f"enough {self.enough} is a probability: 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How far a search reaches beyond one output and one subject.
+
+    Attributes:
+        near: The bystanders of every group, held to what was said about them; by default none.
+        sites: Which outputs of the layer are searched for together; by default the FFN's. `v*`
+            is always that one; PMET also moves "attn_out", and drops what it finds there.
+    """
+
+    near: Sequence[Sequence[Bystander]] = ()
+    sites: Sequence[Site] = ("ffn_value",)
+
+
+ALONE = Reach()
+"""The FFN's output and the subject, alone."""

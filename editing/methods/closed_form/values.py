@@ -43,13 +43,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from editing.edits.requests import Group, requests_of
-from editing.methods.closed_form.bystanders import ALIKE, Bystander
+from editing.methods.closed_form.bystanders import ALIKE
 from editing.methods.closed_form.value_rows import Batch, Reads, batches, rows_of
-from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.value_search import ALONE, Reach, ValueSearch
 from labkit.errors import AlreadyTrue, NonFiniteLoss
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
-from labkit.progress import listener
+from labkit.progress import Progress, listener
 from labkit.running.activations import patched
 from labkit.running.logits import read_logits
 
@@ -57,7 +57,8 @@ FLATTEN = 2.0
 """Temperature at which a deletion flattens what the model said besides the answer."""
 
 MEMORY = 256 << 20
-"""Default bound, in bytes, on what is kept for the backward run."""
+"""Bound, in bytes, on what is kept for the backward run: groups that do not fit together are
+searched for one batch after another."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ class Values:
         steps: Steps taken.
         probability: Lowest probability, over contexts, requests and target tokens, of what
             was asked for at the end; for a deletion, of anything but the answer.
+        losses: The loss before the first step and after each.
     """
 
     v_star: Float[Tensor, "group d_model"]
     v: Float[Tensor, "group d_model"]
     steps: Int[Tensor, " group"]
     probability: Float[Tensor, " group"]
+    losses: tuple[tuple[float, ...], ...]
 
     @property
     def change(self) -> Float[Tensor, "group d_model"]:
@@ -90,11 +93,9 @@ def value_stars(
     layer: int,
     contexts: Sequence[str],
     search: ValueSearch,
+    reach: Reach = ALONE,
     *,
-    near: Sequence[Sequence[Bystander]] = (),
-    sites: Sequence[Site] = ("ffn_value",),
-    memory: int = MEMORY,
-    step_done: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Values:
     """Search for the `v*` of every group, many at once.
 
@@ -104,13 +105,8 @@ def value_stars(
         layer: The layer whose FFN output is replaced.
         contexts: The contexts put before a prompt; the first one is empty.
         search: How to search.
-        near: The bystanders of every group; none by default.
-        sites: Which outputs of the layer are searched for together. `v*` is always the
-            FFN's; PMET also moves "attn_out", and drops what it finds there.
-        memory: Bound on what is kept for the backward run, in bytes: groups that do not fit
-            together are searched for one batch after another.
-        step_done: Called after each step with its number and the mean loss of the groups
-            that are still searched for.
+        reach: Which bystanders are held, and what else is moved; by default nothing.
+        progress: Called after each step.
 
     Raises:
         EmptyTarget, SubjectNotFound: Before any work.
@@ -118,20 +114,23 @@ def value_stars(
     """
     layer = model.layer(layer)
     rows = [
-        rows_of(model, number, group, contexts, near[number] if near else ())
+        rows_of(model, number, group, contexts, reach.near[number] if reach.near else ())
         for number, group in enumerate(groups)
     ]
     v_star = torch.zeros(len(groups), model.d_model, device=model.device)
     v, steps = torch.zeros_like(v_star), torch.zeros(len(groups), dtype=torch.long)
     probability = torch.zeros(len(groups))
-    for members in batches(model, rows, layer, memory):
+    losses: dict[int, tuple[float, ...]] = {}
+    for members in batches(model, rows, layer, MEMORY):
         batch = Batch(model, [rows[number] for number in members], layer)
         names = [groups[number] for number in members]
-        found = _search(model, batch, names, layer, search, sites, step_done)
+        found = _search(model, batch, names, layer, search, reach.sites, listener(progress))
         index = torch.tensor(members)
         v_star[index], v[index] = found.v_star, found.v
         steps[index], probability[index] = found.steps, found.probability
-    return Values(v_star, v, steps, probability)
+        losses |= dict(zip(members, found.losses, strict=True))
+    in_order = tuple(losses[number] for number in range(len(groups)))
+    return Values(v_star, v, steps, probability, in_order)
 
 
 def refuse_already_true(groups: Sequence[Group], found: Values) -> None:
@@ -157,7 +156,7 @@ def _search(
     layer: int,
     search: ValueSearch,
     sites: Sequence[Site],
-    step_done: Callable[[int, float], None] | None,
+    told: Progress,
 ) -> Values:
     """Search for the values of one batch of groups, each with its own end."""
     v = torch.stack([batch.before[site] for site in sites])
@@ -166,6 +165,7 @@ def _search(
     found, probability = torch.zeros_like(v), torch.zeros(batch.n_groups, device=v.device)
     steps = torch.zeros(batch.n_groups, dtype=torch.long)
     active = list(range(batch.n_groups))
+    seen: list[Tensor] = []
     reads = Reads(batch, active)
     with torch.no_grad():
         anchors = _anchors(_logprobs(model, batch, reads, layer, {}, 0.0), reads)
@@ -175,10 +175,9 @@ def _search(
         losses = _losses(logprobs, reads, anchors, search, batch.n_groups)
         losses = losses + search.decay * (change.square().sum(-1) / v.square().sum(-1)).sum(0)
         _refuse_non_finite(losses, groups, active, step)
+        seen.append(losses.detach())
         lowest = _lowest(logprobs.detach(), reads, batch.n_groups)
-        if step_done is not None:
-            step_done(step, float(losses.detach()[active].mean()))
-        listener(None)(f"searching for v*, step {step} of {search.steps}", step / search.steps)
+        told(f"searching for v*, step {step} of {search.steps}", step / search.steps)
         ended = [n for n in active if step == search.steps or lowest[n] >= search.enough]
         for number in ended:
             found[:, number] = change.detach()[:, number]
@@ -196,7 +195,15 @@ def _search(
             bound = search.clamp * v.norm(dim=-1, keepdim=True)
             change.mul_((bound / change.norm(dim=-1, keepdim=True)).clamp(max=1.0))
     ffn = sites.index("ffn_value")
-    return Values(v[ffn] + found[ffn], v[ffn], steps, probability.cpu())
+    return Values(v[ffn] + found[ffn], v[ffn], steps, probability.cpu(), _by_group(seen, steps))
+
+
+def _by_group(
+    seen: Sequence[Float[Tensor, " group"]], steps: Int[Tensor, " group"]
+) -> tuple[tuple[float, ...], ...]:
+    """Every group's losses, from the start to its own last step."""
+    rows = torch.stack(list(seen), dim=1).tolist()
+    return tuple(tuple(row[: last + 1]) for row, last in zip(rows, steps.tolist(), strict=True))
 
 
 def _logprobs(

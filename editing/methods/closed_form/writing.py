@@ -14,8 +14,8 @@ from torch import Tensor
 
 from editing.edits.delta import Change, Dense, LowRank, WeightDelta
 from editing.edits.provenance import of_edit
-from editing.edits.requests import Group, Request
-from editing.methods.closed_form.prepared import Prepared
+from editing.edits.requests import Request
+from editing.methods.closed_form.plan import Plan
 from editing.methods.closed_form.solve import Metric, Remembering, change
 from editing.methods.closed_form.values import Values
 from labkit.models.model import LabModel
@@ -57,9 +57,8 @@ def ffn_answer(
 
 
 def written(
-    model: LabModel,
+    plan: Plan,
     layer: int,
-    groups: Sequence[Group],
     metric: Metric,
     keys: Float[Tensor, "group d_mlp"],
     residuals: Float[Tensor, "group d_model"],
@@ -71,12 +70,12 @@ def written(
     Raises:
         SingularSystem: See `editing.methods.closed_form.solve.change`.
     """
-    names = [group.subject for group in groups]
+    names = [group.subject for group in plan.groups]
     left, right = change(metric, keys, residuals, softness=softness, names=names)
-    if model.ffn_out_transposed(layer):
+    if plan.model.ffn_out_transposed(layer):
         left, right = right.T, left.T
     rows, columns = left.shape[0], right.shape[1]
-    if len(groups) * (rows + columns) > rows * columns:
+    if len(names) * (rows + columns) > rows * columns:
         return Dense((left @ right).float())
     return LowRank(left.float().contiguous(), right.float().contiguous())
 
@@ -133,25 +132,16 @@ def _earlier(after: WeightDelta | None, layer: int) -> Float[Tensor, "earlier d_
     return None if rows is None else rows.double().cpu()
 
 
-def delta_of(
-    method: Any,
-    model: LabModel,
-    requests: Sequence[Request],
-    prepared: Prepared,
-    done: Written,
-    *,
-    after: WeightDelta | None,
-) -> WeightDelta:
+def delta_of(method: Any, requests: Sequence[Request], plan: Plan, done: Written) -> WeightDelta:
     """The delta of a closed-form method.
 
     Args:
         method: The method; its fields go into the provenance.
-        model: The model.
-        requests: What was asked for.
-        prepared: What the method had prepared.
+        requests: What was asked for, in the caller's order.
+        plan: What was to be written.
         done: What was written.
-        after: The edits in effect, if any.
     """
+    model, after = plan.model, plan.after
     distance = done.found.change.norm(dim=1) / done.found.v.norm(dim=1)
     return WeightDelta(
         {model.ffn_out_name(layer): made for layer, made in done.changes.items()},
@@ -161,8 +151,9 @@ def delta_of(
             model,
             requests,
             layers=list(done.changes),
-            **prepared.provenance(),
+            **plan.prepared.provenance(),
             search_steps=done.found.steps.tolist(),
+            search_losses=[list(losses) for losses in done.found.losses],
             lowest_target_probability_in_search=done.found.probability.tolist(),
             distance_in_norms=distance.tolist(),
             **({"missing_before": dict(done.missing)} if done.missing else {}),

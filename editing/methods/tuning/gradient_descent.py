@@ -5,7 +5,7 @@ method says which layers, which tensors are learnt there, what they add to an FF
 which change of its values that is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -16,7 +16,7 @@ from torch import Tensor
 from editing.edits.delta import Change, Dense, LowRank, WeightDelta
 from editing.edits.provenance import of_edit
 from editing.edits.requests import Request, listed, rewrites_only
-from editing.methods.tuning.training import Training, descend
+from editing.methods.tuning.training import Learnt, Training, descend
 from labkit.arguments import checked
 from labkit.models.model import LabModel
 from labkit.progress import Progress
@@ -79,7 +79,7 @@ class GradientDescent:
         *,
         prepared: None = None,
         after: WeightDelta | None = None,
-        step_done: Callable[[int, float], None] | None = None,
+        progress: Progress | None = None,
     ) -> WeightDelta:
         """The change that training on some rewrites makes. The model is not changed.
 
@@ -89,7 +89,7 @@ class GradientDescent:
             prepared: Nothing is prepared.
             after: The edits already in effect, if any. Training begins at the weights as they are
                 now.
-            step_done: Called after each step, with its number and the loss in nats per token.
+            progress: Called before each step.
 
         Raises:
             InputError, ContradictoryRewrites, EmptyTarget, LayerOutOfRange: Before any work.
@@ -97,35 +97,32 @@ class GradientDescent:
             NonFiniteLoss: If the training fails.
         """
         asked = rewrites_only(listed(rewrites), self.NAME)
-        learnt = {layer: self.start(model, layer) for layer in self.layers_for(model)}
+        by_layer = {layer: self.start(model, layer) for layer in self.layers_for(model)}
 
         def constrain() -> None:
-            for tensors in learnt.values():
+            for tensors in by_layer.values():
                 self.constrain_(tensors)
 
-        trained = descend(
-            model,
-            asked,
-            [tensor.requires_grad_() for tensors in learnt.values() for tensor in tensors],
-            {layer: partial(self.added, tensors) for layer, tensors in learnt.items()},
-            self.training,
-            seed=self.seed,
-            constrain=constrain,
-            step_done=step_done,
+        learnt = Learnt(
+            [tensor.requires_grad_() for tensors in by_layer.values() for tensor in tensors],
+            {layer: partial(self.added, tensors) for layer, tensors in by_layer.items()},
+            constrain,
         )
+        trained = descend(model, asked, learnt, self.training, seed=self.seed, progress=progress)
         return WeightDelta(
             {
                 model.ffn_out_name(layer): as_stored(model, layer, self.change(tensors))
-                for layer, tensors in learnt.items()
+                for layer, tensors in by_layer.items()
             },
             model.fingerprint,
             of_edit(
                 self,
                 model,
                 asked,
-                layers=list(learnt),
+                layers=list(by_layer),
                 training_steps=trained.steps,
-                loss=trained.loss,
+                loss=trained.losses[-1],
+                losses=list(trained.losses),
                 probability=trained.probability,
             ),
             on_top_of=None if after is None else after.digest,

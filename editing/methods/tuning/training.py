@@ -28,7 +28,7 @@ from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.facts.fact import Rewrite
 from labkit.metrics import log_prob
 from labkit.models.model import LabModel
-from labkit.progress import listener
+from labkit.progress import Progress, listener
 from labkit.running.activations import capture, patched
 from labkit.running.execute import Execution
 from labkit.running.logits import read_logits, rows_within
@@ -70,17 +70,32 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Learnt:
+    """What is learnt, and how it acts.
+
+    Attributes:
+        parameters: The tensors, changed in place.
+        added: By layer, how they act; see `adding`.
+        constrain: Called after each step, to project them onto the constraint set.
+    """
+
+    parameters: Sequence[Tensor]
+    added: Mapping[int, Added]
+    constrain: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Trained:
     """The outcome of training.
 
     Attributes:
         steps: Steps taken.
-        loss: The last loss, in nats per token.
+        losses: The loss before each step and at the end, in nats per token.
         probability: Lowest P(target), per token, when each rewrite was last seen.
     """
 
     steps: int
-    loss: float
+    losses: tuple[float, ...]
     probability: float
 
 
@@ -157,35 +172,33 @@ def precise(model: LabModel) -> torch.dtype:
 def descend(
     model: LabModel,
     rewrites: Sequence[Rewrite],
-    parameters: Sequence[Tensor],
-    added: Mapping[int, Added],
+    learnt: Learnt,
     training: Training,
     *,
     seed: int = 0,
-    constrain: Callable[[], None],
-    step_done: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Learn some tensors so that the model says the new objects. No weight is changed.
 
     Args:
         model: The model.
         rewrites: The rewrites.
-        parameters: What is learnt, in place.
-        added: By layer, how the parameters act; see `adding`.
+        learnt: What is learnt, how it acts, and what holds it.
         training: Number of steps, learning rate and stopping rule.
         seed: Seed of the order in which rewrites take turns.
-        constrain: Called after each step, to project the parameters onto the constraint set.
-        step_done: Called after each step with its number and the loss, in nats per token.
+        progress: Called before each step.
 
     Raises:
         EmptyTarget: Before any work.
         AlreadyTrue: If every target is likely enough before the first step.
         NonFiniteLoss: If the loss stops being a number.
     """
-    lessons = Lessons(model, rewrites, min(added))
-    optimiser = torch.optim.Adam(parameters, lr=training.lr)
+    lessons = Lessons(model, rewrites, min(learnt.added))
+    optimiser = torch.optim.Adam(learnt.parameters, lr=training.lr)
     draw = stats.generator(seed, "order", len(rewrites))
     turns: list[Tensor] = []
+    losses: list[float] = []
+    told = listener(progress)
     for step in range(training.steps + 1):
         if not turns:
             turns = list(torch.randperm(len(rewrites), generator=draw).split(training.batch))
@@ -193,7 +206,7 @@ def descend(
         rows, loss, last = turns.pop(0), 0.0, step == training.steps
         optimiser.zero_grad()
         for chunk in rows.split(lessons.at_once):  # gradients add up, activations do not
-            with torch.set_grad_enabled(not last), adding(model, added):
+            with torch.set_grad_enabled(not last), adding(model, learnt.added):
                 found = lessons.log_probs(chunk)
             part = -torch.stack([of_one.mean() for of_one in found]).sum() / len(rows)
             loss += part.item()
@@ -204,15 +217,14 @@ def descend(
                 )
             if not last:
                 part.backward()
-        if step_done is not None:
-            step_done(step, loss)
-        listener(None)(f"tuning, step {step} of {training.steps}", step / training.steps)
+        losses.append(loss)
+        told(f"tuning, step {step} of {training.steps}", step / training.steps)
         if last or float(lowest.min()) >= training.enough:
             break
         optimiser.step()
         with torch.no_grad():
-            constrain()
+            learnt.constrain()
     if step == 0:
         asked = ", ".join(rewrite.subject for rewrite in rewrites)
         raise AlreadyTrue(f"the model says what is asked for already: {asked}")
-    return Trained(step, loss, float(lowest.min()))
+    return Trained(step, tuple(losses), float(lowest.min()))

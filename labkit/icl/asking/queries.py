@@ -9,7 +9,6 @@ labels or lengths are raised before the model runs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,6 @@ from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.prompts import Prompt, Shot, render, write
 from labkit.models.model import LabModel
 from labkit.progress import Progress
-from labkit.results.measured import measured_on
 from labkit.running.beginnings import Ids
 from labkit.stats import numpy_generator
 
@@ -172,17 +170,6 @@ def require_settings(*, tokens: str, ks: Sequence[int], least: int = 0, **counts
         if count < 1:
             raise InputError(f"{name} = {count}: at least one")
     require_tokens(tokens)
-
-
-def about(model: LabModel, task: Task, queries: Sequence[Item]) -> dict[str, Any]:
-    """The fields that all results share: model, task and queries."""
-    return {
-        **measured_on(model),
-        "task": task.name,
-        "source": task.source,
-        "labels": task.labels,
-        "gold": tuple(item.label for item in queries),
-    }
 
 
 def drawn_shots(pool: Sequence[Item], k: int, seed: int, *content: object) -> list[Item]:

@@ -33,8 +33,9 @@ import numpy as np
 
 from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
-from labkit.icl.asking.queries import Front, about, ask, require_fit, require_settings
+from labkit.icl.asking.queries import Front, ask, require_fit, require_settings
 from labkit.icl.asking.scoring import Tokens
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.behaviour.demonstrations_result import DemonstrationsResult
 from labkit.icl.behaviour.nearness import (
     bm25_scores,
@@ -144,8 +145,8 @@ class Choice:
         shape = (len(self.ways), len(self.ks), self.draws, len(queries), len(task.labels))
         scores = np.stack([tables[front][place] for front, place in cells])
         return DemonstrationsResult(
-            **about(model, task, queries),
-            queries=tuple(item.input for item in queries),
+            **about_queries(model, task, queries),
+            labels=task.labels,
             conditions=tuple(WORDS[way] for way in self.ways),
             ks=self.ks,
             tokens=self.tokens,

@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from labkit.arguments import checked
-from labkit.icl.asking.queries import Front, about, ask, prepare, require_settings
+from labkit.icl.asking.queries import Front, ask, prepare, require_settings
 from labkit.icl.asking.scoring import Tokens
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.behaviour.conditions import SHOWN, Surroundings, require_conditions, shots_of
 from labkit.icl.behaviour.demonstrations_result import DemonstrationsResult
 from labkit.icl.tasks.items import Item, Task
@@ -103,8 +104,8 @@ class Demonstrations:
         shape = (len(self.conditions), len(self.ks), self.draws, len(asked), len(task.labels))
         log_probs = np.stack(cells).reshape(shape).astype(np.float32)
         return DemonstrationsResult(
-            **about(model, task, queries),
-            queries=tuple(item.input for item in queries),
+            **about_queries(model, task, queries),
+            labels=task.labels,
             conditions=self.conditions,
             ks=self.ks,
             tokens=self.tokens,

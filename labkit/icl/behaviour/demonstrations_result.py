@@ -10,23 +10,18 @@ from jaxtyping import Float
 from labkit.errors import InputError
 from labkit.icl.asking.measures import MEASURES, Measure, measured, tested
 from labkit.icl.asking.scoring import Tokens
+from labkit.icl.asking.task_result import LabelsResult
 from labkit.icl.behaviour.conditions import words_of
-from labkit.results.measured import Measured
 from labkit.stats import Estimate, paired_difference, ratio, share
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemonstrationsResult(Measured):
+class DemonstrationsResult(LabelsResult):
     """Scores of every label after every set of demonstrations.
 
     The unit of every interval is the query, its draws of demonstrations averaged first.
 
     Attributes:
-        task: Name of the task.
-        source: Where its items come from.
-        labels: The label space.
-        queries: Inputs that were asked about.
-        gold: Their labels.
         conditions: The conditions that demonstrations were under.
         ks: Numbers of demonstrations.
         tokens: How much of a label was scored.
@@ -35,11 +30,6 @@ class DemonstrationsResult(Measured):
         content_free: The same after inputs that say nothing.
     """
 
-    task: str
-    source: str
-    labels: tuple[str, ...]
-    queries: tuple[str, ...]
-    gold: tuple[str, ...]
     conditions: tuple[str, ...]
     ks: tuple[int, ...]
     tokens: Tokens

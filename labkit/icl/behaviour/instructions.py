@@ -38,8 +38,9 @@ import torch
 
 from labkit.arguments import checked
 from labkit.errors import ContextTooShort, InputError
-from labkit.icl.asking.queries import Front, about, ask, prepare, require_settings
+from labkit.icl.asking.queries import Front, ask, prepare, require_settings
 from labkit.icl.asking.scoring import Tokens
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.behaviour.instructions_result import InstructionsResult
 from labkit.icl.tasks.items import Item, Task
 from labkit.icl.tasks.own import task as own_task
@@ -148,8 +149,8 @@ class Instructions:
         of_candidates = np.array([tables[front] for front in own], dtype=np.float32).reshape(shape)
         scores = [np.stack([tables[f][: len(queries)] for f in row]) for row in fronts]
         return InstructionsResult(
-            **about(model, task, queries),
-            queries=tuple(texts),
+            **about_queries(model, task, queries),
+            labels=task.labels,
             development_gold=tuple(item.label for item in development),
             k=self.k,
             tokens=self.tokens,

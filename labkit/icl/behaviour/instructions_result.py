@@ -10,7 +10,7 @@ from jaxtyping import Float
 from labkit.errors import InputError
 from labkit.icl.asking.measures import MEASURES, Measure, measured, tested
 from labkit.icl.asking.scoring import Tokens
-from labkit.results.measured import Measured
+from labkit.icl.asking.task_result import LabelsResult
 from labkit.stats import Estimate, paired_difference, share
 
 Criterion = Literal["accuracy", "log_prob"]
@@ -20,17 +20,12 @@ PROPOSED, ANY = "proposed", "any proposed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructionsResult(Measured):
+class InstructionsResult(LabelsResult):
     """Scores of every label after instructions, demonstrations, both and neither.
 
     The unit of every interval is the query, its draws averaged first.
 
     Attributes:
-        task: Name of the task.
-        source: Where its items come from.
-        labels: The label space.
-        queries: Inputs that were asked about.
-        gold: Their labels.
         development_gold: Labels of the items that candidates were chosen on.
         k: Number of demonstrations.
         tokens: How much of a label was scored.
@@ -44,11 +39,6 @@ class InstructionsResult(Measured):
         development_log_probs: The same for the items that they were chosen on.
     """
 
-    task: str
-    source: str
-    labels: tuple[str, ...]
-    queries: tuple[str, ...]
-    gold: tuple[str, ...]
     development_gold: tuple[str, ...]
     k: int
     tokens: Tokens

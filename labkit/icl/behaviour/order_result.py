@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from labkit.icl.asking.measures import measured, shares_of
-from labkit.results.measured import Measured
+from labkit.icl.asking.task_result import TaskResult
 from labkit.stats import Estimate, average, numpy_generator, paired_difference, share
 
 Criterion = Literal["global", "local"]
@@ -17,14 +17,11 @@ PREFERRED = 1 / 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrdersResult(Measured):
+class OrdersResult(TaskResult):
     """Scores after the same demonstrations in different orders.
 
     Attributes:
-        task: Name of the task.
-        source: Where its items come from.
         labels: The label space.
-        gold: The queries' labels.
         shown: By set, the labels of its demonstrations in the order in which they were drawn.
         orders: By order, which demonstration stands where.
         seed: Seed of the draws.
@@ -32,10 +29,7 @@ class OrdersResult(Measured):
         probe_log_probs: The same after the inputs whose labels are not used.
     """
 
-    task: str
-    source: str
     labels: tuple[str, ...]
-    gold: tuple[str, ...]
     shown: tuple[tuple[str, ...], ...]
     orders: Int[np.ndarray, "order k"]
     seed: int

@@ -32,8 +32,9 @@ from jaxtyping import Int
 
 from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
-from labkit.icl.asking.queries import Front, about, ask, require_settings
+from labkit.icl.asking.queries import Front, ask, require_settings
 from labkit.icl.asking.scoring import Tokens
+from labkit.icl.asking.task_result import about_task
 from labkit.icl.behaviour.order_result import OrdersResult
 from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
@@ -118,7 +119,8 @@ class Orders:
         scored = np.stack([tables[front] for front in fronts]).astype(np.float32)
         table = scored.reshape(self.sets, len(orders), asked, -1)
         return OrdersResult(
-            **about(model, task, items[: self.queries]),
+            **about_task(model, task, items[: self.queries]),
+            labels=task.labels,
             shown=tuple(tuple(pool[n].label for n in numbers) for numbers in chosen),
             orders=orders,
             seed=self.seed,

@@ -52,7 +52,8 @@ import torch
 
 from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
-from labkit.icl.asking.queries import Front, about, drawn_shots, require_fit
+from labkit.icl.asking.queries import Front, drawn_shots, require_fit
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.behaviour.conditions import Surroundings, shots_of
 from labkit.icl.implicit.finetuning_bench import Bench, Shots
 from labkit.icl.implicit.finetuning_reading import map_cosines, update_cosines
@@ -164,8 +165,8 @@ class FineTuningComparison:
             name: np.stack([one[name] for one in found], axis=1) for name in found[0]
         }
         return FineTuningResult(
-            **about(model, task, asked),
-            queries=tuple(item.input for item in asked),
+            **about_queries(model, task, asked),
+            labels=task.labels,
             other=other.name,
             k=self.k,
             seed=self.seed,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.asking.measures import measured, shares_of, tested
-from labkit.results.measured import Measured
+from labkit.icl.asking.task_result import LabelsResult
 from labkit.stats import (
     Estimate,
     average,
@@ -39,17 +39,12 @@ WAYS = ("context", "sgd")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuningResult(Measured):
+class FineTuningResult(LabelsResult):
     """Likeness of context and fine-tuning, query by query, with the controls.
 
     The unit of every interval is the query, sets of demonstrations (and layers) averaged first.
 
     Attributes:
-        task: Name of the task.
-        source: Where its items come from.
-        labels: The label space.
-        queries: Inputs that were asked about.
-        gold: Their labels.
         other: Name of the task that stands for another.
         k: Number of demonstrations.
         seed: Seed of the draws.
@@ -66,11 +61,6 @@ class FineTuningResult(Measured):
         order_log_probs: In context and after SGD, for several orders of the same demonstrations.
     """
 
-    task: str
-    source: str
-    labels: tuple[str, ...]
-    queries: tuple[str, ...]
-    gold: tuple[str, ...]
     other: str
     k: int
     seed: int

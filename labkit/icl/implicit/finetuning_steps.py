@@ -203,11 +203,6 @@ def random_change(
     return moved
 
 
-def lesson_loss(model: LabModel, batch: Sequence[Lesson]) -> Float[Tensor, ""]:
-    """The loss of some lessons, in nats per label token."""
-    return _loss(model, Execution(model, _padded(model, batch)).forward(), batch)
-
-
 def _padded(model: LabModel, batch: Sequence[Lesson]) -> TokenBatch:
     """Queries with their labels, without the last token, after which nothing is predicted."""
     return model.pad([(lesson.query + lesson.label)[:-1] for lesson in batch])

@@ -41,8 +41,9 @@ import torch
 
 from labkit.arguments import checked
 from labkit.errors import InputError
-from labkit.icl.asking.queries import about, asked_prompts, drawn_shots
+from labkit.icl.asking.queries import asked_prompts, drawn_shots
 from labkit.icl.asking.scoring import label_ids, require_context
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.inside.anchor_edges import (
     EDGES,
     PARTS,
@@ -140,8 +141,8 @@ class Anchors:
         )
         first = drawn[0][0]
         return AnchorsResult(
-            **about(model, task, queries),
-            queries=tuple(item.input for item in queries),
+            **about_queries(model, task, queries),
+            labels=task.labels,
             config=asdict(self),
             edges=self.edges,
             windows=windows,

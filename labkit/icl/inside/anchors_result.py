@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.asking.measures import measured
+from labkit.icl.asking.task_result import LabelsResult
 from labkit.icl.inside.anchor_edges import PARTS
 from labkit.icl.inside.heads_result import named
-from labkit.results.measured import Measured
 from labkit.stats import average, holm, paired_difference, share
 from labkit.stats.intervals import over_units
 
@@ -27,18 +27,13 @@ Source = Literal["query", "labels"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AnchorsResult(Measured):
+class AnchorsResult(LabelsResult):
     """Attention, saliency and blocked edges of a task's prompts.
 
     The unit of every interval is the query, its sets of demonstrations averaged first; for what
     label words look at, which no query changes, the set.
 
     Attributes:
-        task: Name of the task.
-        source: Where its items come from.
-        labels: The label space.
-        queries: Inputs that were asked about.
-        gold: Their labels.
         config: The method's fields.
         edges: What was blocked.
         windows: Layers in which it was, `(start, stop)`; the last are all.
@@ -53,11 +48,6 @@ class AnchorsResult(Measured):
         weights: Attention of its last token.
     """
 
-    task: str
-    source: str
-    labels: tuple[str, ...]
-    queries: tuple[str, ...]
-    gold: tuple[str, ...]
     config: dict[str, Any]
     edges: tuple[str, ...]
     windows: tuple[tuple[int, int], ...]

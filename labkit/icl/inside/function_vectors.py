@@ -40,67 +40,41 @@ from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
 from labkit.icl.inside.effects_of_heads import head_effects, last_heads, require_heads, written
 from labkit.icl.inside.function_vector_result import FunctionVectorResult
-from labkit.icl.inside.vectors import (
-    Labels,
-    LastPositions,
-    chosen_layers,
-    parted,
-    random_like,
-    read_behind,
-    swept,
-    words,
-)
+from labkit.icl.inside.vector_method import VectorMethod
+from labkit.icl.inside.vectors import Labels, LastPositions, random_like, swept, words
 from labkit.icl.tasks.items import Item, Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
 from labkit.running.beginnings import Ids
-from labkit.running.logits import MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)
-class FunctionVectors:
+class FunctionVectors(VectorMethod):
     """The function vector of a task, against placebos.
 
     Attributes:
-        k: Number of demonstrations; Todd et al. use 10.
+        k: Number of demonstrations, at least 2; Todd et al. use 10.
         heads: How many heads are summed; Todd et al. use 10 of the 448 of GPT-J.
         prompts: Prompts for the mean outputs, and as many others for the effects; they use 100
             and 25.
         draws: Random sums of heads, random directions, and sets of demonstrations to compare
             with.
-        development: Queries that layer and scale are chosen on.
-        queries: Other queries, that the effect is read on. Both shrink where the pool is small.
-        scales: How many times the vector is added.
-        layers: Blocks after which it is added; all by default.
-        seed: Seed of every draw.
-        memory: Bound on the activations held at once, in bytes.
 
     Raises:
         InputError: If a field is out of its range.
     """
 
-    k: int = 8
     heads: int = 10
     prompts: int = 20
-    draws: int = 3
-    development: int = 15
-    queries: int = 30
     scales: tuple[float, ...] = (1.0, 2.0)
-    layers: tuple[int, ...] | None = None
-    seed: int = 0
-    memory: int = MEMORY
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        if min(self.heads, self.prompts, self.draws, self.development, self.queries) < 1:
-            raise InputError(
-                "heads, prompts, draws and both kinds of queries: at least one of each"
-            )
+        super().__post_init__()
+        if min(self.heads, self.prompts) < 1:
+            raise InputError("heads and prompts: at least one of each")
         if self.k < 2:
             raise InputError(f"k = {self.k}: two demonstrations at least, to permute their labels")
-        if not self.scales or len(set(self.scales)) < len(self.scales):
-            raise InputError(f"scales, each once and at least one, not {self.scales}")
 
     @checked
     def __call__(
@@ -122,18 +96,14 @@ class FunctionVectors:
             InputError: If the model has too few heads for as many random others.
             NotDecomposable: If the model's heads have no output of their own.
         """
-        layers = chosen_layers(model, self.layers)
         require_heads(model)
         n_all = model.n_layers * model.n_heads
         if 2 * self.heads > n_all:
             raise InputError(
                 f"{self.heads} heads and as many random others of {model.name}, which has {n_all}"
             )
-        development, measured, pool = parted(
-            task, self.development, self.queries, self.k + 1, seed=self.seed
-        )
-        queries = [*development, *measured]
-        labels = Labels.of(model, task, queries)
+        trial = self.trial(model, task)
+        queries, pool = trial.queries, trial.pool
         clean, _ = self.drawn(model, task, pool, "mean outputs", permuted=False)
         shuffled, about = self.drawn(model, task, pool, "effects", permuted=True)
         sets = [
@@ -157,37 +127,24 @@ class FunctionVectors:
         own = outputs[order[: self.heads].to(outputs.device)].sum(dim=0)
         others = self.placebos(task, outputs, order[self.heads :], own)
 
-        asked = LastPositions(model, asked_ids(model, task, (), queries), memory=self.memory)
+        bare = self.bare(model, task, trial)
         scales = rearrange(torch.tensor(self.scales).to(own), "scale -> scale 1 1 1")
         readings = []
-        for place, layer in enumerate(layers):
-            listener(progress)(f"function vector, layer {layer}", place / len(layers))
+        for place, layer in enumerate(trial.layers):
+            listener(progress)(f"function vector, layer {layer}", place / len(trial.layers))
             parts = []
             for vectors in (own[None, None], others):
                 added = scales * rearrange(vectors, "vector draw d -> vector 1 draw 1 d")
-                parts.append(swept(asked, labels, layer, asked.states[layer] + added))
+                parts.append(swept(bare, trial.labels, layer, bare.states[layer] + added))
             alike = np.broadcast_to(  # the vector itself is the same in every draw
                 parts[0], (*parts[0].shape[:3], self.draws, parts[0].shape[-1])
             )
             readings.append(np.concatenate([alike, parts[1]], axis=1))
-        numbers = torch.arange(len(queries), device=model.device)
         return FunctionVectorResult(
             method="function vector",
-            **measured_on(model),
-            task=task.name,
-            source=task.source,
-            k=self.k,
+            **self.found(model, task, trial, bare=bare, shown=shown, readings=readings),
             form="add",
             vectors=("function vector", "random heads", "random direction"),
-            scales=self.scales,
-            layers=layers,
-            queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
-            development=len(development),
-            seed=self.seed,
-            readings=np.stack(readings, axis=3),
-            zero_shot=labels.read_states(model, asked.states[-1], numbers),
-            k_shot=read_behind(model, labels, shown, memory=self.memory),
             directions=own[None, None].float().cpu().numpy(),
             words=words(model, own[None], 10),
             effects=effects.numpy(),

@@ -37,12 +37,12 @@ from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, asked_prompts, drawn_shots
 from labkit.icl.asking.scoring import label_ids, require_context, score_labels
+from labkit.icl.asking.task_result import about_queries
 from labkit.icl.inside.influence_result import InfluenceResult
 from labkit.icl.tasks.items import Task
 from labkit.icl.tasks.prompts import Prompt
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
 from labkit.running.activations import run_with_cache
 from labkit.running.execute import Execution
 from labkit.running.logits import MEMORY, rows_within
@@ -121,11 +121,7 @@ class Influence:
             gradient.append(gradient_shares(model, prompts, targets, memory=self.memory))
             attention.append(attention_shares(model, prompts))
         return InfluenceResult(
-            **measured_on(model),
-            task=task.name,
-            source=task.source,
-            queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
+            **about_queries(model, task, queries),
             shown=tuple(tuple((item.input, item.label) for item in items) for items in sets),
             seed=self.seed,
             full=log_probs[:, 0],

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from labkit.icl.asking.measures import tested
-from labkit.results.measured import Measured
+from labkit.icl.asking.task_result import QueriesResult
 from labkit.stats import Estimate, average
 from labkit.stats.intervals import over_units
 
@@ -21,16 +21,12 @@ PANELS = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InfluenceResult(Measured):
+class InfluenceResult(QueriesResult):
     """Influence of every demonstration of some sets on the answers to some queries.
 
     The unit of every interval is the query; all sets are shown to all of them.
 
     Attributes:
-        task: Name of the task.
-        source: Where its items come from.
-        queries: Inputs that were asked about.
-        gold: Their labels.
         shown: By set, input and label of each demonstration, in order.
         seed: Seed of the draws.
         full: Log-probability of the right label after all demonstrations, in nats.
@@ -40,10 +36,6 @@ class InfluenceResult(Measured):
             0..1.
     """
 
-    task: str
-    source: str
-    queries: tuple[str, ...]
-    gold: tuple[str, ...]
     shown: tuple[tuple[tuple[str, str], ...], ...]
     seed: int
     full: Float[np.ndarray, "set query"]

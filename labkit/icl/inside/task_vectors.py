@@ -29,7 +29,6 @@ Differs from the paper:
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
@@ -39,68 +38,40 @@ from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
+from labkit.icl.inside.vector_method import VectorMethod
 from labkit.icl.inside.vector_result import VectorResult
-from labkit.icl.inside.vectors import (
-    Labels,
-    LastPositions,
-    chosen_layers,
-    parted,
-    random_like,
-    read_behind,
-    swept,
-    words,
-)
+from labkit.icl.inside.vectors import random_like, swept, words
 from labkit.icl.tasks.items import Task
 from labkit.icl.tasks.own import task as own_task
 from labkit.icl.tasks.own import task_names
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
-from labkit.running.logits import MEMORY
 from labkit.running.states import last_streams
 
 Form = Literal["replace", "add"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskVectors:
+class TaskVectors(VectorMethod):
     """The task vector of a task, layer by layer, against placebos.
 
     Attributes:
         k: Number of demonstrations; Hendel et al. use 5.
         draws: Sets of demonstrations, each with a dummy query and hence a vector of its own.
-        development: Queries that layer and scale are chosen on.
-        queries: Other queries, that the effect is read on. Both shrink where the pool is small.
         form: Whether the vector takes the place of the state, or is added to it.
         scales: How many times it is added; (1.0,) where it takes the place.
-        layers: Blocks after which it is put; all by default.
-        seed: Seed of every draw.
-        memory: Bound on the activations held at once, in bytes.
 
     Raises:
         InputError: If a field is out of its range.
     """
 
-    k: int = 8
-    draws: int = 3
-    development: int = 15
-    queries: int = 30
     form: Form = "replace"
-    scales: tuple[float, ...] = (1.0,)
-    layers: tuple[int, ...] | None = None
-    seed: int = 0
-    memory: int = MEMORY
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        if min(self.k, self.draws, self.development, self.queries) < 1:
-            raise InputError(
-                "demonstrations, draws and both kinds of queries: at least one of each"
-            )
+        super().__post_init__()
         if self.form not in ("replace", "add"):
             raise InputError(f"the form is 'replace' or 'add', not {self.form!r}")
-        if not self.scales or len(set(self.scales)) < len(self.scales):
-            raise InputError(f"scales, each once and at least one, not {self.scales}")
         if self.form == "replace" and self.scales != (1.0,):
             raise InputError(
                 "a vector that replaces a state has no scale: leave scales out, or choose "
@@ -133,12 +104,8 @@ class TaskVectors:
             ContextTooShort: If the demonstrations with a query are too long.
             InputError: If the other task is the task itself.
         """
-        layers = chosen_layers(model, self.layers)
-        development, measured, pool = parted(
-            task, self.development, self.queries, self.k + 1, seed=self.seed
-        )
-        queries = [*development, *measured]
-        labels = Labels.of(model, task, queries)
+        trial = self.trial(model, task)
+        queries, pool = trial.queries, trial.pool
         if other is None:
             other = neighbour(model, task)
         if other.name == task.name:
@@ -162,37 +129,24 @@ class TaskVectors:
         for prompts in (*shown, *taken):
             require_context(model, prompts, [(0,)])
 
-        asked = LastPositions(model, asked_ids(model, task, (), queries), memory=self.memory)
+        bare = self.bare(model, task, trial)
         own, others = (last_streams(model, prompts, memory=self.memory) for prompts in taken)
-        mean = asked.states[:, : len(development)].mean(dim=1, keepdim=True)
+        mean = bare.states[:, : trial.development].mean(dim=1, keepdim=True)
         if self.form == "add":
             own, others = own - mean, others - mean
         noise = random_like(own, self.seed, task.name, "placebo")
         kinds = torch.stack([own, others, noise])  # vector, layer, draw, d_model
         readings = []
-        for place, layer in enumerate(layers):
-            listener(progress)(f"task vectors, layer {layer}", place / len(layers))
-            changed = self.changed(asked.states[layer], kinds[:, layer])
-            readings.append(swept(asked, labels, layer, changed))
-        numbers = torch.arange(len(queries), device=model.device)
-        directions = own[list(layers)]
+        for place, layer in enumerate(trial.layers):
+            listener(progress)(f"task vectors, layer {layer}", place / len(trial.layers))
+            changed = self.changed(bare.states[layer], kinds[:, layer])
+            readings.append(swept(bare, trial.labels, layer, changed))
+        directions = own[list(trial.layers)]
         return VectorResult(
             method="task vector",
-            **measured_on(model),
-            task=task.name,
-            source=task.source,
-            k=self.k,
+            **self.found(model, task, trial, bare=bare, shown=shown, readings=readings),
             form=self.form,
             vectors=("task vector", f"vector of {other.name}", "random direction"),
-            scales=self.scales,
-            layers=layers,
-            queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
-            development=len(development),
-            seed=self.seed,
-            readings=np.stack(readings, axis=3),
-            zero_shot=labels.read_states(model, asked.states[-1], numbers),
-            k_shot=read_behind(model, labels, shown, memory=self.memory),
             directions=rearrange(directions, "l draw d -> draw l d").float().cpu().numpy(),
             words=words(model, directions[:, 0]),
         )

@@ -38,12 +38,12 @@ from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
+from labkit.icl.asking.task_result import QueriesResult, about_queries
 from labkit.icl.behaviour.conditions import flipped
 from labkit.icl.inside.vectors import Labels
 from labkit.icl.tasks.items import Task
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import MEMORY
 from labkit.running.scoring import READ_AT_ONCE, logits_of
 from labkit.running.states import last_streams
@@ -66,26 +66,18 @@ RANGES = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TrajectoriesResult(Measured):
+class TrajectoriesResult(QueriesResult):
     """Readings of the lens by number of demonstrations and layer.
 
     The unit is the query, draws of demonstrations averaged first.
 
     Attributes:
-        task: Name of the task.
-        source: Where its items come from.
         ks: Numbers of demonstrations.
-        queries: Inputs that were asked about.
-        gold: Their labels.
         seed: Seed of the draws.
         readings: `DEPTH_READINGS` in their order; ranks from 0.
     """
 
-    task: str
-    source: str
     ks: tuple[int, ...]
-    queries: tuple[str, ...]
-    gold: tuple[str, ...]
     seed: int
     readings: Float[np.ndarray, "reading k draw layer query"]
 
@@ -231,12 +223,8 @@ class Trajectories:
             found[cell] = np.stack(layers, axis=1)
         cells = [np.stack([found[k, draw] for draw in range(self.draws)], axis=1) for k in self.ks]
         return TrajectoriesResult(
-            **measured_on(model),
-            task=task.name,
-            source=task.source,
+            **about_queries(model, task, queries),
             ks=self.ks,
-            queries=tuple(item.input for item in queries),
-            gold=tuple(item.label for item in queries),
             seed=self.seed,
             readings=np.stack(cells, axis=1),
         )

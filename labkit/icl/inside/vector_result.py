@@ -9,14 +9,14 @@ from jaxtyping import Float
 
 from labkit.errors import InputError
 from labkit.icl.asking.measures import tested
+from labkit.icl.asking.task_result import QueriesResult
 from labkit.icl.inside.vectors import READINGS
-from labkit.results.measured import Measured
 from labkit.stats import Estimate, average, share
 from labkit.stats.intervals import over_units, shares_over_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class VectorResult(Measured):
+class VectorResult(QueriesResult):
     """Answers to queries with a vector in them, with none, and after demonstrations.
 
     Layer and scale are chosen on the first `development` queries; every number shown is of the
@@ -24,15 +24,11 @@ class VectorResult(Measured):
 
     Attributes:
         method: What kind of vector it is.
-        task: Name of the task.
-        source: Where its items come from.
         k: Number of demonstrations that the vector was taken from.
         form: Whether the vector takes the place of the state, or is added to it.
         vectors: The vector, then its placebos, in words.
         scales: How many times a vector is added.
         layers: The blocks after which it is added.
-        queries: Inputs that were asked about.
-        gold: Their labels.
         development: How many of them, the first, serve to choose layer and scale.
         seed: Seed of the draws.
         readings: `READINGS` of every answer, in their order.
@@ -43,15 +39,11 @@ class VectorResult(Measured):
     """
 
     method: str
-    task: str
-    source: str
     k: int
     form: str
     vectors: tuple[str, ...]
     scales: tuple[float, ...]
     layers: tuple[int, ...]
-    queries: tuple[str, ...]
-    gold: tuple[str, ...]
     development: int
     seed: int
     readings: Float[np.ndarray, "reading vector scale layer draw query"]

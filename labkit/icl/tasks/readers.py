@@ -184,7 +184,10 @@ def read_lines(path: PathLike, *, labels: Mapping[str, str] | None = None) -> Ta
 
 
 def read_tasks(path: PathLike) -> list[Task]:
-    """The tasks of a file: CSV, zipped lines, analogies (`.txt`), intents or lists of pairs (JSON).
+    """The tasks of a file, whichever of this module's formats it is in.
+
+    By the name CSV, zipped lines or analogies (`.txt`); else JSON: intents, a relation of the LRE
+    collection, or lists of pairs.
 
     Raises:
         MissingFile: If the path cannot be read.
@@ -196,8 +199,11 @@ def read_tasks(path: PathLike) -> list[Task]:
         return [readers[path.suffix](path)]
     if path.suffix == ".txt":
         return read_analogies(path)
-    if path.is_file() and re.match(r"\s*\{.*\"train\"\s*:\s*\[", text_of(path), re.DOTALL):
-        return [read_intents(path)]
+    if path.is_file() and (text := text_of(path)).lstrip().startswith("{"):
+        if re.search(r"\"train\"\s*:\s*\[", text):
+            return [read_intents(path)]
+        if re.search(r"\"samples\"\s*:\s*\[", text):
+            return read_relation_tasks(path)
     return read_pairs(path)
 
 

@@ -39,10 +39,10 @@ from labkit.locate.attention.knockout_result import (
     SOURCES,
     KnockoutResult,
 )
+from labkit.locate.fact_result import about_fact
 from labkit.locate.traces.tracing import object_token
 from labkit.models.model import LabModel
 from labkit.progress import Progress
-from labkit.results.measured import measured_on
 from labkit.running.logits import MEMORY, next_token_logits
 from labkit.tokens import TokenBatch, TokenSpan
 
@@ -129,13 +129,14 @@ class AttentionKnockout:
         heads = heads.reshape(2, model.n_layers, model.n_heads)
         if not drawn[0]:
             heads[1] = np.nan
-        decode = model.tokenizer.decode
         return KnockoutResult(
-            prompt=fact.prompt,
-            subject=fact.subject,
-            answer=decode([answer]),
-            tokens=tuple(decode([token]) for token in batch.ids[0].tolist()),
-            subject_positions=groups["subject"],
+            **about_fact(
+                model,
+                fact,
+                batch.ids[0].tolist(),
+                answer_id=answer,
+                subject_positions=groups["subject"],
+            ),
             n_control=len(drawn[0]),
             window=window,
             clean=float(clean),
@@ -143,7 +144,6 @@ class AttentionKnockout:
             control=layers[len(SOURCES) :],
             by_head=heads[0],
             by_head_control=heads[1],
-            **measured_on(model),
             config=asdict(self),
         )
 

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit import stats
+from labkit.locate.fact_result import FactResult
 from labkit.results.measured import Measured
 from labkit.stats import Estimate
 from labkit.stats.intervals import over_units
@@ -29,40 +30,26 @@ RELATIVE = (-1.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KnockoutResult(Measured):
+class KnockoutResult(FactResult):
     """P(answer) of one fact with attention into the last position blocked.
 
     Attributes:
-        prompt: The prompt.
-        subject: Its subject.
-        answer: The token whose probability is followed.
-        tokens: The prompt's tokens, as text.
-        subject_positions: Positions of the subject's tokens.
         n_control: Number of random other tokens in the control: as many as the subject has,
             or as there are; 0 where there are none, and the control is then NaN.
         window: Number of layers in a window.
-        clean: P(answer) with nothing blocked.
         by_layer: P(answer) with a window of layers blocked, by `SOURCES` and centre of the
             window; NaN where the prompt has no such token.
         control: The same for random other tokens, by draw.
         by_head: P(answer) where one head may not look at the subject.
         by_head_control: The same for random other tokens.
-        config: The method's fields.
     """
 
-    prompt: str
-    subject: str
-    answer: str
-    tokens: tuple[str, ...]
-    subject_positions: tuple[int, ...]
     n_control: int
     window: int
-    clean: float
     by_layer: Float[np.ndarray, "source layer"]
     control: Float[np.ndarray, "draw layer"]
     by_head: Float[np.ndarray, "layer head"]
     by_head_control: Float[np.ndarray, "layer head"]
-    config: dict[str, Any]
 
     @property
     def title(self) -> str:
@@ -157,11 +144,6 @@ class KnockoutAverage(Measured):
             f"Blocking the subject in {self.window} layers around {worst} changes P(answer) by "
             f"{mean[worst]:+.0%} on average ({len(self.prompts)} facts)"
         )
-
-    @property
-    def top_heads(self) -> list[tuple[int, int]]:
-        """The `n_together` heads whose blocking costs most on average, worst first."""
-        return costliest(self.by_head, self.n_together)
 
     @property
     def effect_together(self) -> tuple[Estimate, Estimate]:

@@ -35,6 +35,7 @@ from labkit.errors import InputError
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.locate.attributions.attribution_result import AttributionResult
+from labkit.locate.fact_result import about_fact
 from labkit.locate.traces.restoring import SITES, Kind, Restoration
 from labkit.locate.traces.tracing import (
     Corruption,
@@ -46,7 +47,6 @@ from labkit.locate.traces.tracing import (
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
 from labkit.running.activations import capture, patched_embedding
 from labkit.running.execute import Execution, repeat_rows
 from labkit.running.logits import MEMORY, read_logits, rows_within
@@ -122,28 +122,15 @@ class AttributionPatching:
         corrupt = corruption(
             model, fact, span, noise=self.noise, samples=self.samples, seed=self.seed
         )
-        grid = first_order(
-            model,
-            batch,
-            span,
-            corrupt.noise,
-            answer,
-            kind=self.kind,
-            steps=self.steps,
-            memory=self.memory,
-            progress=progress,
-        )
+        grid = first_order(model, batch, corrupt, answer, self, progress=progress)
         return AttributionResult(
-            prompt=fact.prompt,
-            subject=fact.subject,
-            answer=model.tokenizer.decode([grid.answer]),
-            tokens=tuple(model.tokenizer.decode([token]) for token in batch.ids[0].tolist()),
-            subject_positions=tuple(span),
+            **about_fact(
+                model, fact, batch.ids[0].tolist(), answer_id=grid.answer, subject_positions=span
+            ),
             kind=self.kind,
             clean=grid.clean,
             corrupted=grid.corrupted,
             effects=self._windowed(grid.effects),
-            **measured_on(model),
             config=asdict(self),
         )
 
@@ -176,13 +163,10 @@ class Grid:
 def first_order(
     model: LabModel,
     batch: TokenBatch,
-    span: TokenSpan,
-    noise: Float[Tensor, "sample subject d_model"],
+    corrupt: Corruption,
     answer: int | None,
+    how: AttributionPatching,
     *,
-    kind: Kind = "resid",
-    steps: int = 1,
-    memory: int = MEMORY,
     progress: Progress | None = None,
 ) -> Grid:
     """First-order effect of restoring each single state of a prompt corrupted by some noise.
@@ -193,15 +177,13 @@ def first_order(
     Args:
         model: The model.
         batch: One prompt.
-        span: The corrupted positions.
-        noise: What is added to their token embeddings.
-        answer: The token whose probability is followed; by default the clean run's own.
-        kind: Which states.
-        steps: Points at which the gradient is taken; see `AttributionPatching`.
-        memory: Bound on the activations held at once, in bytes.
+        corrupt: The corrupted positions, and what is added to their token embeddings.
+        answer: The token whose probability is followed; None follows the clean run's own.
+        how: Which states, the number of steps and the bound on memory; its window and its noise
+            are not looked at.
         progress: Called with what is being done and the share that is done.
     """
-    site = SITES[kind]
+    site, span, steps = SITES[how.kind], corrupt.span, how.steps
     with torch.no_grad(), capture(model, [site]) as clean:
         resid, prefix = Execution(model, batch).freeze()
         logits = read_logits(model, resid[:, -1:])[0, 0]
@@ -209,8 +191,8 @@ def first_order(
         answer = int(logits.argmax())
     before = prefix.head(span.start) if span.start else None
     # Every layer's activations wait for the backward run, so that fewer rows fit.
-    at_once = max(1, rows_within(model, batch.shape[1], memory) // model.n_layers)
-    chunks = noise.split(at_once)
+    at_once = max(1, rows_within(model, batch.shape[1], how.memory) // model.n_layers)
+    chunks = corrupt.noise.split(at_once)
     corrupted: list[Tensor] = []
     effects: list[Tensor] = []
     for chunk, drawn in enumerate(chunks):
@@ -234,7 +216,7 @@ def first_order(
             for layer in range(model.n_layers)
         ]
         effects.append(torch.stack([product.sum(dim=-1) for product in by_layer], dim=-1) / steps)
-    grid = torch.zeros(len(noise), batch.shape[1], model.n_layers)
+    grid = torch.zeros(len(corrupt.noise), batch.shape[1], model.n_layers)
     grid[:, span.start :] = torch.cat(effects).cpu()
     return Grid(
         answer=answer,

@@ -11,45 +11,30 @@ from scipy.stats import rankdata
 
 from labkit import stats
 from labkit.errors import FingerprintMismatch, InputError
+from labkit.locate.fact_result import FactResult, cell_columns
 from labkit.locate.traces.restoring import usual_window
 from labkit.locate.traces.trace_result import NAMES, TraceResult
-from labkit.results.measured import Measured
 from labkit.results.result import Result
 from labkit.stats import Estimate
-from labkit.stats.intervals import over_units
 
 RESAMPLES = 1000
 """Bootstrap resamples of the noise draws behind the interval of a correlation."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AttributionResult(Measured):
+class AttributionResult(FactResult):
     """First-order approximation of a causal trace.
 
     Attributes:
-        prompt: The prompt.
-        subject: Its subject.
-        answer: The token whose probability is followed.
-        tokens: The prompt's tokens, as text.
-        subject_positions: Positions of the subject's tokens.
         kind: What would be restored.
-        clean: P(answer) without noise.
         corrupted: P(answer) under noise, by noise draw.
         effects: Approximate indirect effect `P*[state] - P*` of each state, by noise draw;
             an extrapolation, which may exceed the range of a probability.
-        config: The method's fields.
     """
 
-    prompt: str
-    subject: str
-    answer: str
-    tokens: tuple[str, ...]
-    subject_positions: tuple[int, ...]
     kind: str
-    clean: float
     corrupted: Float[np.ndarray, " sample"]
     effects: Float[np.ndarray, "sample pos layer"]
-    config: dict[str, Any]
 
     @property
     def title(self) -> str:
@@ -64,19 +49,7 @@ class AttributionResult(Measured):
 
         The interval covers the noise draws: 95 %.
         """
-        mean, low, high, _ = over_units(self.effects)
-        positions, layers = np.indices(mean.shape)
-        return pd.DataFrame(
-            {
-                "pos": positions.ravel(),
-                "token": [self.tokens[p] for p in positions.ravel()],
-                "layer": layers.ravel(),
-                "in_subject": np.isin(positions.ravel(), self.subject_positions),
-                "mean": mean.ravel(),
-                "low": low.ravel(),
-                "high": high.ravel(),
-            }
-        )
+        return self._over_cells(self.effects)
 
     def indirect_effect(self, pos: int, layer: int) -> Estimate:
         """Approximate `P*[state] - P*` of one cell, with its interval over draws."""
@@ -96,17 +69,16 @@ class AttributionResult(Measured):
 
     def figure(self) -> Any:
         """The heatmap: tokens down, subject starred, layers across, colours around zero."""
-        from labkit.plots import attribution_heatmap
+        from labkit.plots import Traced, attribution_heatmap
 
-        return attribution_heatmap(
-            self.to_frame(),
+        traced = Traced(
             answer=self.answer,
             clean=self.clean,
             corrupted=float(self.corrupted.mean()),
             subject_positions=self.subject_positions,
-            kind=self.kind,
             n_draws=len(self.corrupted),
         )
+        return attribution_heatmap(self.to_frame(), traced, kind=self.kind)
 
     def agreement(self, trace: TraceResult, *, seed: int = 0) -> "TraceAgreement":
         """How far the approximation agrees with the exact trace of the same fact.
@@ -211,16 +183,11 @@ class TraceAgreement(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per cell: pos, token, layer, in_subject, exact (NaN: not traced), approximate."""
-        positions, layers = np.indices(self.exact.shape)
+        cells = cell_columns(
+            self.exact.shape, self.tokens, self.subject_positions, first=self.first
+        )
         return pd.DataFrame(
-            {
-                "pos": positions.ravel() + self.first,
-                "token": [self.tokens[p] for p in positions.ravel()],
-                "layer": layers.ravel(),
-                "in_subject": np.isin(positions.ravel() + self.first, self.subject_positions),
-                "exact": self.exact.ravel(),
-                "approximate": self.approximate.ravel(),
-            }
+            cells | {"exact": self.exact.ravel(), "approximate": self.approximate.ravel()}
         )
 
     def figure(self) -> Any:

@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float, Int
 from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch
 from labkit.facts.fact import Fact
-from labkit.locate.neurons.switching import NeuronTest, switch
+from labkit.locate.neurons.switching import TEN_SETS, NeuronTest, RandomNeurons, switch
 from labkit.models.model import LabModel
 from labkit.results.measured import Measured
-from labkit.running.logits import MEMORY
 from labkit.stats.intervals import over_units
 
 
@@ -145,18 +144,14 @@ class KnowledgeNeuronsResult(Measured):
         model: LabModel,
         control_facts: Sequence[Fact] = (),
         *,
-        draws: int = 10,
-        seed: int = 0,
-        memory: int = MEMORY,
+        random: RandomNeurons = TEN_SETS,
     ) -> NeuronTest:
         """Suppress and amplify exactly these neurons, and measure the answers.
 
         Args:
             model: The model they were found in; it is not changed.
             control_facts: Other facts, whose answers should stay.
-            draws: Number of sets of random neurons, as many in each layer.
-            seed: Seed of these sets.
-            memory: Bound on the activations held at once, in bytes.
+            random: The random neurons to compare with: number of sets and their seed.
 
         Raises:
             FingerprintMismatch: If it is another model.
@@ -172,9 +167,7 @@ class KnowledgeNeuronsResult(Measured):
             control_facts,
             answers=self.answer_ids,
             positions=self.config["positions"],
-            draws=draws,
-            seed=seed,
-            memory=memory,
+            random=random,
         )
 
 

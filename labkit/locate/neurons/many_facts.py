@@ -15,12 +15,16 @@ from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.knowledge import KnowledgeNeurons
+from labkit.locate.neurons.switching import RandomNeurons
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, average
 
 GROUPS = ("this fact", "random neurons", "other facts")
+
+FIVE_SETS = RandomNeurons(draws=5)
+"""Fewer than for one fact: there are many."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,8 +100,7 @@ def neuron_tests(
     method: KnowledgeNeurons | None = None,
     *,
     n_others: int = 10,
-    draws: int = 5,
-    seed: int = 0,
+    random: RandomNeurons = FIVE_SETS,
     progress: Progress | None = None,
 ) -> NeuronTests:
     """Find the knowledge neurons of several facts, and switch each fact's off.
@@ -108,8 +111,7 @@ def neuron_tests(
         others: Where other facts of the same relation, with another object, are taken from.
         method: How neurons are found; by default `KnowledgeNeurons()`.
         n_others: Other facts per fact, at most.
-        draws: Sets of random neurons.
-        seed: Seed of random neurons and intervals.
+        random: The random neurons to compare with; by default five sets.
         progress: Called fact by fact.
 
     Raises:
@@ -135,7 +137,7 @@ def neuron_tests(
             "n_others": len(kin[number]),
         } | dict.fromkeys(GROUPS, float("nan"))
         if found.neurons:
-            test = found.test(model, kin[number], draws=draws, seed=seed)
+            test = found.test(model, kin[number], random=random)
             row |= {group: test.change(group, "suppressed").mean for group in GROUPS}
         rows.append(row)
     return NeuronTests(
@@ -143,7 +145,7 @@ def neuron_tests(
         unconverged=unconverged,
         config=asdict(method),
         **measured_on(model),
-        seed=seed,
+        seed=random.seed,
     )
 
 

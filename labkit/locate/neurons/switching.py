@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
@@ -32,6 +33,35 @@ from labkit.stats import Estimate
 FACTORS = {"suppressed": 0.0, "amplified": 2.0}
 GROUPS = ("this fact", "random neurons", "other facts")
 _AT_ONCE = 64  # rows of logits held together
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomNeurons:
+    """The random neurons that some neurons are compared with: as many in each layer.
+
+        result.test(model, others, random=RandomNeurons(draws=30))
+
+    Attributes:
+        draws: Number of sets, 1 or more; by default 10.
+        seed: Seed of the sets; by default 0.
+        memory: Bound on the activations held at once while sets are switched, in bytes.
+
+    Raises:
+        InputError: If there is no set.
+    """
+
+    draws: int = 10
+    seed: int = 0
+    memory: int = MEMORY
+
+    def __post_init__(self) -> None:
+        """Refuse a test without its control."""
+        if self.draws < 1:
+            raise InputError(f"draws {self.draws}: one set of random neurons at least")
+
+
+TEN_SETS = RandomNeurons()
+"""Ten sets."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,6 +156,7 @@ class NeuronTest(Measured):
         return "draw" if group == "random neurons" else "prompt"
 
 
+@checked
 def switch(
     model: LabModel,
     neurons: Sequence[tuple[int, int]],
@@ -134,9 +165,7 @@ def switch(
     *,
     answers: Sequence[int] | None = None,
     positions: Positions = "last",
-    draws: int = 10,
-    seed: int = 0,
-    memory: int = MEMORY,
+    random: RandomNeurons = TEN_SETS,
 ) -> NeuronTest:
     """Suppress and amplify some neurons, with random neurons and other facts as controls.
 
@@ -148,9 +177,7 @@ def switch(
         answers: Token to follow after each wording; by default the first of the object,
             or what the model says next.
         positions: Where neurons are switched.
-        draws: Number of sets of random neurons, as many in each layer.
-        seed: Seed of these sets.
-        memory: Bound on the activations held at once, in bytes.
+        random: The random neurons to compare with.
 
     Raises:
         InputError: If there is no neuron or no such neuron, the fact is among its controls,
@@ -162,7 +189,7 @@ def switch(
     Differs from the paper: the control are random neurons and other facts instead of
     neurons with large activations.
     """
-    by_layer = _by_layer(model, neurons, draws)
+    by_layer = _by_layer(model, neurons)
     if any((f.subject, f.template) == (fact.subject, fact.template) for f in control_facts):
         raise InputError(f"the fact about {fact.subject!r} is among its own controls")
     templates = list(dict.fromkeys((fact.template, *fact.paraphrases)))
@@ -170,19 +197,19 @@ def switch(
     others = None
     if control_facts:
         others = ask(model, control_facts, [f.template for f in control_facts], positions)
-    random = [
-        _random(model, by_layer, stats.numpy_generator(seed, "random neurons", draw))
-        for draw in range(draws)
+    drawn = [
+        _random(model, by_layer, stats.numpy_generator(random.seed, "random neurons", draw))
+        for draw in range(random.draws)
     ]
     run = KeyRun(model, questions)
     followed = questions.answers if answers is None else torch.tensor(answers).to(model.device)
     followed = torch.where(followed < 0, run.clean_logits[0].argmax(), followed)
-    cases = _switched(run, questions.prompts, [by_layer, *random], followed, memory)
+    cases = _switched(run, questions.prompts, [by_layer, *drawn], followed, random.memory)
     cases.insert(0, "group", [GROUPS[min(draw, 1)] for draw in cases["draw"]])
     if others is not None:
         run = KeyRun(model, others)
         own = torch.where(others.answers < 0, run.clean_logits.argmax(dim=-1), others.answers)
-        unrelated = _switched(run, others.prompts, [by_layer], own, memory)
+        unrelated = _switched(run, others.prompts, [by_layer], own, random.memory)
         unrelated.insert(0, "group", GROUPS[2])
         cases = pd.concat([cases, unrelated], ignore_index=True)
     return NeuronTest(
@@ -190,16 +217,14 @@ def switch(
         neurons=tuple((layer, neuron) for layer, neuron in neurons),
         cases=cases,
         **measured_on(model),
-        seed=seed,
+        seed=random.seed,
     )
 
 
-def _by_layer(
-    model: LabModel, neurons: Sequence[tuple[int, int]], draws: int
-) -> dict[int, list[int]]:
+def _by_layer(model: LabModel, neurons: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
     """The neurons of each layer, after checking that they and a control exist."""
-    if not neurons or draws < 1:
-        raise InputError("nothing to switch: no neuron passed, or no draw of random neurons")
+    if not neurons:
+        raise InputError("nothing to switch: no neuron passed")
     by_layer: dict[int, list[int]] = {}
     for layer, neuron in neurons:
         by_layer.setdefault(model.layer(layer), []).append(require_neuron(model, layer, neuron))

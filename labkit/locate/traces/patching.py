@@ -35,6 +35,7 @@ from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
+from labkit.locate.fact_result import cell_columns
 from labkit.locate.traces.restoring import SITES, Kind, Restoration, Runs, restored
 from labkit.locate.traces.trace_result import NAMES
 from labkit.locate.traces.tracing import object_token, require_traceable
@@ -98,19 +99,15 @@ class PairResult(Measured):
 
         Nothing here is random: one pair is one unit, and has no interval.
         """
-        positions, layers = (index.ravel() for index in np.indices(self.cells.shape[:2]))
-        return pd.DataFrame(
-            {
-                "pos": positions,
-                "token": [self.tokens[pos] for pos in positions],
-                "other_token": [self.other_tokens[pos] for pos in positions],
-                "layer": layers,
-                "in_subject": np.isin(positions, self.subject_positions),
-                "probability": self.cells[..., 0].ravel(),
-                "logit_difference": self.cells[..., 1].ravel(),
-                "share": self.share.ravel(),
-            }
-        )
+        cells = cell_columns(self.cells.shape[:2], self.tokens, self.subject_positions)
+        readings = {
+            "probability": self.cells[..., 0].ravel(),
+            "logit_difference": self.cells[..., 1].ravel(),
+            "share": self.share.ravel(),
+        }
+        frame = pd.DataFrame(cells | readings)
+        frame.insert(2, "other_token", [self.other_tokens[pos] for pos in cells["pos"]])
+        return frame
 
     def figure(self, reading: str = "logit_difference") -> Any:
         """The heatmap of one of the `READINGS`: tokens of both prompts down, layers across.

@@ -10,11 +10,10 @@ from jaxtyping import Float
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.locate.fact_result import FactResult
 from labkit.locate.traces.alignment import align
 from labkit.locate.traces.restoring import usual_window
-from labkit.results.measured import Measured
 from labkit.stats import Estimate
-from labkit.stats.intervals import over_units
 
 Cells = np.ndarray | np.floating
 """One number per cell; a bare number where there is one cell."""
@@ -28,35 +27,21 @@ EFFECTS = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TraceResult(Measured):
+class TraceResult(FactResult):
     """Results of a causal trace.
 
     Attributes:
-        prompt: The prompt that was traced.
-        subject: Its subject.
-        answer: The token whose probability is traced.
-        tokens: The prompt's tokens, as text.
-        subject_positions: Positions of the subject's tokens.
         kind: What was restored.
-        clean: P(answer) without noise.
         corrupted: P(answer) under noise, by noise draw.
         cells: P(answer) with one site restored, by noise draw; NaN where no cell was asked
             for.
-        config: The method's fields.
         severed: Whose outputs at the restored token were held at their corrupted values.
         warning: What is odd about the subject, in one line; None if nothing is.
     """
 
-    prompt: str
-    subject: str
-    answer: str
-    tokens: tuple[str, ...]
-    subject_positions: tuple[int, ...]
     kind: str
-    clean: float
     corrupted: Float[np.ndarray, " sample"]
     cells: Float[np.ndarray, "sample pos layer"]
-    config: dict[str, Any]
     severed: str | None = None
     warning: str | None = None
 
@@ -86,19 +71,7 @@ class TraceResult(Measured):
         The interval covers the noise draws: 95 %, within 0..1; a single draw has none (NaN).
         Cells that were not asked for are left out.
         """
-        mean, low, high, _ = over_units(self.cells, within=(0.0, 1.0))
-        positions, layers = np.indices(mean.shape)
-        frame = pd.DataFrame(
-            {
-                "pos": positions.ravel(),
-                "token": [self.tokens[p] for p in positions.ravel()],
-                "layer": layers.ravel(),
-                "in_subject": np.isin(positions.ravel(), self.subject_positions),
-                "mean": mean.ravel(),
-                "low": low.ravel(),
-                "high": high.ravel(),
-            }
-        )
+        frame = self._over_cells(self.cells, within=(0.0, 1.0))
         return frame.dropna(subset="mean", ignore_index=True)
 
     @property
@@ -157,28 +130,28 @@ class TraceResult(Measured):
         Raises:
             InputError: If one of them is of another prompt, answer or noise.
         """
-        from labkit.plots import trace_heatmap, trace_panels
+        from labkit.plots import Traced, trace_heatmap, trace_panels
 
-        shown: dict[str, Any] = {
-            "answer": self.answer,
-            "clean": self.clean,
-            "corrupted": float(self.corrupted.mean()),
-            "subject_positions": self.subject_positions,
-            "n_draws": len(self.corrupted),
-        }
+        traced = Traced(
+            answer=self.answer,
+            clean=self.clean,
+            corrupted=float(self.corrupted.mean()),
+            subject_positions=self.subject_positions,
+            n_draws=len(self.corrupted),
+        )
         if not beside:
             return trace_heatmap(
                 self.to_frame(),
+                traced,
                 kind=self.kind,
                 window=self._window,
                 severed=self.severed,
                 warning=self.warning,
-                **shown,
             )
         for other in beside:
             if other.asked != self.asked or not np.allclose(other.corrupted, self.corrupted):
                 raise InputError("only traces of one prompt, answer and noise share a figure")
-        return trace_panels({each._panel: each.to_frame() for each in (self, *beside)}, **shown)
+        return trace_panels({each._panel: each.to_frame() for each in (self, *beside)}, traced)
 
     @property
     def _window(self) -> int:

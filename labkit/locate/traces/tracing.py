@@ -36,12 +36,12 @@ from labkit.errors import InputError, NothingToTrace
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
 from labkit.facts.worlds import another_subject
+from labkit.locate.fact_result import about_fact
 from labkit.locate.traces.alignment import ROLES, role_positions
 from labkit.locate.traces.restoring import SITES, Kind, Path, Restoration, Runs, restored
 from labkit.locate.traces.trace_result import TraceResult
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
-from labkit.results.measured import measured_on
 from labkit.running.activations import patched_embedding
 from labkit.running.execute import Execution, repeat_rows
 from labkit.running.logits import MEMORY, read_logits
@@ -164,16 +164,13 @@ class CausalTrace:
             else:
                 cells[:, pos] = restored(model, runs, how, pos, read, memory=self.memory)
         return TraceResult(
-            prompt=fact.prompt,
-            subject=fact.subject,
-            answer=model.tokenizer.decode([answer_id]),
-            tokens=tuple(model.tokenizer.decode([token]) for token in batch.ids[0].tolist()),
-            subject_positions=tuple(span),
+            **about_fact(
+                model, fact, batch.ids[0].tolist(), answer_id=answer_id, subject_positions=span
+            ),
             kind=self.kind,
             clean=clean_logits.softmax(-1)[answer_id].item(),
             corrupted=without.numpy(),
             cells=cells.numpy(),
-            **measured_on(model),
             config=asdict(self),
             severed=self.severed,
             warning=warning,

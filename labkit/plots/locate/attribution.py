@@ -1,13 +1,12 @@
 """Pictures of attributions: effects around zero, and how they compare with exact ones."""
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from plotly import graph_objects as go
 
-from labkit.plots.locate.tracing import STATES, cell_grid, layers_across, token_axis
+from labkit.plots.locate.tracing import STATES, Traced, cell_grid, layers_across, token_axis
 from labkit.plots.theme import (
     COLOURS,
     DIVERGING,
@@ -21,15 +20,7 @@ from labkit.plots.theme import (
 
 
 def attribution_heatmap(
-    frame: pd.DataFrame,
-    *,
-    answer: str,
-    clean: float,
-    corrupted: float,
-    subject_positions: Collection[int],
-    kind: str = "resid",
-    n_draws: int | None = None,
-    title: str | None = None,
+    frame: pd.DataFrame, traced: Traced, *, kind: str = "resid", title: str | None = None
 ) -> go.Figure:
     """Approximate effect of restoring one state, for every token (down) and layer (across).
 
@@ -39,25 +30,21 @@ def attribution_heatmap(
     Args:
         frame: Columns `pos, token, layer, mean, low, high`, one row per cell; differences of
             probability, the interval over noise draws.
-        answer: The token whose probability is shown.
-        clean: P(answer) of the intact prompt.
-        corrupted: Mean P(answer) with the subject corrupted.
-        subject_positions: Values of `pos` that belong to the subject.
+        traced: What was approximated: answer, probabilities, positions of the subject.
         kind: What is restored: a key of `STATES`, or words of your own.
-        n_draws: Number of noise draws, for the hover text.
         title: Replaces the default title.
 
     Raises:
         InputError: If a column is missing or there are no rows.
     """
-    grid, labels = cell_grid(frame, subject_positions, n_draws, digits=4)
+    grid, labels = cell_grid(frame, traced, digits=4)
     largest = max(float(np.nanmax(np.abs(grid["z"]))), 1e-9)
     heatmap = go.Heatmap(
         **grid,
         zmin=-largest,
         zmax=largest,
         colorscale=DIVERGING,
-        colorbar={"title": {"text": f"ΔP({token_label(answer)})"}},
+        colorbar={"title": {"text": f"ΔP({token_label(traced.answer)})"}},
     )
     figure = go.Figure(heatmap)
     figure.update_xaxes(title_text="layer", **layers_across(frame))
@@ -65,8 +52,9 @@ def attribution_heatmap(
     figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     return themed(
         figure,
-        title or f"Approximate effect of the {STATES.get(kind, kind)} on P({answer.strip()})",
-        f"by gradient;  clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
+        title
+        or f"Approximate effect of the {STATES.get(kind, kind)} on P({traced.answer.strip()})",
+        f"by gradient;  clean {traced.clean:.3f}, corrupted {traced.corrupted:.3f};  * subject",
         height=height,
     )
 

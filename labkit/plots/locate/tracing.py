@@ -1,6 +1,7 @@
 """Pictures of one causal trace: where restoring a state brings the answer back."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,33 @@ SYMBOLS = ("circle", "square", "diamond")
 STATES = {"resid": "residual stream", "ffn": "FFN output", "attn": "attention output"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What the heatmaps of one prompt share: whose probability, between what, with which noise.
+
+    Attributes:
+        answer: The token whose probability is shown.
+        clean: P(answer) of the intact prompt, 0..1.
+        corrupted: Mean P(answer) with the subject corrupted and nothing restored, 0..1.
+        subject_positions: Values of `pos` that belong to the subject.
+        n_draws: Number of noise draws, for the hover text; by default not said.
+    """
+
+    answer: str
+    clean: float
+    corrupted: float
+    subject_positions: Collection[int]
+    n_draws: int | None = None
+
+
 def trace_heatmap(
     frame: pd.DataFrame,
+    traced: Traced,
     *,
-    answer: str,
-    clean: float,
-    corrupted: float,
-    subject_positions: Collection[int],
     kind: str = "resid",
     window: int = 1,
     severed: str | None = None,
     warning: str | None = None,
-    n_draws: int | None = None,
     title: str | None = None,
 ) -> go.Figure:
     """P(answer) after restoring one state, for every token (down) and layer (across).
@@ -47,29 +63,25 @@ def trace_heatmap(
     Args:
         frame: Columns `pos, token, layer, mean, low, high`, one row per cell; probabilities
             in 0..1, the interval over noise draws.
-        answer: The token whose probability is shown.
-        clean: P(answer) of the intact prompt.
-        corrupted: Mean P(answer) with the subject corrupted and nothing restored.
-        subject_positions: Values of `pos` that belong to the subject.
+        traced: What was traced: answer, probabilities, positions of the subject.
         kind: What is restored: a key of `STATES`, or words of your own.
         window: Number of layers restored together, where outputs are restored.
         severed: Whose outputs were held at their corrupted values, likewise.
-        warning: A remark, put behind the second line.
-        n_draws: Number of noise draws, for the hover text.
+        warning: A remark, put after the second line.
         title: Replaces the default title.
 
     Raises:
         InputError: If a column is missing or there are no rows.
     """
     held = f", {STATES.get(severed, severed)}s held" if severed else ""
-    grid, labels = cell_grid(frame, subject_positions, n_draws)
-    bottom, top = sorted((clean, corrupted))
+    grid, labels = cell_grid(frame, traced)
+    bottom, top = sorted((traced.clean, traced.corrupted))
     heatmap = go.Heatmap(
         **grid,
         zmin=bottom,
         zmax=max(top, bottom + 1e-6),
         colorscale=SEQUENTIAL,
-        colorbar={"title": {"text": f"P({token_label(answer)})"}},
+        colorbar={"title": {"text": f"P({token_label(traced.answer)})"}},
     )
     figure = go.Figure(heatmap)
     across = "layer that is restored"
@@ -80,31 +92,19 @@ def trace_heatmap(
     figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     return themed(
         figure,
-        title or f"P({answer.strip()}) after restoring the {STATES.get(kind, kind)}{held}",
-        f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject"
+        title or f"P({traced.answer.strip()}) after restoring the {STATES.get(kind, kind)}{held}",
+        f"clean {traced.clean:.3f}, corrupted {traced.corrupted:.3f};  * subject"
         + (f";  {warning}" if warning else ""),
         height=height,
     )
 
 
-def trace_panels(
-    frames: Mapping[str, pd.DataFrame],
-    *,
-    answer: str,
-    clean: float,
-    corrupted: float,
-    subject_positions: Collection[int],
-    n_draws: int | None = None,
-) -> go.Figure:
+def trace_panels(frames: Mapping[str, pd.DataFrame], traced: Traced) -> go.Figure:
     """Several traces of one prompt side by side, with one colour axis for all.
 
     Args:
         frames: Name of the panel -> its table, as in `trace_heatmap`.
-        answer: The token whose probability is shown.
-        clean: P(answer) of the intact prompt.
-        corrupted: Mean P(answer) with the subject corrupted and nothing restored.
-        subject_positions: Values of `pos` that belong to the subject.
-        n_draws: Number of noise draws, for the hover text.
+        traced: What was traced, the same in all.
 
     Raises:
         InputError: If a column is missing or there are no rows.
@@ -119,7 +119,7 @@ def trace_panels(
     longest: list[str] = []
     height = 0
     for column, frame in enumerate(frames.values(), start=1):
-        grid, labels = cell_grid(frame, subject_positions, n_draws)
+        grid, labels = cell_grid(frame, traced)
         figure.add_heatmap(**grid, coloraxis="coloraxis", row=1, col=column)
         figure.update_xaxes(
             title_text="layer", **layers_across(frame, panels=len(frames)), col=column
@@ -128,14 +128,15 @@ def trace_panels(
             longest = labels
             height, letters = of_rows(len(labels), 26, 170)
             figure.update_yaxes(**token_axis(grid["y"], labels, letters))
-    bottom, top = sorted((clean, corrupted))
+    bottom, top = sorted((traced.clean, traced.corrupted))
     figure = themed(
         figure,
-        f"P({answer.strip()}) after restoring one state",
-        f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject",
+        f"P({traced.answer.strip()}) after restoring one state",
+        f"clean {traced.clean:.3f}, corrupted {traced.corrupted:.3f};  * subject",
         height=height,
     )
-    bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": f"P({token_label(answer)})"}}
+    label = f"P({token_label(traced.answer)})"
+    bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": label}}
     return figure.update_layout(
         coloraxis={
             "cmin": bottom,
@@ -147,19 +148,16 @@ def trace_panels(
 
 
 def cell_grid(
-    frame: pd.DataFrame,
-    subject_positions: Collection[int],
-    n_draws: int | None,
-    *,
-    digits: int = 3,
+    frame: pd.DataFrame, traced: Traced, *, digits: int = 3
 ) -> tuple[dict[str, Any], list[str]]:
     """What a heatmap of a trace's table holds, and the labels of its rows."""
     tokens = require_columns(frame, CELL).drop_duplicates("pos").set_index("pos")["token"]
     mean, low, high = (frame.pivot(index="pos", columns="layer", values=v) for v in CELL[3:])
     labels = [
-        token_label(tokens[pos]) + (" *" if pos in subject_positions else "") for pos in mean.index
+        token_label(tokens[pos]) + (" *" if pos in traced.subject_positions else "")
+        for pos in mean.index
     ]
-    draws = f" over {n_draws} noise draws" if n_draws else ""
+    draws = f" over {traced.n_draws} noise draws" if traced.n_draws else ""
     return {
         "z": mean.to_numpy(),
         "x": mean.columns.to_numpy(),

@@ -10,6 +10,7 @@ from editing.edits.delta import Dense, LowRank, WeightDelta
 from editing.edits.difference import diff
 from editing.edits.truncate import truncated
 from editing.export.checkpoint import export_hf
+from editing.export.options import ExportOptions
 from labkit.errors import FingerprintMismatch, InputError, UnknownModel
 from labkit.models.loading import load, wrap
 from labkit.models.random_models import random_model
@@ -23,7 +24,7 @@ def test_the_difference_to_an_export_is_the_delta(model, random_delta, tmp_path,
     model.tokenizer.save_pretrained(tmp_path / "base")
     base = load(str(tmp_path / "base"))
     delta = random_delta(base, 1) + random_delta(base, 2, seed=3)
-    out = export_hf(base, delta, tmp_path / "edited", check=False)
+    out = export_hf(base, delta, tmp_path / "edited", ExportOptions(check=False))
     found = diff(base, out)
     assert set(found.changes) == set(delta.changes) and found.base == base.fingerprint
     with applied(base, delta):
@@ -111,7 +112,9 @@ def test_a_checkpoint_that_was_rounded_is_not_compared_with_one_that_was_not(
     tiny, random_delta, tmp_path
 ):
     base = tiny("llama")
-    out = export_hf(base, random_delta(base), tmp_path / "o", dtype="bfloat16", check=False)
+    out = export_hf(
+        base, random_delta(base), tmp_path / "o", ExportOptions(dtype="bfloat16", check=False)
+    )
     with pytest.raises(InputError, match="--dtype bfloat16"):
         diff(base, out)
 

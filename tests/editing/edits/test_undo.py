@@ -12,6 +12,7 @@ from editing.edits.delta import Dense, WeightDelta
 from editing.edits.truncate import truncated
 from editing.edits.undoing import Undo, undo
 from editing.export.checkpoint import export_hf
+from editing.export.options import ExportOptions
 from editing.export.restore import undo_checkpoint
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord, MissingFile, OutputError
 from labkit.models.loading import load
@@ -126,7 +127,7 @@ def test_the_answer_shows_and_saves_itself(tiny, chain, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_checkpoint_without_its_edits_is_the_base(saved, chain, tmp_path, dtype):
     _, total = chain(saved)
-    out = export_hf(saved, total, tmp_path / "edited", dtype=dtype, check=False)
+    out = export_hf(saved, total, tmp_path / "edited", ExportOptions(dtype=dtype, check=False))
     answer = undo_checkpoint(out, total, tmp_path / "restored")
     assert answer.exact and answer.remaining == 0
     restored = load(str(tmp_path / "restored"), dtype=dtype)
@@ -138,10 +139,12 @@ def test_a_checkpoint_without_its_edits_is_the_base(saved, chain, tmp_path, dtyp
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_checkpoint_without_one_edit_is_the_export_of_the_others(saved, chain, tmp_path, dtype):
     edits, total = chain(saved)
-    out = export_hf(saved, total, tmp_path / "edited", dtype=dtype, check=False)
+    out = export_hf(saved, total, tmp_path / "edited", ExportOptions(dtype=dtype, check=False))
     for gone in range(3):
         left, _ = undo(total, edits[gone])
-        expected = export_hf(saved, left, tmp_path / f"exported{gone}", dtype=dtype, check=False)
+        expected = export_hf(
+            saved, left, tmp_path / f"exported{gone}", ExportOptions(dtype=dtype, check=False)
+        )
         answer = undo_checkpoint(out, edits[gone], tmp_path / f"restored{gone}")
         found = load(str(tmp_path / f"restored{gone}"), dtype=dtype)
         assert found.fingerprint == load(str(expected), dtype=dtype).fingerprint
@@ -155,7 +158,9 @@ def test_a_checkpoint_without_one_edit_is_the_export_of_the_others(saved, chain,
 
 def test_without_the_originals_it_is_near_and_says_how_near(saved, chain, tmp_path):
     edits, total = chain(saved)
-    out = export_hf(saved, total, tmp_path / "edited", keep_originals=False, check=False)
+    out = export_hf(
+        saved, total, tmp_path / "edited", ExportOptions(keep_originals=False, check=False)
+    )
     assert not (out / "undo").exists()
     answer = undo_checkpoint(out, total, tmp_path / "restored")
     name = saved.ffn_out_name(1)
@@ -171,7 +176,9 @@ def test_a_change_that_costs_no_digit_is_known_to_be_restored_exactly(saved, tmp
     """The checksum tells, where the arithmetic happened to be exact."""
     name = saved.ffn_out_name(1)
     delta = WeightDelta({name: Dense(torch.zeros(32, 64))}, saved.fingerprint)
-    out = export_hf(saved, delta, tmp_path / "edited", keep_originals=False, check=False)
+    out = export_hf(
+        saved, delta, tmp_path / "edited", ExportOptions(keep_originals=False, check=False)
+    )
     assert undo_checkpoint(out, delta, tmp_path / "restored").exact
 
 
@@ -179,7 +186,7 @@ def test_a_checkpoint_that_does_not_hold_the_edit_is_refused(
     saved, tiny, chain, random_delta, tmp_path
 ):
     _, total = chain(saved)
-    out = export_hf(saved, total, tmp_path / "edited", check=False)
+    out = export_hf(saved, total, tmp_path / "edited", ExportOptions(check=False))
     before = sorted(tmp_path.rglob("*"))
     target = tmp_path / "restored"
     with pytest.raises(InputError, match="not among the 3"):
@@ -197,8 +204,8 @@ def test_a_checkpoint_that_does_not_hold_the_edit_is_refused(
 def test_an_edit_is_not_taken_out_of_a_truncated_checkpoint(saved, chain, tmp_path, keep_originals):
     """Its part of the sum is gone, with the originals and without them."""
     edits, total = chain(saved)
-    kept = {"keep_originals": keep_originals, "check": False}
-    out = export_hf(saved, truncated(total, rank=3), tmp_path / "edited", **kept)
+    kept = ExportOptions(keep_originals=keep_originals, check=False)
+    out = export_hf(saved, truncated(total, rank=3), tmp_path / "edited", kept)
     with pytest.raises(InputError, match="composition was truncated"):
         undo_checkpoint(out, edits[0], tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
@@ -212,7 +219,7 @@ def test_a_checkpoint_that_was_changed_since_is_refused(saved, chain, tmp_path):
     _, total = chain(saved)
     name = saved.ffn_out_name(1)
     for file in ("model.safetensors", "undo/weights.safetensors"):
-        out = export_hf(saved, total, tmp_path / file.replace("/", "-"), check=False)
+        out = export_hf(saved, total, tmp_path / file.replace("/", "-"), ExportOptions(check=False))
         tensors = load_file(out / file)
         tensors[name][0, 0] += 1
         save_file(tensors, out / file, metadata={"format": "pt"})

@@ -12,6 +12,7 @@ import torch
 from editing.edits.delta import LowRank, WeightDelta
 from editing.evaluation.many_cases import Evaluation, evaluate
 from editing.evaluation.one_edit import Audit, audit
+from editing.evaluation.options import EvaluationOptions
 from editing.readings.asking import METRICS, MORE_METRICS, Answer, questions
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Neighbour
@@ -112,7 +113,7 @@ def known(tiny, monkeypatch):
 
 
 def test_known_answers_give_exact_metrics(known, case):
-    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS)
+    found = evaluate(known, Marking(), three(case), EvaluationOptions(held_out_texts=TEXTS))
     values = {
         (state, metric): found.values(state, "success", metric)
         for state in ("before", "after")
@@ -159,13 +160,13 @@ def test_known_answers_give_exact_metrics(known, case):
 
 
 def test_intervals_are_over_cases(known, case):
-    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS, seed=7)
+    found = evaluate(known, Marking(), three(case), EvaluationOptions(held_out_texts=TEXTS, seed=7))
     assert found.estimate("after", "success", "paraphrase") == share([0.5, 1, 0.5])
     assert found.estimate("after", "success", "nothing of the kind") is None
 
 
 def test_perplexity_has_intervals_over_texts_unedited_and_over_cases_edited(known, case):
-    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS, seed=7)
+    found = evaluate(known, Marking(), three(case), EvaluationOptions(held_out_texts=TEXTS, seed=7))
     perplexity = found.metrics()["perplexity"]
     unedited, edited = perplexity["unedited"], perplexity["edited"]
     pieces = average([1.0, 3.0])
@@ -182,7 +183,10 @@ def test_perplexity_has_intervals_over_texts_unedited_and_over_cases_edited(know
 
 def test_the_table_the_frame_and_the_summary_say_the_same(known, case, random_delta):
     one = audit(known, random_delta(known), case, n_tokens=2, held_out_texts=TEXTS)
-    for found in (one, evaluate(known, Marking(), three(case), held_out_texts=TEXTS)):
+    for found in (
+        one,
+        evaluate(known, Marking(), three(case), EvaluationOptions(held_out_texts=TEXTS)),
+    ):
         metrics, frame = found.metrics(), found.to_frame()
         assert set(metrics["drift"]) == {"essence"}
         assert set(frame.reading) <= {"success", "argmax accuracy", "generation"}
@@ -199,7 +203,9 @@ def test_the_table_the_frame_and_the_summary_say_the_same(known, case, random_de
 
 
 def test_the_table_sets_unedited_beside_edited(known, case):
-    frame = evaluate(known, Marking(), three(case), held_out_texts=TEXTS).to_frame()
+    frame = evaluate(
+        known, Marking(), three(case), EvaluationOptions(held_out_texts=TEXTS)
+    ).to_frame()
     row = frame.query("reading == 'success' and metric == 'paraphrase' and state == 'edited'")
     assert row["mean"].item() == pytest.approx(2 / 3)
     assert set(frame.state) == {"unedited", "edited"}
@@ -207,7 +213,7 @@ def test_the_table_sets_unedited_beside_edited(known, case):
 
 
 def test_an_evaluation_comes_back_as_it_was_saved(known, case, tmp_path):
-    found = evaluate(known, Marking(), three(case), held_out_texts=TEXTS)
+    found = evaluate(known, Marking(), three(case), EvaluationOptions(held_out_texts=TEXTS))
     again = Evaluation.load(found.save(tmp_path / "evaluation"))
     assert dumps(again.metrics()) == dumps(found.metrics())
 
@@ -216,7 +222,9 @@ def test_an_evaluation_comes_back_as_it_was_saved(known, case, tmp_path):
 
 
 def test_an_edit_of_nothing_changes_nothing(model, case):
-    found = evaluate(model, Nothing(), three(case), held_out_texts=TEXTS, n_tokens=4)
+    found = evaluate(
+        model, Nothing(), three(case), EvaluationOptions(held_out_texts=TEXTS, n_tokens=4)
+    )
     for record in found.records:
         assert record["before"] == record["after"]
         assert record["nll_after"] == found.nll_before.mean()
@@ -229,7 +237,9 @@ def test_an_edit_is_judged_while_it_is_applied_and_undone_before_the_next(
     model, case, weights, changed
 ):
     before = weights(model)
-    found = evaluate(model, Marking(), three(case), held_out_texts=TEXTS, n_tokens=0)
+    found = evaluate(
+        model, Marking(), three(case), EvaluationOptions(held_out_texts=TEXTS, n_tokens=0)
+    )
     assert changed(model, before) == set()
     assert all(record["nll_after"] != found.nll_before.mean() for record in found.records)
     # The cases share a rewrite: edited alone, each from the same weights, they read the same.
@@ -244,7 +254,7 @@ def test_an_edit_is_judged_while_it_is_applied_and_undone_before_the_next(
 
 def test_a_killed_run_goes_on_where_it_was(tiny, case, tmp_path):
     model, cases = tiny("gpt2"), three(case)
-    whole = evaluate(model, Nothing(), cases, held_out_texts=TEXTS, n_tokens=0)
+    whole = evaluate(model, Nothing(), cases, EvaluationOptions(held_out_texts=TEXTS, n_tokens=0))
 
     class Killed(Nothing):
         def __call__(self, model, rewrites):
@@ -254,12 +264,16 @@ def test_a_killed_run_goes_on_where_it_was(tiny, case, tmp_path):
 
     run = RunDirectory.create(tmp_path / "run", {"cases": 3}, model)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(model, Killed(), cases, held_out_texts=TEXTS, n_tokens=0, run=run)
+        evaluate(
+            model, Killed(), cases, EvaluationOptions(held_out_texts=TEXTS, n_tokens=0), run=run
+        )
     assert run.finished_cases() == {"cat", "two"}
 
     again = RunDirectory.create(tmp_path / "run", {"cases": 3}, model, resume=True)
     rest = Nothing()
-    found = evaluate(model, rest, cases, held_out_texts=TEXTS, n_tokens=0, run=again)
+    found = evaluate(
+        model, rest, cases, EvaluationOptions(held_out_texts=TEXTS, n_tokens=0), run=again
+    )
     assert len(rest.edited) == 1
     assert [record["case_id"] for record in found.records] == ["cat", "two", "three"]
     for ours, theirs in zip(found.records, whole.records, strict=True):
@@ -290,7 +304,7 @@ def test_ctrl_c_in_a_case_leaves_the_model_as_it_was(
         method = Marking()
         monkeypatch.setattr(UNEDITED, "read_text", stopped)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(model, method, [case], held_out_texts=TEXTS, n_tokens=0)
+        evaluate(model, method, [case], EvaluationOptions(held_out_texts=TEXTS, n_tokens=0))
     assert changed(model, before) == set()
     assert torch.equal(full_logits(model, model.tokens(["the cat"])), said)
 
@@ -300,7 +314,7 @@ def test_every_case_is_looked_at_before_any_work(tiny, case):
     unwritable = Neighbour(prompt="the dog is in", object="\ud800")
     wrong = dataclasses.replace(case, case_id="wrong", neighbours=(unwritable,))
     with pytest.raises(InputError, match="surrogate"):
-        evaluate(tiny("llama"), method, [case, wrong], held_out_texts=TEXTS)
+        evaluate(tiny("llama"), method, [case, wrong], EvaluationOptions(held_out_texts=TEXTS))
     with pytest.raises(InputError, match="no cases"):
         evaluate(tiny("llama"), method, [])
     assert method.edited == []

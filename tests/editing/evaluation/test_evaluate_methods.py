@@ -12,6 +12,7 @@ import torch
 from editing.edits.delta import LowRank, WeightDelta
 from editing.evaluation.many_cases import evaluate
 from editing.evaluation.method_comparison import UNEDITED, MethodComparison
+from editing.evaluation.options import EvaluationOptions
 from editing.evaluation.pairs import paired_tests
 from editing.evaluation.several_methods import compare_methods
 from editing.readings.asking import read
@@ -86,9 +87,9 @@ def cases(case):
     return [about(subject) for subject in ("cat", "dog", "hen", "ship")]
 
 
-def compare(model, methods, cases, **more):
-    common = {"held_out_texts": TEXTS, "n_tokens": 0, "protocol": "single"}
-    return compare_methods(model, methods, cases, **common | more)
+def compare(model, methods, cases, *, out=None, progress=None, **how):
+    options = EvaluationOptions(**{"held_out_texts": TEXTS, "n_tokens": 0} | how)
+    return compare_methods(model, methods, cases, options, out=out, progress=progress)
 
 
 # --- the table ----------------------------------------------------------------------------
@@ -101,7 +102,12 @@ def test_the_table_says_what_each_evaluation_says(tiny, cases, protocol):
     found = compare(model, methods, cases, protocol=protocol)
     assert found.methods == list(methods)
     for name, method in methods.items():
-        alone = evaluate(model, method, cases, protocol=protocol, held_out_texts=TEXTS, n_tokens=0)
+        alone = evaluate(
+            model,
+            method,
+            cases,
+            EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=0),
+        )
         for reading, metric, states in alone.estimates():
             shown = "argmax accuracy" if reading == "accuracy" else reading
             assert found.estimate(name, shown, metric) == states["edited"]
@@ -128,13 +134,17 @@ def test_the_table_says_what_each_evaluation_says(tiny, cases, protocol):
 def test_a_text_edit_is_read_as_its_prompts_are(tiny, cases):
     """One edit of prompts: the edited model is the unedited one, asked in other words."""
     model = tiny("llama")
-    found = evaluate(model, Saying(), cases[:1], held_out_texts=TEXTS, n_tokens=2)
+    found = evaluate(
+        model, Saying(), cases[:1], EvaluationOptions(held_out_texts=TEXTS, n_tokens=2)
+    )
     (record,) = found.records
     (expected,) = read(model, cases[:1], n_tokens=2, wording=lambda prompt: f"One finds {prompt}")
     assert record["after"] | {"drift": None} == expected | {"drift": None} != record["before"]
     assert record["kl"] > 0 and record["nll_after"] != found.nll_before.mean()
     assert record["after"]["drift"]["essence"] > 0
-    together = evaluate(model, Saying(), cases, protocol="sequential", held_out_texts=TEXTS)
+    together = evaluate(
+        model, Saying(), cases, EvaluationOptions(protocol="sequential", held_out_texts=TEXTS)
+    )
     assert together.collapse.points[-1]["norms"] == {}
     assert "norm growth" not in set(together.collapse.to_frame()["quantity"])
 
@@ -157,7 +167,10 @@ def test_what_follows_is_asked_before_after_and_of_the_truth(pocket, protocol, m
     """As `editing.readings.consequences` asks it by itself, with the same edit in effect."""
     case, chains = demo_case(), chains_of(pocket)
     found = evaluate(
-        pocket, method, [case], protocol=protocol, chains=chains, n_tokens=2, held_out_texts=TEXTS
+        pocket,
+        method,
+        [case],
+        EvaluationOptions(protocol=protocol, chains=chains, n_tokens=2, held_out_texts=TEXTS),
     )
     edit = method(pocket, [case.rewrite])
     alone = portability(pocket, edit, [case.rewrite], chains=chains, n_tokens=2)
@@ -256,12 +269,43 @@ def test_another_comparison_is_refused_the_folder(tiny, cases, tmp_path):
         ({"b": Noise()}, {}),
         ({"a": Noise()}, {"n_tokens": 1}),
         ({"a": Noise()}, {"protocol": "batch"}),
+        ({"a": Noise()}, {"seed": 1}),
+        ({"a": Noise()}, {"held_out_texts": TEXTS[:1]}),
+        ({"a": Noise()}, {"side_effects": FEW}),
     ):
         with pytest.raises(OutputError, match="another config"):
             compare(model, methods, cases, out=tmp_path / "run", **more)
     changed = [dataclasses.replace(cases[0], paraphrases=()), *cases[1:]]
     with pytest.raises(OutputError, match="cases_digest"):
         compare(model, {"a": Noise()}, changed, out=tmp_path / "run")
+
+
+def test_two_evaluations_have_different_records_and_equal_ones_the_same(pocket, case, corpus):
+    chains = chains_of(pocket)
+    fewer = dataclasses.replace(chains, facts=chains.facts[1:])
+    others = (
+        {"protocol": "batch"},
+        {"protocol": "sequential"},
+        {"protocol": "sequential", "chunk": 2},
+        {"seed": 1},
+        {"n_tokens": 0},
+        {"held_out_texts": TEXTS},
+        {"side_effects": FEW},
+        {"side_effects": dataclasses.replace(FEW, n_tokens=3)},
+        {"chains": chains},
+        {"chains": fewer},
+        {"corpus": corpus},
+        {"corpus": dataclasses.replace(corpus, documents=corpus.documents[1:])},
+    )
+    named = {field for other in others for field in other}
+    assert named == {field.name for field in dataclasses.fields(EvaluationOptions)}
+    records = [dumps(EvaluationOptions(**how).record(pocket, [case])) for how in ({}, *others)]
+    assert len(set(records)) == len(records)
+    own = EvaluationOptions(held_out_texts=EvaluationOptions().texts(pocket))
+    assert dumps(own.record(pocket, [case])) == records[0], "the default, written out"
+    assert dumps(EvaluationOptions(chains=chains_of(pocket)).record(pocket, [case])) in records
+    changed = dataclasses.replace(case, paraphrases=())
+    assert dumps(EvaluationOptions().record(pocket, [changed])) != records[0]
 
 
 # --- tests between methods ----------------------------------------------------------------

@@ -11,9 +11,11 @@ from editing.edits.applying import applied
 from editing.edits.delta import LowRank, WeightDelta
 from editing.evaluation.evaluation_result import Evaluation
 from editing.evaluation.many_cases import evaluate
-from editing.evaluation.protocols import PROTOCOLS, Step
+from editing.evaluation.options import PROTOCOLS, EvaluationOptions
+from editing.evaluation.protocols import Step
 from editing.readings.asking import read
 from editing.readings.collapse import CollapseCurve, Thresholds, checkpoints, growth
+from editing.readings.side_effects import SideEffects
 from labkit.errors import AlreadyTrue, InputError, NonFiniteLoss
 from labkit.facts.fact import Rewrite
 from labkit.results.encoding import dumps
@@ -81,7 +83,12 @@ def without_seconds(found):
 
 def test_each_sequential_call_is_made_on_top_of_the_ones_before(model, cases):
     method = Editing()
-    evaluate(model, method, cases, protocol="sequential", held_out_texts=TEXTS, n_tokens=0)
+    evaluate(
+        model,
+        method,
+        cases,
+        EvaluationOptions(protocol="sequential", held_out_texts=TEXTS, n_tokens=0),
+    )
     total = None
     for number, (subjects, after, said) in enumerate(method.asked):
         assert subjects == [cases[number].rewrite.subject]
@@ -94,7 +101,12 @@ def test_each_sequential_call_is_made_on_top_of_the_ones_before(model, cases):
 
 @pytest.mark.parametrize("protocol", ["batch", "sequential"])
 def test_every_case_is_read_on_the_final_state(model, cases, protocol):
-    found = evaluate(model, Editing(), cases, protocol=protocol, held_out_texts=TEXTS, n_tokens=2)
+    found = evaluate(
+        model,
+        Editing(),
+        cases,
+        EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=2),
+    )
     total = None
     for call in [cases] if protocol == "batch" else [[case] for case in cases]:
         increment = Editing()(model, [case.rewrite for case in call], after=total)
@@ -110,7 +122,12 @@ def test_every_case_is_read_on_the_final_state(model, cases, protocol):
 
 def test_one_case_is_the_same_in_every_protocol(model, case):
     alone, *others = (
-        evaluate(model, Editing(), [case], protocol=p, held_out_texts=TEXTS, n_tokens=3)
+        evaluate(
+            model,
+            Editing(),
+            [case],
+            EvaluationOptions(protocol=p, held_out_texts=TEXTS, n_tokens=3),
+        )
         for p in PROTOCOLS
     )
     for other in others:
@@ -124,7 +141,10 @@ def test_one_case_is_the_same_in_every_protocol(model, case):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_edit_of_nothing_changes_exactly_nothing(model, cases, protocol):
     found = evaluate(
-        model, Editing(scale=0.0), cases, protocol=protocol, held_out_texts=TEXTS, n_tokens=2
+        model,
+        Editing(scale=0.0),
+        cases,
+        EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=2),
     )
     assert all(record["before"] == record["after"] for record in found.records)
     for unchanged in (found.estimate("after", "drift", "essence"), found.nll_change, found.kl):
@@ -141,10 +161,7 @@ def test_a_chunk_is_edited_in_one_call(tiny, cases):
         tiny("gpt2"),
         method,
         cases,
-        protocol="sequential",
-        chunk=2,
-        held_out_texts=TEXTS,
-        n_tokens=0,
+        EvaluationOptions(protocol="sequential", chunk=2, held_out_texts=TEXTS, n_tokens=0),
     )
     assert [subjects for subjects, _, _ in method.asked] == [
         ["cat", "dog"],
@@ -181,7 +198,12 @@ def test_a_record_keeps_the_numbers_of_its_edit(tiny, cases, corpus, name, repor
 
 def test_a_record_of_many_keeps_the_numbers_of_the_call(tiny, cases):
     found = (
-        evaluate(tiny("llama"), Editing(), cases, protocol=p, held_out_texts=TEXTS, n_tokens=0)
+        evaluate(
+            tiny("llama"),
+            Editing(),
+            cases,
+            EvaluationOptions(protocol=p, held_out_texts=TEXTS, n_tokens=0),
+        )
         for p in PROTOCOLS
     )
     assert [each.records[1]["edit"] for each in found] == [{"n": 1}, {"n": 5}, {"n": 1}]
@@ -193,7 +215,9 @@ def test_a_record_of_many_keeps_the_numbers_of_the_call(tiny, cases):
 @pytest.mark.parametrize("protocol", ["single", "sequential"])
 def test_a_failed_edit_counts_as_the_model_that_it_leaves(model, cases, protocol):
     method = Editing(fails=("dog",))
-    found = evaluate(model, method, cases, protocol=protocol, held_out_texts=TEXTS, n_tokens=0)
+    found = evaluate(
+        model, method, cases, EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=0)
+    )
     assert len(method.asked) == len(found.records) == 5
     assert list(found.failures) == ["dog"] and "nan" in found.failures["dog"]
     assert found.metrics()["failed"] == 1
@@ -203,14 +227,17 @@ def test_a_failed_edit_counts_as_the_model_that_it_leaves(model, cases, protocol
     else:
         others = [case for case in cases if case.case_id != "dog"]
         spared = evaluate(
-            model, Editing(), others, protocol=protocol, held_out_texts=TEXTS, n_tokens=0
+            model,
+            Editing(),
+            others,
+            EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=0),
         )
         assert (found.nll_after == spared.nll_after).all(), "the others were made regardless"
 
 
 def test_a_batch_that_fails_is_no_evaluation(tiny, cases):
     with pytest.raises(NonFiniteLoss):
-        evaluate(tiny("llama"), Editing(fails=("dog",)), cases, protocol="batch")
+        evaluate(tiny("llama"), Editing(fails=("dog",)), cases, EvaluationOptions(protocol="batch"))
 
 
 def test_what_cannot_be_evaluated_is_named_before_any_work(tiny, cases, unchecked):
@@ -226,9 +253,19 @@ def test_what_cannot_be_evaluated_is_named_before_any_work(tiny, cases, unchecke
         ({"protocol": "sequential", "chunk": 2}, "one at a time"),
         ({"protocol": "batch", "chunk": 2}, "chunk"),
         ({"protocol": "sequential", "chunk": 0}, "chunk"),
+        ({"protocol": "sequential", "chunk": 1.5}, "chunk 1.5"),
+        ({"n_tokens": -1}, "n_tokens -1"),
+        ({"held_out_texts": "the cat"}, "list of texts"),
+        ({"held_out_texts": [" "]}, "list of texts"),
+        ({"side_effects": SideEffects}, "side_effects: SideEffects"),
+        ({"chains": ()}, "chains: Chains"),
+        ({"corpus": "the cat"}, "corpus: Corpus"),
     ):
         with pytest.raises(InputError, match=said):
-            evaluate(tiny("llama"), method, cases, **more)
+            evaluate(tiny("llama"), method, cases, EvaluationOptions(**more))
+    for how in ("batch", EvaluationOptions, {"protocol": "batch"}):
+        with pytest.raises(InputError, match="EvaluationOptions"):
+            evaluate(tiny("llama"), method, cases, how)
     with pytest.raises(InputError, match="case_id"):
         evaluate(tiny("llama"), method, [cases[0], cases[0]])
     assert method.asked == []
@@ -244,10 +281,10 @@ class Killed(Exception):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tiny, cases, tmp_path, protocol):
     model = tiny("llama")
-    common = {"protocol": protocol, "held_out_texts": TEXTS, "n_tokens": 2}
+    how = EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=2)
     moments = []
     whole = evaluate(
-        model, Editing(), cases, progress=lambda what, share: moments.append(share), **common
+        model, Editing(), cases, how, progress=lambda what, share: moments.append(share)
     )
     assert len(moments) >= (2 if protocol == "batch" else 5)
     for last in sorted({*range(0, len(moments), 3), len(moments) - 1}):
@@ -261,9 +298,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tiny, cases, tmp_
         first, second = Editing(), Editing()
         with pytest.raises(Killed):
             run = RunDirectory.create(folder, {}, model)
-            evaluate(model, first, cases, run=run, progress=stop, **common)
+            evaluate(model, first, cases, how, run=run, progress=stop)
         run = RunDirectory.create(folder, {}, model, resume=True)
-        found = evaluate(model, second, cases, run=run, **common)
+        found = evaluate(model, second, cases, how, run=run)
         assert without_seconds(found) == without_seconds(whole)
         n_calls = {"single": 5, "batch": 1, "sequential": 5}[protocol]
         assert len(first.asked) + len(second.asked) == n_calls, "no edit is made twice"
@@ -272,8 +309,8 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tiny, cases, tmp_
 def test_a_finished_run_is_read_from_its_folder(tiny, cases, tmp_path):
     model = tiny("llama")
     run = RunDirectory.create(tmp_path / "run", {}, model)
-    common = {"protocol": "sequential", "held_out_texts": TEXTS, "n_tokens": 0, "run": run}
-    found, again = (evaluate(model, Editing(), cases, **common) for _ in range(2))
+    how = EvaluationOptions(protocol="sequential", held_out_texts=TEXTS, n_tokens=0)
+    found, again = (evaluate(model, Editing(), cases, how, run=run) for _ in range(2))
     assert dumps(found.metrics()) == dumps(again.metrics()), "to the second"
     copy = Evaluation.load(found.save(tmp_path / "evaluation"))
     assert dumps(copy.metrics()) == dumps(found.metrics())
@@ -292,7 +329,10 @@ def test_a_curve_is_read_at_round_numbers_of_edits():
 
 def test_a_point_says_what_is_left_of_the_edits_so_far(model, cases):
     found = evaluate(
-        model, Editing(), cases, protocol="sequential", held_out_texts=TEXTS, n_tokens=0
+        model,
+        Editing(),
+        cases,
+        EvaluationOptions(protocol="sequential", held_out_texts=TEXTS, n_tokens=0),
     )
     assert [p["edits"] for p in found.collapse.points] == [1, 2, 5]
     last = found.collapse.points[-1]
@@ -354,27 +394,30 @@ def test_a_curve_shows_and_saves_its_numbers(tmp_path):
 @pytest.mark.parametrize("protocol", ["batch", "sequential"])
 def test_what_cannot_be_edited_is_left_out_and_the_others_are_made(tiny, cases, protocol, tmp_path):
     model, method = tiny("llama"), Editing(refuses=["hen"])
-    common = {"protocol": protocol, "chunk": 5 if protocol == "sequential" else 1}
-    common |= {"held_out_texts": TEXTS, "n_tokens": 0}
+    chunk = 5 if protocol == "sequential" else 1
+    how = EvaluationOptions(protocol=protocol, chunk=chunk, held_out_texts=TEXTS, n_tokens=0)
     run = RunDirectory.create(tmp_path / "run", {}, model)
-    found = evaluate(model, method, cases, run=run, **common)
+    found = evaluate(model, method, cases, how, run=run)
     assert list(found.failures) == ["hen"] and "AlreadyTrue" in found.failures["hen"]
     assert [subjects for subjects, *_ in method.asked][-1] == ["cat", "dog", "ship", "king"]
     others = [case for case in cases if case.case_id != "hen"]
-    alone = evaluate(model, Editing(), others, **common)
+    alone = evaluate(model, Editing(), others, how)
     assert [r["after"] for r in found.records if r["case_id"] != "hen"] == [
         record["after"] for record in alone.records
     ]
     (tmp_path / "run" / "cases.jsonl").unlink()  # killed while it read
     n_calls = len(method.asked)
     run = RunDirectory.create(tmp_path / "run", {}, model, resume=True)
-    assert without_seconds(evaluate(model, method, cases, run=run, **common)) == without_seconds(
-        found
-    )
+    assert without_seconds(evaluate(model, method, cases, how, run=run)) == without_seconds(found)
     assert len(method.asked) == n_calls
 
 
 def test_a_batch_of_which_nothing_is_left_is_refused(tiny, cases):
     method = Editing(refuses=[case.rewrite.subject for case in cases])
     with pytest.raises(AlreadyTrue):
-        evaluate(tiny("llama"), method, cases, protocol="batch", held_out_texts=TEXTS, n_tokens=0)
+        evaluate(
+            tiny("llama"),
+            method,
+            cases,
+            EvaluationOptions(protocol="batch", held_out_texts=TEXTS, n_tokens=0),
+        )

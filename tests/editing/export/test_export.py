@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from editing.edits.applying import applied
 from editing.export.card import model_card
 from editing.export.checkpoint import export_hf
+from editing.export.options import ExportOptions
 from editing.export.record import read_record
 from editing.export.reopening import ExportCheck, check_export
 from labkit.errors import (
@@ -75,7 +76,7 @@ def test_exactly_the_named_tensors_differ(model, delta, tmp_path):
 
 
 def test_in_half_the_digits_it_is_the_edited_model_rounded_once(model, delta, tmp_path, weights):
-    out = export_hf(model, delta, tmp_path / "checkpoint", dtype="bfloat16")
+    out = export_hf(model, delta, tmp_path / "checkpoint", ExportOptions(dtype="bfloat16"))
     hf = AutoModelForCausalLM.from_pretrained(out)  # as it says itself
     with applied(model, delta):
         expected = weights(model)
@@ -88,7 +89,9 @@ def test_what_rounding_leaves_of_the_edit_is_measured(model, delta, tmp_path):
     """Against the definition, on weights rounded by hand."""
     fine = check_export(model, delta, export_hf(model, delta, tmp_path / "float32"))
     coarse = check_export(
-        model, delta, export_hf(model, delta, tmp_path / "bfloat16", dtype="bfloat16")
+        model,
+        delta,
+        export_hf(model, delta, tmp_path / "bfloat16", ExportOptions(dtype="bfloat16")),
     )
     base = dict(model.hf.named_parameters())
     for row in coarse.weights.itertuples():
@@ -107,7 +110,9 @@ def test_what_rounding_leaves_of_the_edit_is_measured(model, delta, tmp_path):
 def test_a_change_too_small_for_the_format_is_said_to_be_lost(tiny, asked, tmp_path):
     model = tiny("llama")
     faint = dataclasses.replace(asked(model).scaled(1e-6), provenance={"method": "faint"})
-    check = check_export(model, faint, export_hf(model, faint, tmp_path / "o", dtype="bfloat16"))
+    check = check_export(
+        model, faint, export_hf(model, faint, tmp_path / "o", ExportOptions(dtype="bfloat16"))
+    )
     assert check.weights["unmoved"].min() > 0.9 and check.weights["kept"].max() < 0.5
     assert check.answer("exported") is None and len(check.answers) == 0
 
@@ -125,7 +130,7 @@ def test_a_check_shows_and_saves_itself(tiny, asked, tmp_path):
 
 def test_a_check_belongs_to_its_export(tiny, asked, tmp_path):
     model = tiny("llama")
-    out = export_hf(model, asked(model), tmp_path / "checkpoint", check=False)
+    out = export_hf(model, asked(model), tmp_path / "checkpoint", ExportOptions(check=False))
     with pytest.raises(FingerprintMismatch, match="was made from the delta"):
         check_export(model, asked(model).scaled(2), out)
     with pytest.raises(MissingFile, match="not an export"):
@@ -197,7 +202,7 @@ def test_the_card_of_many_edits_shows_the_first_and_counts_the_rest(tiny, asked,
         total,
         provenance={"steps": [{"method": "gone", "rewrites": [forget]}, *total.steps]},
     )
-    out = export_hf(model, total, tmp_path / "checkpoint", check=False)
+    out = export_hf(model, total, tmp_path / "checkpoint", ExportOptions(check=False))
     card = (out / "README.md").read_text()
     assert "the hen is on: made to forget **a roof**" in card and "the dog is in **Oslo**" in card
     assert "the cat 17 is in **Rome**" in card and "the cat 18" not in card
@@ -249,5 +254,7 @@ def test_the_change_of_another_model_is_not_exported(tiny, random_delta, tmp_pat
 
 def test_a_number_format_that_is_none_is_refused_before_any_work(tiny, asked, tmp_path):
     with pytest.raises(InputError, match="int7"):
-        export_hf(tiny("llama"), asked(tiny("llama")), tmp_path / "out", dtype="int7")
+        export_hf(
+            tiny("llama"), asked(tiny("llama")), tmp_path / "out", ExportOptions(dtype="int7")
+        )
     assert list(tmp_path.iterdir()) == []

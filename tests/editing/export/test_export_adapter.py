@@ -14,6 +14,7 @@ from editing.edits.applying import applied
 from editing.edits.delta import Dense, LowRank, WeightDelta
 from editing.edits.truncate import truncated
 from editing.export.adapter import export_peft
+from editing.export.options import ExportOptions
 from editing.export.reopening import check_export
 from labkit.errors import FingerprintMismatch, InputError, OutputError
 from tests.reference import full_logits, random_batch
@@ -75,7 +76,7 @@ def test_what_no_adapter_holds_is_named(tiny, random_delta, tmp_path):
     embedding = LowRank(torch.ones(model.d_vocab, 1), torch.ones(1, 32))
     refuse({"model.embed_tokens.weight": embedding}, "Embedding")
     refuse({}, "changes nothing")
-    export_peft(model, truncated(dense, rank=2), tmp_path / "adapter", check=False)
+    export_peft(model, truncated(dense, rank=2), tmp_path / "adapter", ExportOptions(check=False))
 
 
 def test_a_bias_is_no_change_of_a_matrix(tiny, tmp_path):
@@ -115,5 +116,5 @@ def test_a_step_of_several_is_an_adapter_too(tiny, random_delta, tmp_path):
     model = tiny("llama")
     one = random_delta(model, seed=1)
     two = dataclasses.replace(random_delta(model, seed=2), on_top_of=one.digest)
-    out = export_peft(model, one.then(two), tmp_path / "adapter", check=False)
+    out = export_peft(model, one.then(two), tmp_path / "adapter", ExportOptions(check=False))
     assert json.loads((out / "adapter_config.json").read_text())["r"] == 4

@@ -8,11 +8,12 @@ import torch
 
 from editing.edits.requests import grouped
 from editing.evaluation.many_cases import evaluate
-from editing.layers.screening import screen
-from editing.layers.sweep import at_layer, sweep_layers
+from editing.evaluation.options import EvaluationOptions
+from editing.layers.screening import ScreeningOptions, screen
+from editing.layers.sweep import SweepOptions, at_layer, sweep_layers
 from editing.layers.sweep_result import SCREENING, LayerSweep
 from editing.layers.tuning_cases import known_cases
-from editing.methods.closed_form.keys import group_keys, key_star, subject_keys
+from editing.methods.closed_form.keys import contexts, group_keys, key_star, subject_keys
 from editing.methods.closed_form.prepared import Prepared, moments
 from editing.methods.closed_form.rome import ROME
 from editing.methods.closed_form.solve import Occurring
@@ -44,7 +45,9 @@ def test_each_layer_is_what_evaluate_says_there(tiny, case, fast, weights, chang
     )
     assert sorted(set(found.table["layer"])) == [0, 2]
     for layer in (0, 2):
-        alone = evaluate(model, dataclasses.replace(fast, layer=layer), [case], n_tokens=0)
+        alone = evaluate(
+            model, dataclasses.replace(fast, layer=layer), [case], EvaluationOptions(n_tokens=0)
+        )
         rows = edited(found)[edited(found)["layer"] == layer].drop(columns="layer")
         expected = alone.to_frame()
         assert rows.reset_index(drop=True)[expected.columns].equals(expected)
@@ -73,11 +76,23 @@ def test_a_sweep_is_saved_and_drawn(tiny, case, fast, tmp_path):
 
 def test_only_the_candidates_are_edited_and_they_have_the_widest_margins(tiny, case, fast):
     model = tiny("llama")
-    found = sweep_layers(model, [case], None, fast, n_candidates=2)
+    found = sweep_layers(model, [case], None, fast, SweepOptions(n_candidates=2))
     margin = found.margin()
     assert np.isfinite(margin).all()
     tried = np.flatnonzero(np.isfinite(found.by_layer("efficacy")))
     assert set(tried) == set(np.argsort(-margin)[:2])
+
+
+def test_a_corpus_is_behind_the_screening_as_behind_the_edits(tiny, case, corpus):
+    """Contexts and `C` of the screening are those that the edits are made with."""
+    model, method = tiny("llama"), ROME(**FAST["rome"] | {"n_contexts": 3})
+    found = sweep_layers(model, [case], [1], method, SweepOptions(corpus=corpus))
+    screened = found.table[found.table["state"] == SCREENING].set_index("metric")["mean"]
+    before = contexts(corpus, 3, seed=0)
+    prepared = method.prepare(model, corpus=corpus)
+    assert prepared.contexts == before != method.prepare(model).contexts
+    own = screen(model, [case], [1], before, ScreeningOptions(facts_share=0.0, corpus=corpus))
+    assert screened.to_dict() == own.set_index("metric")["mean"].to_dict()
 
 
 def test_a_killed_sweep_goes_on_where_it_stopped(tiny, case, fast, tmp_path, monkeypatch):
@@ -102,13 +117,20 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tiny, case, fast, tmp_path, mon
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"layers": []}, {"n_candidates": 0}, {"cases": []}, {"method": object()}],
-    ids=["layers", "candidates", "cases", "method"],
+    [{"layers": []}, {"cases": []}, {"method": object()}, {"how": SweepOptions}],
+    ids=["layers", "cases", "method", "options"],
 )
-def test_what_cannot_be_swept_is_refused(tiny, case, fast, wrong):
+def test_what_cannot_be_swept_is_refused(tiny, case, fast, wrong, unchecked):
     arguments = {"cases": [case], "layers": [0], "method": fast} | wrong
     with pytest.raises(InputError):
         sweep_layers(tiny("llama"), **arguments)
+
+
+def test_a_sweep_without_candidates_or_shares_is_refused(unchecked):
+    with pytest.raises(InputError, match="n_candidates 0"):
+        SweepOptions(n_candidates=0)
+    with pytest.raises(InputError, match="facts_share 2"):
+        ScreeningOptions(facts_share=2)
 
 
 def test_a_wrong_layer_is_refused(tiny, case, fast):
@@ -147,14 +169,18 @@ def test_the_screening_is_the_share_of_an_edit_that_other_keys_are_answered_with
     ends = [model.span(p, case.rewrite.subject).last + 1 for p in case.paraphrases]
     hit = np.mean([answered(p, end)[-1] for p, end in zip(case.paraphrases, ends, strict=True)])
     leak = np.mean([answered(near.prompt).abs().max() for near in case.neighbours])
-    found = screen(model, [case], [layer], before, facts_share=0.0).set_index("metric")["mean"]
+    found = screen(model, [case], [layer], before, ScreeningOptions(facts_share=0.0)).set_index(
+        "metric"
+    )["mean"]
     assert found["hit"] == pytest.approx(hit, abs=1e-3)
     assert found["leak"] == pytest.approx(leak, abs=1e-3)
     assert found["margin"] == pytest.approx(hit - leak, abs=1e-3)
 
 
 def test_the_screening_works_for_every_family(model, case):
-    found = screen(model, [case], range(model.n_layers), ("", "The sea."), facts_share=0.0)
+    found = screen(
+        model, [case], range(model.n_layers), ("", "The sea."), ScreeningOptions(facts_share=0.0)
+    )
     assert len(found) == 3 * model.n_layers
     assert np.isfinite(found["mean"]).all()
 
@@ -162,7 +188,9 @@ def test_the_screening_works_for_every_family(model, case):
 def test_the_key_itself_is_hit_in_full(tiny, case):
     model = tiny("llama")
     alone = dataclasses.replace(case, paraphrases=(case.rewrite.prompt,))
-    found = screen(model, [alone], [1], ("",), facts_share=0.0).set_index("metric")["mean"]
+    found = screen(model, [alone], [1], ("",), ScreeningOptions(facts_share=0.0)).set_index(
+        "metric"
+    )["mean"]
     assert found["hit"] == pytest.approx(1.0, abs=1e-6)
     keys = subject_keys(model, [case.rewrite], 1, ("",))
     w = moments(model, [1], 0.0)[1].solve(key_star(keys, 0.5))
@@ -177,7 +205,9 @@ def test_on_the_pocket_model_the_planted_layer_is_found_and_then_used(
 ):
     """Its facts are read at the subject's last token early on: layer 0 edits best there."""
     monkeypatch.setenv("LABKIT_CACHE", str(tmp_path))
-    found = sweep_layers(pocket, known_cases(pocket, 4), method=ROME(n_contexts=2), keep=True)
+    found = sweep_layers(
+        pocket, known_cases(pocket, 4), method=ROME(n_contexts=2), how=SweepOptions(keep=True)
+    )
     assert (found.layer, found.n_cases) == (0, 4)
     assert found.margin()[0] > found.margin()[[4, 5]].max() + 0.1
     assert set(np.flatnonzero(np.isnan(found.by_layer()))) == {4, 5}

@@ -10,7 +10,7 @@ from editing.edits.requests import grouped
 from editing.methods.closed_form.bystanders import ALIKE, Bystander, pool_of
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.value_search import Reach, ValueSearch
 from editing.methods.closed_form.values import value_stars
 from editing.methods.closed_form.writing import ffn_answer
 from labkit.errors import InputError
@@ -63,7 +63,7 @@ def test_what_is_said_of_bystanders_changes_less_when_they_are_held(tiny, rewrit
     search = ValueSearch(steps=12, bystander_push=1.0, bystander_factor=50.0, enough=1.0)
     before = contexts(corpus, 3, seed=0)
     free, held = (
-        value_stars(model, grouped([rewrite]), 1, before, search, near=some)
+        value_stars(model, grouped([rewrite]), 1, before, search, Reach(near=some))
         for some in ([], [near])
     )
 

@@ -8,7 +8,7 @@ from editing import METHODS
 from editing.edits.applying import applied
 from editing.edits.delta import WeightDelta
 from editing.edits.requests import grouped
-from editing.methods.closed_form.spreading import subject_states
+from editing.methods.closed_form.keys import subject_states
 from labkit.errors import (
     AlreadyTrue,
     ContradictoryRewrites,
@@ -198,7 +198,7 @@ def test_ctrl_c_between_two_layers_leaves_the_model_alone(
             raise KeyboardInterrupt
         return subject_states(*args, **kwargs)
 
-    monkeypatch.setattr("editing.methods.closed_form.spreading.subject_states", measured)
+    monkeypatch.setattr("editing.methods.closed_form.plan.subject_states", measured)
     if hasattr(method, "layer"):
         pytest.skip("one layer: nothing is written while measuring")
     with pytest.raises(KeyboardInterrupt):

@@ -69,44 +69,43 @@ def test_two_steps_are_those_of_the_whole_model(exact, rewrites, descent, monkey
     """Backward through the plain model, in float64; the second step starts behind the first."""
     if at_once == "one by one":
         monkeypatch.setattr(training_module, "MEMORY", 1)
-    lr, losses = 0.5, []
+    lr = 0.5
 
     def tuned(steps):
         method = FineTuning(layer=LAYER, training=Training(steps=steps, lr=lr, enough=1.0))
-        return method(exact, rewrites, step_done=lambda step, loss: losses.append(loss))
+        return method(exact, rewrites)
 
-    ((name, first),) = tuned(1).changes.items()
+    one, two = tuned(1), tuned(2)
+    ((name, first),) = one.changes.items()
     assert name == exact.ffn_out_name(LAYER)
     expected = -lr * gradient_by_hand(exact, rewrites, LAYER)
     torch.testing.assert_close(first.dense().double(), expected, rtol=1e-5, atol=1e-9)
     assert expected.abs().max() > 1e-3
-    with applied(exact, tuned(1)):
+    with applied(exact, one):
         second = expected - lr * gradient_by_hand(exact, rewrites, LAYER)
         after = loss_by_hand(exact, rewrites).item()
-    two = tuned(2).changes[name].dense().double()
-    torch.testing.assert_close(two, second, rtol=1e-4, atol=1e-7)
-    # Called before each step and once at the end: of one step, of one, of two.
-    assert losses[0] == losses[2] == losses[4]
+    torch.testing.assert_close(two.changes[name].dense().double(), second, rtol=1e-4, atol=1e-7)
+    # Before each step and at the end.
+    losses, more = one.provenance["losses"], two.provenance["losses"]
+    assert (len(losses), len(more)) == (2, 3) and more[:2] == losses
     assert losses[1] == pytest.approx(after, rel=1e-5) and losses[1] < losses[0]
+    assert one.provenance["loss"] == losses[1]
 
 
 def test_rewrites_take_turns(tiny, rewrites, descent):
     """Three rewrites one at a time: as many steps as it takes, each of one rewrite."""
-    model, seen = tiny("llama"), []
+    model = tiny("llama")
     method = FineTuning(
         layer=LAYER, training=Training(steps=5, lr=1e-9, batch=1, enough=1.0), seed=3
     )
-    method(model, rewrites, step_done=lambda step, loss: seen.append(loss))
+    seen = method(model, rewrites).provenance["losses"]
     alone = [loss_by_hand(model, [rewrite]).item() for rewrite in rewrites]
     rounds = [sorted(seen[:3]), sorted(seen[3:])]
     assert rounds == [pytest.approx(sorted(alone), rel=1e-4)] * 2
 
     def order(seed):
-        seen.clear()
-        dataclasses.replace(method, seed=seed)(
-            model, rewrites, step_done=lambda step, loss: seen.append(loss)
-        )
-        return tuple(round(loss, 4) for loss in seen)
+        delta = dataclasses.replace(method, seed=seed)(model, rewrites)
+        return tuple(round(loss, 4) for loss in delta.provenance["losses"])
 
     assert len({order(seed) for seed in range(6)}) > 1
 

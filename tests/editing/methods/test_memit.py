@@ -9,10 +9,9 @@ import torch
 from editing.edits.applying import applied
 from editing.edits.delta import WeightDelta
 from editing.edits.requests import grouped, requests_of
-from editing.methods.closed_form.keys import group_keys
+from editing.methods.closed_form.keys import group_keys, subject_states
 from editing.methods.closed_form.memit import MEMIT
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.states import subject_states
 from editing.methods.closed_form.value_search import ValueSearch
 from editing.methods.closed_form.values import value_stars
 from labkit.text.moments import RIDGE

@@ -77,10 +77,14 @@ def test_an_interrupted_search_leaves_the_model_alone(
 ):
     before = weights(model)
 
-    def stop(step, loss):
-        if step == 2:
+    told = []
+
+    def stop(what, share):
+        told.append(share)
+        if len(told) == 3:
             raise interrupt
 
     with pytest.raises(interrupt):
-        edit(model, rewrite, step_done=stop)
+        edit(model, rewrite, progress=stop)
+    assert told == sorted(told) and told[0] >= 0 and told[-1] <= 1
     assert changed(model, before) == set()

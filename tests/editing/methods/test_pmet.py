@@ -7,7 +7,7 @@ from editing.edits.applying import applied
 from editing.edits.requests import grouped
 from editing.methods.closed_form.keys import group_keys
 from editing.methods.closed_form.pmet import PMET
-from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.value_search import Reach, ValueSearch
 from editing.methods.closed_form.values import value_stars
 from tests.reference import full_run, outputs_of
 
@@ -36,7 +36,7 @@ def test_the_last_layers_ffn_answers_as_the_search_wanted(model, some, corpus):
     prepared = METHOD.prepare(model, corpus=corpus)
     delta = METHOD(model, some, prepared=prepared)
     sites = ("ffn_value", "attn_out")
-    found = value_stars(model, grouped(some), 1, prepared.contexts, SEARCH, sites=sites)
+    found = value_stars(model, grouped(some), 1, prepared.contexts, SEARCH, Reach(sites=sites))
     with applied(model, delta):
         answered = answers(model, some, 1)
     scale = found.change.abs().max()
@@ -48,7 +48,7 @@ def test_attention_takes_a_part_that_is_not_written(model, some, corpus):
     delta = METHOD(model, some, prepared=prepared)
     assert set(delta.changes) == {model.ffn_out_name(0), model.ffn_out_name(1)}
     both, alone = (
-        value_stars(model, grouped(some), 1, prepared.contexts, SEARCH, sites=sites).change
+        value_stars(model, grouped(some), 1, prepared.contexts, SEARCH, Reach(sites=sites)).change
         for sites in (("ffn_value", "attn_out"), ("ffn_value",))
     )
     assert (both - alone).norm() > 0.01 * alone.norm()
@@ -58,7 +58,9 @@ def test_a_layer_takes_the_square_root_share(model, some, corpus):
     prepared = METHOD.prepare(model, corpus=corpus)
     delta = METHOD(model, some, prepared=prepared)
     sites = ("ffn_value", "attn_out")
-    change = value_stars(model, grouped(some), 1, prepared.contexts, SEARCH, sites=sites).change
+    change = value_stars(
+        model, grouped(some), 1, prepared.contexts, SEARCH, Reach(sites=sites)
+    ).change
     dense = delta.changes[model.ffn_out_name(0)].dense().double()
     keys = group_keys(model, grouped(some), 0, prepared.contexts, 1.0)
     answer = keys @ (dense.T if model.ffn_out_transposed(0) else dense)

@@ -9,7 +9,7 @@ from editing.edits.requests import ESSENCE, grouped
 from editing.methods.closed_form.bystanders import Bystander
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
-from editing.methods.closed_form.value_search import ValueSearch
+from editing.methods.closed_form.value_search import Reach, ValueSearch
 from editing.methods.closed_form.values import value_stars
 from labkit import pocket as world
 from labkit.errors import NonFiniteLoss
@@ -101,16 +101,8 @@ def test_loss_and_gradient_are_those_of_full_runs(model, rewrite, corpus, gradie
     """Several contexts of different lengths, so that padding is in play; several target tokens."""
     before = contexts(corpus, 4, seed=0)
     assert len({len(model.ids(context)) for context in before if context}) > 1
-    losses = []
-    found = value_stars(
-        model,
-        grouped([rewrite]),
-        LAYER,
-        before,
-        SEARCH,
-        near=[near],
-        step_done=lambda step, loss: losses.append(loss),
-    )
+    found = value_stars(model, grouped([rewrite]), LAYER, before, SEARCH, Reach(near=[near]))
+    (losses,) = found.losses
     expected_losses, expected, v_star = by_hand(model, rewrite, before, SEARCH, near)
     assert losses == pytest.approx(expected_losses, rel=1e-5)
     assert max(losses) - min(losses) > 0.02
@@ -170,16 +162,17 @@ def test_a_target_that_is_likely_already_takes_no_step(tiny, rewrite, before):
 
 
 def test_it_ends_after_so_many_steps_at_most(tiny, rewrite, before):
-    steps = []
+    told = []
     found = value_stars(
         tiny("llama"),
         grouped([rewrite]),
         LAYER,
         before,
         ValueSearch(steps=3, enough=1.0),
-        step_done=lambda step, loss: steps.append(step),
+        progress=lambda what, share: told.append(share),
     )
-    assert found.steps == 3 and steps == [0, 1, 2, 3]
+    assert found.steps == 3 and told == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert [len(losses) for losses in found.losses] == [4]
 
 
 @pytest.mark.parametrize("clamp", [0.1, 0.75])

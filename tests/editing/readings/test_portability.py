@@ -15,7 +15,7 @@ from editing.readings.consequences import (
 )
 from editing.readings.implication import Implication, Reply
 from editing.readings.portability_result import Carried, Portability, portability
-from editing.readings.published import fair, multihop_implications, ripple_implications
+from editing.readings.published import fair_tests, multihop_implications, ripple_implications
 from labkit import pocket as pocket_
 from labkit import pocket as world
 from labkit.errors import InputError
@@ -240,7 +240,7 @@ def test_only_tests_whose_conditions_the_model_meets_are_fair(pocket, tmp_path):
         json.dumps([{**EDIT, "Relation_Specificity": [], "Forgetfulness": tests}])
     )
     edit = read_ripple_edits(tmp_path / "r.json").edits[0]
-    kept = fair(pocket, edit).tests["Forgetfulness"]
+    kept = fair_tests(pocket, edit).tests["Forgetfulness"]
     assert [test.queries[0].answers[0] for test in kept] == [known.object]
 
 

@@ -51,6 +51,10 @@ def test_they_are_closer_to_the_model_than_the_logit_lens_on_unseen_text(tiny, c
     assert np.abs(translated[-1]) < 1e-6
     table = found.to_frame().set_index(["lens", "depth"])
     assert table.loc[("logit", 0), "mean"] == pytest.approx(logit[0])
+    assert table.loc["logit", "agreement"].tolist() == pytest.approx(
+        found.agreement[0].mean(axis=0)
+    )
+    assert table.loc[("translated", model.n_layers), "agreement"] == 1  # the model itself
     assert (table["n"] == 1).all()  # one text: no interval
     assert table[["low", "high"]].isna().all(axis=None)
     two = dataclasses.replace(
