@@ -203,7 +203,7 @@ def test_interrupting_an_edit_leaves_nothing(labkit, files, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("editing.methods.closed_form.base.value_stars", interrupt)
+    monkeypatch.setattr("editing.methods.closed_form.plan.value_stars", interrupt)
     status, out, err = labkit(*edit())
     assert (status, out) == (130, "")
     assert "interrupted" in err
