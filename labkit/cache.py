@@ -152,6 +152,13 @@ def write(place: Path | None, tensors: "Mapping[str, Tensor]", header: Mapping[s
         forget_oldest(keep=place)
 
 
+def forget(place: Path | None) -> None:
+    """Remove what a place holds, if anything."""
+    if place is not None:
+        with suppress(OSError):  # there is nothing, or the cache may only be read
+            place.unlink()
+
+
 def sweep_all() -> None:
     """Remove what killed processes left anywhere in the cache; see `labkit.temporary.sweep`."""
     root = cache_dir()

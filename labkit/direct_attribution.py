@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from transformer_lens.tools.analysis import direct_logit_attribution as _attribute
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import follow
 from labkit.models.bridging import bridge
@@ -15,6 +16,7 @@ from labkit.running.logits import read_logits
 from labkit.tokens import Token, TokenBatch, target_ids
 
 
+@checked
 @torch.no_grad()
 def direct_logit_attribution(
     model: LabModel, prompt: str, answer: str, *, unit: str = "component"

@@ -50,6 +50,10 @@ class InputError(LabkitError):
     """An argument is out of its range or does not fit the others."""
 
 
+class WrongArgument(InputError):
+    """An argument of another kind than a function takes, in another order, or left out."""
+
+
 class MalformedModel(InputError):
     """A folder of a model that cannot be opened, or whose files contradict each other."""
 

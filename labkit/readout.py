@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float
 from transformer_lens.tools.analysis import logit_lens as _lens
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import follow, shown
 from labkit.models.model import LabModel
 from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import next_token_logits
-from labkit.running.opened import require_prompt
 from labkit.tokens import Token, target_ids
 
 
@@ -57,6 +57,7 @@ class Predictions(Measured):
         return predictions_bar(self.to_frame(), title=self.prompt)
 
 
+@checked
 def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
     """The `k` most probable next tokens after a prompt.
 
@@ -64,7 +65,6 @@ def predict(model: LabModel, prompt: str, *, k: int = 10) -> Predictions:
         EmptyPrompt: If the prompt is empty.
         InputError: If `k` is not in `1..d_vocab`, or the prompt is no text.
     """
-    require_prompt(model, prompt)
     if not 1 <= k <= model.d_vocab:
         raise InputError(f"k = {k}: choose 1..{model.d_vocab} next tokens")
     top = next_token_logits(model, [prompt])[0].float().softmax(dim=-1).topk(k)
@@ -148,6 +148,7 @@ class LensResult(Measured):
         return lens_at_last(frame, answer=self.answer, title=self.title)
 
 
+@checked
 @torch.no_grad()
 def logit_lens(
     model: LabModel, prompt: str, *, answer: str | None = None, k: int = 5
@@ -169,7 +170,6 @@ def logit_lens(
     References:
         nostalgebraist 2020, interpreting GPT: the logit lens.
     """
-    require_prompt(model, prompt)
     if answer is None:
         followed = int(next_token_logits(model, [prompt])[0].argmax())
     else:

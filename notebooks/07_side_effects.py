@@ -95,7 +95,7 @@ found.figure()
 
 # %%
 wide = found.wide()
-wide[[column for column in wide if "success" in column]]
+wide.loc[["success"]]
 
 # %% [markdown]
 # ## 3. The bill
@@ -103,7 +103,7 @@ wide[[column for column in wide if "success" in column]]
 # Everything that is not about the edited facts. Intervals are over cases.
 
 # %%
-wide[[column for column in wide if "success" not in column and "argmax" not in column]].T
+wide.drop(["success", "argmax accuracy"], level="reading")
 
 # %% [markdown]
 # ## 4. Are the differences real?

@@ -7,22 +7,11 @@ from torch import Tensor
 
 from editing.edits.change import added
 from editing.edits.delta import WeightDelta
-from labkit.errors import InputError
+from labkit.arguments import checked
 from labkit.models.model import LabModel
-from labkit.running.opened import require_opened
 
 
-def _require_deltas(deltas: tuple[object, ...]) -> None:
-    """Refuse what is no delta: an editor, or a list of deltas."""
-    for delta in deltas:
-        if not isinstance(delta, WeightDelta):
-            raise InputError(
-                "what is applied is what an editor returns, delta = ROME()(model, [rewrite]); "
-                f"several stand side by side, applied(model, first, second); not a "
-                f"{type(delta).__name__}"
-            )
-
-
+@checked
 @contextmanager
 def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
     """The model with some deltas added, in order, for the duration of the block.
@@ -31,11 +20,9 @@ def applied(model: LabModel, *deltas: WeightDelta) -> Iterator[LabModel]:
     for bit, also after an error or Ctrl-C. Blocks may be nested and undo from within.
 
     Raises:
-        InputError: If it is no opened model, or something is no delta.
+        WrongArgument: If it is no opened model, or something is no delta.
         FingerprintMismatch: If a delta belongs to another model; nothing is applied then.
     """
-    require_opened(model)
-    _require_deltas(deltas)
     for delta in deltas:
         delta.require(model)
     parameters = dict(model.hf.named_parameters())

@@ -24,6 +24,7 @@ import labkit
 from editing.edits.change import Change, Dense, dtype_name
 from editing.edits.delta import WeightDelta
 from editing.edits.truncate import Spectrum, cut
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.models.formats import DTYPES
 from labkit.models.loading import load
@@ -31,6 +32,7 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 
 
+@checked
 def diff(
     base: LabModel,
     edited: LabModel | str | Path,

@@ -13,7 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from editing.edits.applying import applied
 from editing.edits.delta import WeightDelta
-from labkit.errors import FingerprintMismatch, InputError
+from labkit.arguments import checked
+from labkit.errors import FingerprintMismatch
 from labkit.models.model import LabModel
 
 Wording = Callable[[str], str]
@@ -45,6 +46,7 @@ def as_it_is(prompt: str) -> str:
     return prompt
 
 
+@checked
 @contextmanager
 def in_effect(model: LabModel, edit: Edit | None) -> Iterator[Wording]:
     """The model under an edit for the duration of the block; None is the unedited model.
@@ -55,7 +57,7 @@ def in_effect(model: LabModel, edit: Edit | None) -> Iterator[Wording]:
         A function from a prompt to the text that the model is given.
 
     Raises:
-        InputError: If it is no edit.
+        WrongArgument: If it is no edit.
         FingerprintMismatch: If the edit belongs to another model; nothing is changed then.
     """
     if edit is None:
@@ -64,11 +66,6 @@ def in_effect(model: LabModel, edit: Edit | None) -> Iterator[Wording]:
         with applied(model, edit):
             yield as_it_is
     else:
-        if not hasattr(edit, "base"):
-            raise InputError(
-                "an edit is what an editor returns, delta = ROME()(model, [rewrite]), "
-                f"not a {type(edit).__name__}"
-            )
         if edit.base != model.fingerprint:
             raise FingerprintMismatch(
                 f"the edit was made for the model {edit.base[:12]}, "

@@ -64,6 +64,11 @@ def grouped(requests: Sequence[Request]) -> list[Group]:
     return [Group(subject, tuple(members)) for subject, members in groups.items()]
 
 
+def listed(requests: Sequence[Request] | Request) -> Sequence[Request]:
+    """Requests as a list; a single one is a list of one."""
+    return [requests] if isinstance(requests, Rewrite | Deletion) else requests
+
+
 def _refuse_other_types(requests: object) -> None:
     """Refuse anything but a list of rewrites.
 
@@ -71,9 +76,7 @@ def _refuse_other_types(requests: object) -> None:
         InputError: The message says what to write instead.
     """
     if isinstance(requests, Rewrite | Deletion):
-        raise InputError(
-            "rewrites are given as a list, even a single one: method(model, [rewrite])"
-        )
+        raise InputError("rewrites are given as a list, even a single one: [rewrite]")
     if isinstance(requests, Case):
         raise InputError(
             "a Case was given where a Rewrite is needed: method(model, [case.rewrite])"

@@ -14,6 +14,7 @@ from torch import Tensor
 from editing.edits.change import Change, Dense, LowRank
 from editing.edits.delta import WeightDelta
 from editing.edits.provenance import of_composition
+from labkit.arguments import checked
 from labkit.errors import InputError
 
 
@@ -59,6 +60,7 @@ class Spectrum:
         return 1 + int((kept < energy * kept[-1] * (1 - 1e-15)).sum()) if kept[-1] > 0 else 0
 
 
+@checked
 def truncated(
     delta: WeightDelta, *, rank: int | None = None, energy: float | None = None
 ) -> WeightDelta:

@@ -17,6 +17,7 @@ from torch import Tensor
 from editing.edits.change import Change, Dense, LowRank
 from editing.edits.delta import WeightDelta, composed
 from editing.edits.provenance import of_composition
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.results.result import Result
 
@@ -72,6 +73,7 @@ class Undo(Result):
         return share_bars(shares, axis="numbers that are exactly restored", title=self.title)
 
 
+@checked
 def undo(
     edits: WeightDelta | Sequence[WeightDelta], delta: WeightDelta
 ) -> tuple[WeightDelta, Undo]:

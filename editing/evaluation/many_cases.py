@@ -28,17 +28,18 @@ from editing.readings.asking import questions
 from editing.readings.collapse import CollapseCurve, checkpoints
 from editing.readings.consequences import require as require_askable
 from editing.readings.unedited import Unedited
+from labkit.arguments import checked
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
-from labkit.running.opened import require_opened
 from labkit.tokens import target_ids
 
 __all__ = ["Editor", "Evaluation", "evaluate", "validate"]
 
 
+@checked
 def evaluate(
     model: LabModel,
     method: Editor,
@@ -74,7 +75,6 @@ def evaluate(
             looked at first. A failure of one edit (`editing.evaluation.protocols.FAILURES`) is
             recorded instead, except in the batch protocol where it leaves nothing to be made.
     """
-    require_opened(model)
     require(method, cases, how)
     for case in cases:
         validate(model, case)

@@ -5,6 +5,7 @@ edited by two methods. Among many pairs of methods some differ by chance, so tha
 are corrected by Holm's method, over the pairs that are compared on one metric.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,16 @@ from labkit.results.measured import Measured
 from labkit.stats import Estimate
 
 UNEDITED = "unedited"
+
+VERDICT = (
+    ("argmax accuracy", "efficacy", "the edited prompt says the new object in"),
+    ("argmax accuracy", "paraphrase", "other words for it in"),
+    ("success", "neighbourhood", "neighbours keep their own in"),
+    ("success", "attribute", "subjects that have the new object in truth keep it in"),
+    ("success", "distractor", "neighbours asked right after the edited sentence keep theirs in"),
+    ("text", "perplexity", "perplexity of other text"),
+)
+"""Reading, metric and words of a verdict, in its order."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,13 +73,46 @@ class MethodComparison(Measured):
         return self.table
 
     def wide(self) -> pd.DataFrame:
-        """One row per method and one column per reading and metric, all `Estimate`s."""
-        columns: dict[str, dict[str, Estimate]] = {}
+        """One row per reading and metric and one column per method, all `Estimate`s.
+
+        `.loc["success"]` is one reading. What a method has no number for is empty.
+        """
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
         for row in self.table.to_dict(orient="records"):
-            column = f"{row['metric']}, {row['reading']}" if row["reading"] else row["metric"]
-            columns.setdefault(column, {})[row["method"]] = Estimate.from_dict(row)
-        frame = pd.DataFrame(columns, index=[UNEDITED, *self.methods])
-        return frame.rename_axis("method")
+            rows.setdefault((row["reading"], row["metric"]), {})[row["method"]] = (
+                Estimate.from_dict(row)
+            )
+        index = pd.MultiIndex.from_tuples(rows, names=["reading", "metric"])
+        methods = [UNEDITED, *self.methods]
+        cells = [[found.get(method, "") for method in methods] for found in rows.values()]
+        return pd.DataFrame(cells, index=index, columns=methods)
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Did it take, did it carry over, what broke: one line per method, means over cases."""
+        lines = []
+        for method in self.methods:
+            said = [
+                f"{what} {self._mean(method, reading, metric)}{self._before(reading, metric)}"
+                for reading, metric, what in VERDICT
+                if self.estimate(method, reading, metric) is not None
+            ]
+            lines.append(f"{method}: {'; '.join(said)}")
+        failed = {name: len(errors) for name, errors in self.failed.items() if errors}
+        lines += [f"{name}: {n} edit(s) failed" for name, n in failed.items()]
+        return tuple(lines)
+
+    def _mean(self, method: str, reading: str, metric: str) -> str:
+        """A number of the table without its interval: a share in percent."""
+        estimate = self.estimate(method, reading, metric)
+        mean = math.nan if estimate is None else estimate.mean
+        return f"{mean:.4g}" if reading == "text" else f"{mean:.0%}"
+
+    def _before(self, reading: str, metric: str) -> str:
+        """The same of the unedited model, for what should stay as it is."""
+        if metric in ("efficacy", "paraphrase"):
+            return ""
+        return f" (unedited {self._mean(UNEDITED, reading, metric)})"
 
     def estimate(self, method: str, reading: str, metric: str) -> Estimate | None:
         """One number of the table; None where it was not taken."""

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from editing.evaluation.method_comparison import MethodComparison
+from editing.readings.asking import EXPLAINED
 from editing.readings.comparison import SHARES
 from labkit.results.report import Report
 from labkit.stats import Estimate, smallest_p
@@ -20,13 +21,13 @@ def report(found: MethodComparison, environment: Mapping[str, Any] | None = None
     """
     page = Report(found.title)
     page.paragraph(
-        f"{', '.join(found.methods)} on {found.n_cases} cases with {found.model}. Success: the "
-        "wanted object is likelier than its rival. Argmax accuracy: every token of it is the "
-        "most probable one. Generation: a free greedy continuation contains it. For neighbours, "
-        "also after the edit's own statement (distractor), the wanted object is their own. "
+        f"{', '.join(found.methods)} on {found.n_cases} cases with {found.model}. "
         "Intervals are 95 %; a case's prompts are averaged first. An edit that failed counts "
         "with the readings of the model that it left as it was."
     )
+    page.heading("In short")
+    for line in found.verdict:
+        page.paragraph(f"{line}.")
     page.heading("What is reached, and what is spared")
     metrics = set(found.table.loc[found.table["reading"] == "success", "metric"])
     if {"paraphrase", "neighbourhood"} <= metrics:
@@ -35,6 +36,8 @@ def report(found: MethodComparison, environment: Mapping[str, Any] | None = None
         page.paragraph("The cases have no paraphrases or no neighbours to set side by side.")
     page.figure(found.metrics_figure())
     page.heading("The numbers")
+    measured = {*found.table["metric"], *found.table["reading"]}
+    page.terms({name: words for name, words in EXPLAINED.items() if name in measured})
     for reading in dict.fromkeys(found.table["reading"]):
         page.table(_by_method(found, reading), caption=f"{reading}: {_unit(found, reading)}")
     page.heading("Do the methods differ")

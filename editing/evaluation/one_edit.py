@@ -26,13 +26,12 @@ from editing.readings.asking import (
 )
 from editing.readings.comparison import Comparison
 from labkit import stats
-from labkit.errors import InputError
+from labkit.arguments import checked
 from labkit.facts.fact import Case
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import measured_on
-from labkit.running.opened import require_opened
 from labkit.running.reading import PIECE, text_nll
 from labkit.running.scoring import generate
 from labkit.stats import Estimate
@@ -208,6 +207,7 @@ class Audit(Comparison):
         return {"n": 1, "verdict": list(self.verdict), **super().metrics()}
 
 
+@checked
 def audit(
     model: LabModel,
     edit: Edit,
@@ -231,12 +231,6 @@ def audit(
         InputError: If it is no case.
         FingerprintMismatch: If the edit belongs to another model.
     """
-    require_opened(model)
-    if not isinstance(case, Case):
-        raise InputError(
-            "an audit reads a Case (a rewrite and the prompts that judge it), not "
-            f"{type(case).__name__}: labkit.case_of(model, rewrite) makes one"
-        )
     texts = held_out(model) if held_out_texts is None else held_out_texts
     openings = tuple(dict.fromkeys(case.generation))
 

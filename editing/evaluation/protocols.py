@@ -26,7 +26,6 @@ from labkit.errors import CannotEdit, InputError, MalformedRecord, NonFiniteLoss
 from labkit.facts.fact import Case, Rewrite
 from labkit.models.model import LabModel
 from labkit.results.result import RunDirectory
-from labkit.running.opened import require_options
 
 CALL = "call"
 """Key of what a run keeps of a call beside the provenance of its edit: seconds, failures."""
@@ -91,7 +90,6 @@ def require(method: Editor, cases: Sequence[Case], how: EvaluationOptions) -> No
             or the options are none.
         LabkitError: Whatever the method's own `require` raises for one of its calls.
     """
-    require_options(how, EvaluationOptions)
     if isinstance(method, str | type) or not callable(method):
         raise InputError(
             f"a method is an editor such as ROME() or ROME(layer=3), not {_named(method)}"

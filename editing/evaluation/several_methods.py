@@ -24,17 +24,18 @@ from editing.evaluation.method_report import report
 from editing.evaluation.method_table import compared
 from editing.evaluation.options import USUAL, EvaluationOptions
 from editing.evaluation.protocols import FAILURES, Editor, fields_of, require
+from labkit.arguments import checked
 from labkit.errors import InputError, SingularSystem
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.results.result import RunDirectory
-from labkit.running.opened import require_opened
 
 ENDS = (*FAILURES, SingularSystem)
 """What ends one method and not the comparison."""
 
 
+@checked
 def compare_methods(
     model: LabModel,
     methods: Mapping[str, Editor],
@@ -66,7 +67,6 @@ def compare_methods(
         OutputError: If the folder holds something else.
         FingerprintMismatch: If it holds the same comparison of another model.
     """
-    require_opened(model)
     check(methods, cases, how)
     for case in cases:
         validate(model, case)

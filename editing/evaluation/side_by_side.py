@@ -7,9 +7,11 @@ import pandas as pd
 
 from editing.evaluation.one_edit import Audit
 from editing.readings.asking import METRICS, MORE_METRICS, READINGS
+from labkit.arguments import checked
 from labkit.errors import InputError
 
 
+@checked
 def audit_table(audits: Mapping[str, Audit], *, reading: str = "accuracy") -> pd.DataFrame:
     """Several edits of one case side by side, the unedited model first.
 

@@ -24,12 +24,14 @@ from editing.export.checkpoint import finish
 from editing.export.merging import peft_package, without_notes
 from editing.export.options import USUAL, ExportOptions, require_heeded
 from editing.export.record import new_record, require_change
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder
 
 
+@checked
 def export_peft(
     model: LabModel,
     delta: WeightDelta,

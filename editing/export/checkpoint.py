@@ -19,15 +19,16 @@ from editing.export.card import model_card
 from editing.export.options import USUAL, ExportOptions
 from editing.export.record import new_record, require_change, write_record
 from editing.export.reopening import STATES, check_export
+from labkit.arguments import checked
 from labkit.models.formats import dtype_of
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder, atomic_write
-from labkit.running.opened import require_options
 
 UNDO = "undo"
 
 
+@checked
 def export_hf(
     model: LabModel,
     delta: WeightDelta,
@@ -57,7 +58,6 @@ def export_hf(
         FingerprintMismatch: If the delta belongs to another model.
         OutputError: If the folder holds something, or cannot be written; nothing is left.
     """
-    require_options(how, ExportOptions)
     require_change(model, delta)
     target = model.dtype if how.dtype is None else dtype_of(how.dtype)
     told = listener(progress)

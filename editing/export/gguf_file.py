@@ -23,6 +23,7 @@ from editing.export.checkpoint import edited_weight, finish
 from editing.export.options import USUAL, ExportOptions, require_heeded
 from editing.export.record import new_record, require_change, stored_dtype
 from editing.export.reopening import GGUF_FILE
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch, InputError, MissingFile
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -39,6 +40,7 @@ FARTHEST = 0.5
 two bits costs about 0.3; an unrelated or wrongly ordered matrix differs by 1.4."""
 
 
+@checked
 def export_gguf(
     model: LabModel,
     delta: WeightDelta,

@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields
 
 from labkit.errors import InputError
 from labkit.models.formats import dtype_of
-from labkit.running.opened import require_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,6 @@ def require_heeded(how: ExportOptions, format: str, heeded: tuple[str, ...]) -> 
     Raises:
         InputError: If another one is not at its default.
     """
-    require_options(how, ExportOptions)
     for field in fields(ExportOptions):
         if field.name not in heeded and getattr(how, field.name) != field.default:
             raise InputError(

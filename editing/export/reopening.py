@@ -21,6 +21,7 @@ from editing.edits.applying import applied
 from editing.edits.delta import WeightDelta
 from editing.export.merging import merged
 from editing.export.record import KINDS, read_record
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch
 from labkit.facts.fact import fill
 from labkit.models.checkpoints import named, open_checkpoint
@@ -96,6 +97,7 @@ class ExportCheck(Measured):
         return share_bars(shares, axis="part of the change that is kept", title=self.title)
 
 
+@checked
 def check_export(model: LabModel, delta: WeightDelta, path: str | Path) -> ExportCheck:
     """Open an export again and compare it with the edit in memory.
 

@@ -20,6 +20,7 @@ from editing.edits.undoing import Undo, report, run_of, undo
 from editing.export.card import model_card
 from editing.export.checkpoint import UNDO, edited_weight, write_checkpoint, write_originals
 from editing.export.record import checksum, read_record, write_record
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch, InputError, MalformedRecord
 from labkit.files import require_free
 from labkit.models.checkpoints import open_checkpoint
@@ -29,6 +30,7 @@ from labkit.progress import Progress, listener
 from labkit.results.result import atomic_folder, atomic_write
 
 
+@checked
 def undo_checkpoint(
     path: str | Path,
     delta: WeightDelta,

@@ -21,13 +21,13 @@ from torch import Tensor
 from editing.methods.closed_form.keys import key_star, place
 from editing.methods.closed_form.prepared import moments
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError, SubjectNotFound
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, part_of
 from labkit.running.activations import capture
 from labkit.running.execute import Execution
-from labkit.running.opened import require_options
 from labkit.text.corpus import Corpus
 
 MATRICES = 1 << 30
@@ -76,6 +76,7 @@ class _Prompts:
     neighbours: list[list[int]]
 
 
+@checked
 def screen(
     model: LabModel,
     cases: Sequence[Case],
@@ -99,7 +100,6 @@ def screen(
         One row per layer and part: layer, metric ("hit", "leak", "margin"), mean, low, high, n
         (cases). A part that no case has prompts for is left out.
     """
-    require_options(how, ScreeningOptions)
     layers = sorted({model.layer(layer) for layer in layers})
     prompts = [_prompts(model, case, contexts) for case in cases]
     at_once = max(1, MATRICES // (3 * 8 * model.d_mlp**2))

@@ -25,13 +25,13 @@ from editing.layers.tuning_cases import known_cases
 from editing.methods.closed_form.keys import contexts
 from editing.methods.closed_form.rome import ROME
 from editing.presets.preset_files import write_preset
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, onwards, part_of
 from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
-from labkit.running.opened import require_opened, require_options
 from labkit.text.corpus import Corpus, corpus_of
 
 CASES = 20
@@ -74,6 +74,7 @@ USUAL = SweepOptions()
 """The four most promising layers, and no preset written."""
 
 
+@checked
 def sweep_layers(
     model: LabModel,
     cases: Sequence[Case] | None = None,
@@ -103,8 +104,6 @@ def sweep_layers(
         LayerOutOfRange: For a layer that the model does not have.
         OutputError: If the folder holds something else, or a preset cannot be written.
     """
-    require_opened(model)
-    require_options(how, SweepOptions)
     if isinstance(layers, int) or isinstance(cases, Case):
         raise InputError("cases and layers are lists: sweep_layers(model, [case], [2, 3])")
     progress = onwards(progress)

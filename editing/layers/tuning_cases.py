@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from editing.edits.requests import check
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.cases import make_case
 from labkit.facts.fact import Case, Fact, Rewrite
@@ -18,6 +19,7 @@ from labkit.progress import Progress
 NEIGHBOURS = 10
 
 
+@checked
 def known_cases(
     model: LabModel, n: int, *, seed: int = 0, progress: Progress | None = None
 ) -> list[Case]:

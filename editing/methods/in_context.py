@@ -27,8 +27,9 @@ import torch
 
 from editing.edits.delta import WeightDelta
 from editing.edits.provenance import of_composition, of_edit, steps_of
-from editing.edits.requests import Request, rewrites_only
+from editing.edits.requests import Request, listed, rewrites_only
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.facts.fact import Fact, Rewrite, fill
 from labkit.facts.known import known_facts, known_sample
@@ -191,10 +192,11 @@ class InContext:
         known = known_sample(model, 3 * n, seed=self.seed, progress=progress).facts
         return demonstrations(model, known, n, seed=self.seed)
 
+    @checked
     def __call__(
         self,
         model: LabModel,
-        rewrites: Sequence[Request],
+        rewrites: Sequence[Request] | Request,
         *,
         prepared: Demonstrations | None = None,
         after: PromptEdit | WeightDelta | None = None,
@@ -204,7 +206,7 @@ class InContext:
 
         Args:
             model: The model.
-            rewrites: The rewrites.
+            rewrites: The rewrites, or a single one.
             prepared: From `prepare`.
             after: The edits already in effect; the text does not depend on it.
             progress: Called as `prepare` goes on, where nothing is prepared yet.
@@ -213,7 +215,7 @@ class InContext:
             InputError, ContradictoryRewrites: See `require`.
             EmptyTarget: If a target is nothing that the tokenizer knows.
         """
-        asked = rewrites_only(rewrites, "in-context editing")
+        asked = rewrites_only(listed(rewrites), "in-context editing")
         for rewrite in asked:
             target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
         shown = self.prepare(model, progress=progress) if prepared is None else prepared

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from editing.edits.delta import Change, LowRank, WeightDelta
 from editing.edits.provenance import of_edit
-from editing.edits.requests import Request, rewrites_only
+from editing.edits.requests import Request, listed, rewrites_only
 from editing.methods.closed_form.keys import contexts, fitting, in_front
 from editing.methods.tuning.gradient_descent import as_stored
 from labkit import stats
+from labkit.arguments import checked
 from labkit.bounds import require_finite
 from labkit.errors import InputError
 from labkit.facts.answers import follow
@@ -124,10 +125,11 @@ class KnowledgeNeuronEditing:
         usual = activations(model, [facts[i].prompt for i in some]).abs().mean(dim=0)
         return Prepared(contexts(text, self.n_contexts, seed=self.seed), usual)
 
+    @checked
     def __call__(
         self,
         model: LabModel,
-        rewrites: Sequence[Request],
+        rewrites: Sequence[Request] | Request,
         *,
         prepared: "Prepared | None" = None,
         after: WeightDelta | None = None,
@@ -140,7 +142,8 @@ class KnowledgeNeuronEditing:
 
         Args:
             model: The model.
-            rewrites: The rewrites. Without an old object, the model's own answer is taken for it.
+            rewrites: The rewrites, or a single one. Without an old object, the
+                model's own answer is taken for it.
             prepared: From `prepare`.
             after: The edits already in effect, if any.
             progress: Called after each layer that was searched for neurons.
@@ -150,7 +153,7 @@ class KnowledgeNeuronEditing:
             EmptyTarget, SubjectNotFound, NothingToTrace: Before any work.
             ContextTooShort: If a prompt with its target is longer than the model reads.
         """
-        asked = rewrites_only(rewrites, "knowledge-neuron editing")
+        asked = rewrites_only(listed(rewrites), "knowledge-neuron editing")
         for rewrite in asked:
             target_ids(model.tokenizer, rewrite.prompt, rewrite.target_new)
         prepared = self.prepare(model, progress=progress) if prepared is None else prepared

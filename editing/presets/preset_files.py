@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.arguments import checked
 from labkit.cache import cache_dir, done_without
 from labkit.errors import MalformedRecord, OutputError
 from labkit.files import atomic_write
@@ -62,6 +63,7 @@ class Preset:
         return pd.DataFrame(list(self.evidence))
 
 
+@checked
 def preset(model: LabModel, method: str = "rome") -> Preset:
     """Where to edit a model.
 

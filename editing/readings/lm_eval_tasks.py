@@ -27,6 +27,7 @@ import torch
 from scipy import stats as scipy_stats
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.results.measured import Measured, measured_on
@@ -77,6 +78,7 @@ def _generators_left_alone() -> Iterator[None]:
         torch.set_rng_state(torch_)
 
 
+@checked
 @_generators_left_alone()
 def public_tasks(
     model: LabModel,

@@ -15,6 +15,7 @@ from editing.readings.comparison import NAMES
 from editing.readings.consequences import METRICS, implications, measure, mirrored
 from editing.readings.implication import Implication, Reply
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.chains import Chains
 from labkit.facts.fact import Rewrite
@@ -146,6 +147,7 @@ class Portability(Result):
         return metrics_bars(self.to_frame(), title=self.title)
 
 
+@checked
 def portability(
     model: LabModel,
     edit: Edit | None,

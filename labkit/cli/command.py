@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -225,7 +226,13 @@ class _Fitted(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, within the width that there is."""
-        room = options.max_width - 3 * len(self.columns) - 1
+        room = options.max_width - _BETWEEN * (len(self.columns) - 1)
+        whole = sum(
+            max(console.measure(c).maximum for c in (c.header, *c.cells)) for c in self.columns
+        )
+        if whole > room:  # a line breaks in front of an interval, not within
+            for column in self.columns:
+                column._cells = [_unbroken(cell) for cell in column._cells]
         cells = [[console.measure(cell) for cell in (c.header, *c.cells)] for c in self.columns]
         wanted = [max(cell.maximum for cell in column) for column in cells]
         words = [max(cell.minimum for cell in column) for column in cells]  # all unbroken
@@ -238,6 +245,14 @@ class _Fitted(Table):
         yield from super().__rich_console__(console, options)
 
 
+_BETWEEN = 2  # spaces
+
+
+def _unbroken(cell: Any) -> Any:
+    """A cell whose intervals hold no space."""
+    return re.sub(r"(\[\S+), (\S+\])", r"\1,\2", cell) if isinstance(cell, str) else cell
+
+
 def columns(*headers: str, **more: Any) -> Table:
     """A table whose headers break between words only, also where the terminal is narrow.
 
@@ -245,7 +260,9 @@ def columns(*headers: str, **more: Any) -> Table:
         headers: One per column.
         more: Of `rich.table.Table`: its title.
     """
-    made = _Fitted(**more)
+    made = _Fitted(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), **more
+    )
     for header in headers:
         made.add_column(header, overflow="fold")
     return made
@@ -254,4 +271,4 @@ def columns(*headers: str, **more: Any) -> Table:
 def short(estimate: Any, *, digits: int = 2) -> str:
     """An estimate, or a row of one, with few digits: `0.71 [0.66, 0.76]` or `0.71 (n = 1)`."""
     found = Estimate(estimate.mean, estimate.low, estimate.high, int(estimate.n))
-    return f"{found:.{digits}f}"
+    return f"{found:.{digits}f}".replace(", no interval", "")

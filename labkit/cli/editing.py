@@ -122,6 +122,8 @@ def evaluate(
 ) -> None:
     """Audit one editor or several, read three ways beside the unedited model."""
     from editing.evaluation.many_cases import evaluate as evaluate_
+    from editing.evaluation.method_report import report
+    from editing.evaluation.method_table import compared
     from editing.evaluation.options import EvaluationOptions
     from editing.evaluation.several_methods import check, compare_methods
     from editing.readings.side_effects import SideEffects
@@ -157,9 +159,9 @@ def evaluate(
     how = replace(how, chains=chains_of(lab) if portability else None, corpus=text)
     if methods is not None:
         with progress() as told:
-            compared = compare_methods(lab, editors, asked, how, out=out, progress=told)
-        if not options.write_json(compared.metrics()) or options.json != "-":
-            _show(compared, out)
+            several = compare_methods(lab, editors, asked, how, out=out, progress=told)
+        if not options.write_json(several.metrics()) or options.json != "-":
+            _show(several, out)
         return
     ((name, editor),) = editors.items()
     kept: Any = nullcontext()
@@ -177,6 +179,8 @@ def evaluate(
         summary = result.metrics()
         if run is not None:
             run.write_metrics(summary)
+            page = report(compared({name: result}, seed=options.seed), run.environment)
+            run.write_text("report.html", page.html())
     if not options.write_json(summary) or options.json != "-":
         out_console.print(comparison(result, result.title))
         seconds = summary["seconds_per_edit"]
@@ -187,6 +191,8 @@ def evaluate(
         )
         for case_id, error in result.failures.items():
             out_console.print(f"case {case_id} failed: {error}", soft_wrap=True)
+        if out is not None:
+            out_console.print(f"{out}/report.html", soft_wrap=True)
 
 
 def comparison(result: Any, title: str) -> Table:
@@ -213,11 +219,19 @@ def _show(compared: Any, out: Path | None) -> None:
         "perplexity": ("text", "perplexity"),
         "s per edit": ("cost", "seconds per edit"),
     }
-    table = columns("method", *shown, title=compared.title)
-    for method in ("unedited", *compared.methods):
-        found = (compared.estimate(method, reading, metric) for reading, metric in shown.values())
-        *shares, seconds = ("" if one is None else short(one) for one in found)
-        table.add_row(method, *shares, seconds.split(" ")[0])  # the median alone
+    table = columns("", "method", "mean and interval", title=compared.title)
+    for name, (reading, metric) in shown.items():
+        found = {
+            method: estimate
+            for method in ("unedited", *compared.methods)
+            if (estimate := compared.estimate(method, reading, metric)) is not None
+        }
+        for number, (method, estimate) in enumerate(found.items()):
+            told = short(estimate)
+            if reading == "cost":  # the median alone
+                told = told.split(" ")[0]
+            last = number == len(found) - 1
+            table.add_row(name if number == 0 else "", method, told, end_section=last)
     out_console.print(table)
     out_console.print(
         f"success, and argmax accuracy of the rewrite itself (says it); intervals: 95 % over "

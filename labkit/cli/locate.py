@@ -97,10 +97,13 @@ def trace(
         "peak": {"pos": pos, "token": result.tokens[pos], "layer": layer},
         "indirect_effect": result.indirect_effect(pos, layer).to_dict(),
         "total_effect": result.total_effect.to_dict(),
+        "warning": result.warning,
         "out": str(out),
     }
     if not options.write_json(summary):
         out_console.print(result.title)
+        if result.warning:
+            out_console.print(f"warning: {result.warning}")
         out_console.print(
             f"strongest subject state: after layer {layer} at {result.tokens[pos]!r}, "
             f"indirect effect {result.indirect_effect(pos, layer)}"
@@ -201,10 +204,13 @@ def neurons(
         "title": found.title,
         "neurons": frame.to_dict("records"),
         "test": [] if effects is None else effects.to_dict("records"),
+        "warning": found.warning,
         "out": str(out),
     }
     if not options.write_json(summary):
         out_console.print(found.title)
+        if found.warning:
+            out_console.print(f"warning: {found.warning}")
         if test is None or effects is None:
             out_console.print(
                 "no neuron passed, so there is nothing to switch; --threshold and --shared say "

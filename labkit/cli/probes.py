@@ -149,11 +149,11 @@ def map(
             found = probe_map(lab, chosen, how, run=run, progress=told)
         summary, orders = keep_map(found, run)
     if not options.write_json(summary):
-        table = columns("task", "family", "best depth", "score", "baseline", "arrival", "gravity")
+        table = columns("task", "best depth", "score", "baseline", "arrival", "gravity")
         for row in found.summary().to_dict("records"):
             estimates = (row["score"], row["baseline"], row["arrival"], row["gravity"])
             shown = ("" if one is None else short(one) for one in estimates)
-            table.add_row(row["task"], row["family"], str(row["best depth"]), *shown)
+            table.add_row(row["task"], str(row["best depth"]), *shown)
         out_console.print(table)
         for measure, order in orders.items():
             out_console.print(f"{measure}: {order_in_words(order)}")

@@ -22,7 +22,8 @@ def report(demo: Demo) -> Report:
         f"rewritten to “{rewrite.target_new}” with ROME, audited, located again, and exported."
     )
     page.heading("In short")
-    page.paragraph("\n".join(f"{line[0].upper()}{line[1:]}." for line in audit.verdict))
+    for line in audit.verdict:
+        page.paragraph(f"{line[0].upper()}{line[1:]}.")
     page.heading("What the model says")
     both = pd.concat(
         [
@@ -55,13 +56,10 @@ def report(demo: Demo) -> Report:
         f"estimated from {n_keys:,} keys ({provenance['corpus']})."
     )
     page.heading("The audit")
-    page.paragraph(
-        "Success: the wanted object is likelier than its rival. Argmax accuracy: every token of "
-        "it is the most probable one. Generation: a free greedy continuation contains it. "
-        "Intervals are 95 % over the prompts of this one case."
-    )
-    measured = set(audit.to_frame()["metric"])
-    page.paragraph("\n".join(f"{m}: {w}" for m, w in EXPLAINED.items() if m in measured))
+    page.paragraph("Intervals are 95 % over the prompts of this one case.")
+    shown = audit.to_frame()
+    measured = {*shown["metric"], *shown["reading"]}
+    page.terms({name: words for name, words in EXPLAINED.items() if name in measured})
     page.figure(audit.figure())
     shares = audit.table().rename(columns={"n": "prompts"})
     page.table(shares, caption="Shares of prompts that pass, with 95 % intervals")

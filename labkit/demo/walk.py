@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from labkit.arguments import checked
 from labkit.demo.checkpoint import reloaded
 from labkit.demo.outcome import Demo, case_records, metrics
 from labkit.demo.page import report
@@ -22,6 +23,7 @@ from labkit.results.result import RunDirectory
 from labkit.running.logits import next_token_logits
 
 
+@checked
 def run_demo(
     model: LabModel,
     out: str | Path,

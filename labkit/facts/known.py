@@ -23,13 +23,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import followed
 from labkit.facts.fact import Fact, fill
 from labkit.facts.worlds import facts_of
 from labkit.progress import Progress, listener
 from labkit.running.logits import next_token_logits
-from labkit.running.opened import require_opened
 from labkit.stats import Estimate, proportion
 from labkit.tokens.vocabulary import Token
 
@@ -135,6 +135,7 @@ class KnownFacts(Sequence[KnownFact]):
         ).reset_index()
 
 
+@checked
 def known_facts(model: "LabModel", facts: Sequence[Fact], *, template: int = 0) -> KnownFacts:
     """The facts that a model completes correctly, with rank and probability.
 
@@ -151,12 +152,6 @@ def known_facts(model: "LabModel", facts: Sequence[Fact], *, template: int = 0) 
         InputError: If it is no list of facts, there is none, a fact has no object, or not that
             many templates.
     """
-    require_opened(model)
-    if isinstance(facts, Fact | str) or any(not isinstance(fact, Fact) for fact in facts):
-        raise InputError(
-            "facts are a list of Fact, one fact too: known_facts(model, [fact]); "
-            "Fact.from_prompt(prompt, subject, object) makes one of a text"
-        )
     if not facts:
         raise InputError("there are no facts to ask the model about")
     prompts = [_prompt(fact, template) for fact in facts]
@@ -213,6 +208,7 @@ def _behind(
     return found
 
 
+@checked
 def known_sample(
     model: "LabModel", n: int, *, seed: int = 0, progress: Progress | None = None
 ) -> KnownFacts:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.cases import GENERATION, N_ATTRIBUTES, drawn_neighbours, slug
 from labkit.facts.fact import Case, Fact, Neighbour, Relation, Rewrite, fill
 from labkit.facts.worlds import world_of
 from labkit.running.logits import next_token_logits
-from labkit.running.opened import require_opened
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel
@@ -17,6 +17,7 @@ Asked = Neighbour | Fact | str
 """A neighbour as people write it: with its answer, as a fact, or as a bare prompt."""
 
 
+@checked
 def case_of(
     model: "LabModel",
     rewrite: Rewrite,
@@ -51,12 +52,6 @@ def case_of(
             there are no neighbours: none were handed in, and no relation of the
             world asks what the rewrite asks.
     """
-    require_opened(model)
-    if not isinstance(rewrite, Rewrite):
-        raise InputError(
-            f"a case is made of a Rewrite, not of a {type(rewrite).__name__}: "
-            "Rewrite.from_prompt(prompt, subject, target_new, target_true)"
-        )
     for name, given, taken in (
         ("paraphrases", paraphrases, (str,)),
         ("neighbours", neighbours, (str, Fact, Neighbour)),

@@ -13,12 +13,12 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.bundled import bundled_facts, bundled_relations
 from labkit.facts.cases import demo_case
 from labkit.facts.chains import Chains, names_of_subjects, wordings_of
-from labkit.facts.fact import Case, Fact, Relation
-from labkit.running.opened import require_opened
+from labkit.facts.fact import Case, Fact, Relation, fill
 
 if TYPE_CHECKING:
     from labkit.models.model import LabModel
@@ -101,26 +101,52 @@ def real_world() -> World:
     )
 
 
+@checked
 def world_of(model: "LabModel") -> World:
     """The world that a model was opened with.
 
     Raises:
         InputError: If it is no opened model.
     """
-    require_opened(model)
     return real_world() if model.world is None else model.world
 
 
+@checked
 def facts_of(model: "LabModel") -> list[Fact]:
     """The facts that a model can be asked about."""
     return list(world_of(model).facts)
 
 
+def another_subject(model: "LabModel", fact: Fact) -> str | None:
+    """What is odd about a subject, in one line: the prompt is a known fact's about another.
+
+    None where no fact of the model's world is asked for in these words, or it has this subject.
+    """
+    asked = [
+        known
+        for known in world_of(model).facts
+        if known.subject in fact.prompt and fact.prompt in _wordings(known)
+    ]
+    if not asked or any(known.subject == fact.subject for known in asked):
+        return None
+    return (
+        f"the prompt is known as a fact about {asked[0].subject!r}; what is taken for its subject "
+        f"here is {fact.subject!r}"
+    )
+
+
+def _wordings(fact: Fact) -> list[str]:
+    """The prompts of a fact, in all its words."""
+    return [fill(template, fact.subject) for template in (fact.template, *fact.paraphrases)]
+
+
+@checked
 def chains_of(model: "LabModel") -> Chains:
     """The chains of facts of a model's world."""
     return world_of(model).chains
 
 
+@checked
 def demo_case_of(model: "LabModel") -> Case:
     """The demo's case in a model's world: the Eiffel Tower moves to Rome in the real one.
 

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
@@ -148,6 +149,7 @@ class Agreement(Measured):
         return self.profiles[self.methods.index(method)]
 
 
+@checked
 def compare(
     model: LabModel,
     facts: Sequence[Fact],

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch
 from labkit.memories.recurrence import Patterns
 from labkit.memories.trigger_search import find_triggers, spaced
@@ -86,6 +87,7 @@ class NeuronCard(Measured):
         )
 
 
+@checked
 @torch.no_grad()
 def neuron_card(
     model: LabModel,
@@ -138,6 +140,7 @@ def neuron_card(
     )
 
 
+@checked
 @torch.no_grad()
 def activation_on(model: LabModel, layer: int, neuron: int, prompt: str) -> pd.DataFrame:
     """A neuron's activation at every token of a prompt: pos, token, activation.

@@ -28,6 +28,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError, NotDecomposable, NotOneToken
 from labkit.facts.answers import follow, shown
 from labkit.memories.reading import Reading, read_last
@@ -177,6 +178,7 @@ class Contributions(Measured):
         return contribution_bars(self.to_frame(), answer=self.answer, title=self.title)
 
 
+@checked
 @torch.no_grad()
 def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Contributions:
     """What each neuron, head and layer adds to the logit of an answer at the last position.

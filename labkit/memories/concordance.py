@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.memories.triggers import Triggers
 from labkit.memories.values import directions, logit_chunks
@@ -87,6 +88,7 @@ class Concordance(Measured):
         return agreement_curve(self.to_frame(), top=self.top, title=self.title)
 
 
+@checked
 @torch.no_grad()
 def agreement(
     model: LabModel,

@@ -29,6 +29,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.memories.triggers import Triggers
 from labkit.memories.words import ContentWords, content_words
@@ -125,6 +126,7 @@ class Patterns(Measured):
         return patterns_curves(self.to_frame(), title=self.title)
 
 
+@checked
 def patterns(
     model: LabModel,
     triggers: Triggers,

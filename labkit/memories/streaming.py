@@ -5,9 +5,11 @@ one, so that neighbouring positions do not fill its places, and of texts that be
 to that position only one. What is held is bounded by k and by the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 
+from labkit import cache
 from labkit.models.anatomy import Site
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -33,6 +36,9 @@ The first token is an attention sink: what neurons do there says nothing of the 
 
 STRETCH = 16
 """Of so many neighbouring positions, counted from the end of the text, one is kept at most."""
+
+KEPT_EVERY = 10.0
+"""Seconds after which a pass writes down what it has: so much is lost at most when it is ended."""
 
 _TOGETHER = 32  # stretches compared at once: what the first of them keep spares the later
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # of the prefixes' hash: odd, all bits mixed
@@ -105,6 +111,19 @@ class Best:
     def _held(self) -> tuple[np.ndarray, ...]:
         return self.value, self.prefix, self.piece, self.pos
 
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """All that is held, by names that begin with one."""
+        value, prefix, piece, pos = self._held
+        held = {"value": value, "prefix": prefix.view(np.int64), "piece": piece, "pos": pos}
+        return {f"{name}.{part}": torch.from_numpy(array) for part, array in held.items()}
+
+    def restore_(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Hold what `tensors` gave."""
+        value, prefix, piece, pos = (
+            tensors[f"{name}.{part}"].numpy().copy() for part in ("value", "prefix", "piece", "pos")
+        )
+        self.value, self.prefix, self.piece, self.pos = value, prefix.view(np.uint64), piece, pos
+
     def dominant(self, n_neurons: int) -> Table:
         """The candidates of each neuron's stronger sign: the one with the larger sum."""
         value, piece, pos = (
@@ -126,6 +145,7 @@ def strongest(
     how: ReadingOptions,
     *,
     k: int,
+    unfinished: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[int, Table], int]:
     """The strongest prefixes of every neuron of some layers, in one pass.
@@ -133,14 +153,28 @@ def strongest(
     The pass stops after the last of the layers and unembeds nothing. A batch is compared
     with what each neuron keeps; only what beats that is merged.
 
+    Args:
+        model: The model.
+        layers: The layers.
+        corpus: The text.
+        how: How much of it to read, in what pieces and within what memory.
+        k: Prefixes to keep of each neuron.
+        unfinished: Where the pass writes down what it has every `KEPT_EVERY` seconds (a place of
+            the cache, removed at the end), and from where an interrupted one goes on.
+        progress: Called as the pass goes on.
+
     Returns:
         A table by layer, and the number of tokens read.
     """
     best = {layer: Best(2 * model.d_mlp, k) for layer in layers}
-    n_tokens = 0
+    done, n_tokens = _taken_up(best, unfinished)
     n_read = 0
-    read = batches(model, corpus, min_tokens=how.min_tokens, window=how.window, memory=how.memory)
-    for some, batch in read:
+    kept = monotonic()
+    every = batches(model, corpus, min_tokens=how.min_tokens, window=how.window, memory=how.memory)
+    for number, (some, batch) in enumerate(every):
+        n_read = max(n_read, 1 + max(piece.document for piece in some))
+        if number < done:
+            continue
         prefixes = prefix_hashes(batch)
 
         looks: dict[tuple[Site, int], Callable[[Tensor], Tensor]] = {
@@ -151,12 +185,26 @@ def strongest(
         with patched(model, looks):
             run.forward(stop=max(layers) + 1)
         n_tokens += int(batch.mask.sum())
-        n_read = max(n_read, 1 + max(piece.document for piece in some))
         share = n_read / len(corpus.documents)
         if how.min_tokens is not None:
             share = max(share, n_tokens / how.min_tokens)
         listener(progress)("looking for what excites each neuron", min(1.0, share))
+        if monotonic() - kept >= KEPT_EVERY:
+            tensors = {n: t for layer, b in best.items() for n, t in b.tensors(str(layer)).items()}
+            cache.write(unfinished, tensors, {"batches": number + 1, "n_tokens": n_tokens})
+            kept = monotonic()
+    cache.forget(unfinished)
     return {layer: found.dominant(model.d_mlp) for layer, found in best.items()}, n_tokens
+
+
+def _taken_up(best: Mapping[int, Best], unfinished: Path | None) -> tuple[int, int]:
+    """Batches and tokens of an interrupted pass, whose finds are taken over; none: 0 and 0."""
+    found = cache.read(unfinished)
+    if found is None:
+        return 0, 0
+    for layer, each in best.items():
+        each.restore_(str(layer), found.tensors)
+    return found.header["batches"], found.header["n_tokens"]
 
 
 def _look(

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch, InputError
 from labkit.memories.composition import Contributions, Neuron
 from labkit.memories.reading import Reading, read_last
@@ -111,6 +112,7 @@ class Switch(Measured):
         return switch_bars(self.to_frame(), title=self.title)
 
 
+@checked
 @torch.no_grad()
 def switched(
     model: LabModel,

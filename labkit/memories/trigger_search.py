@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from labkit import cache
+from labkit.arguments import checked
 from labkit.errors import EmptyPrompt, InputError
 from labkit.memories.streaming import SKIPPED, STRETCH, Table, strongest
 from labkit.memories.triggers import Triggers
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.results.measured import measured_on
-from labkit.running.opened import require_options
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import USUAL, ReadingOptions, pieces
 
@@ -25,6 +25,7 @@ FORMAT = 2
 K = 10
 
 
+@checked
 def find_triggers(
     model: LabModel,
     layers: Iterable[int] | None = None,
@@ -35,6 +36,8 @@ def find_triggers(
     progress: Progress | None = None,
 ) -> Triggers:
     """The strongest triggers of all neurons of some layers, cached or in one pass.
+
+    A pass that was interrupted goes on where it was, but for its last ten seconds.
 
     Args:
         model: The model.
@@ -58,7 +61,6 @@ def find_triggers(
     pieces of documents, not sentences; k is 10, not 25. Positions whose activations are
     equal up to rounding may take each other's place when batches change.
     """
-    require_options(how, ReadingOptions)
     min_tokens, window = how.min_tokens, how.window
     chosen = sorted(
         {model.layer(layer) for layer in (range(model.n_layers) if layers is None else layers)}
@@ -78,7 +80,10 @@ def find_triggers(
     tables, n_tokens = _read(places)
     missing = [layer for layer in chosen if layer not in tables]
     if missing:
-        found, n_tokens = strongest(model, missing, corpus, how, k=k, progress=progress)
+        found, n_tokens = strongest(
+            model, missing, corpus, how, k=k, progress=progress,
+            unfinished=_unfinished(model, missing, corpus, how, k),
+        )  # fmt: skip
         for layer, table in found.items():
             arrays = {name: torch.from_numpy(getattr(table, name).copy()) for name in _ARRAYS}
             cache.write(places[layer], arrays, {"n_tokens": n_tokens})
@@ -98,7 +103,27 @@ def cache_files(
 ) -> dict[int, Path | None]:
     """Where triggers are cached, layer by layer: named by everything that they depend on."""
     layers = list(layers)
-    shared = {
+    shared = _asked(corpus, k, min_tokens, window)
+    asked = [{"layer": layer, **shared} for layer in layers]
+    return dict(zip(layers, cache.places(model, "triggers", FORMAT, asked), strict=True))
+
+
+def _unfinished(
+    model: LabModel,
+    layers: Sequence[int],
+    corpus: Corpus,
+    how: ReadingOptions,
+    k: int,
+) -> Path | None:
+    """Where a pass over several layers writes down what it has; its batches depend on memory."""
+    asked = _asked(corpus, k, how.min_tokens, how.window)
+    parts = {"layers": layers, "memory": how.memory, **asked}
+    return cache.place(model, "triggers", FORMAT, parts)
+
+
+def _asked(corpus: Corpus, k: int, min_tokens: int | None, window: int) -> dict[str, Any]:
+    """What triggers depend on beside the model and the layer."""
+    return {
         "corpus": corpus.digest,
         "k": k,
         "min_tokens": min_tokens,
@@ -106,8 +131,6 @@ def cache_files(
         "skipped": SKIPPED,
         "stretch": STRETCH,
     }
-    asked = [{"layer": layer, **shared} for layer in layers]
-    return dict(zip(layers, cache.places(model, "triggers", FORMAT, asked), strict=True))
 
 
 def _read(places: Mapping[int, Path | None]) -> tuple[dict[int, Table], int]:

@@ -21,6 +21,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError, NeuronOutOfRange
 from labkit.memories.norms import linear_part
 from labkit.models.model import LabModel
@@ -73,6 +74,7 @@ class Words(Measured):
         return words_bars(self.to_frame(), title=self.title)
 
 
+@checked
 @torch.no_grad()
 def words_of(model: LabModel, layer: int, neuron: int, *, k: int = 10) -> Words:
     """The words that a neuron's value row promotes and suppresses.

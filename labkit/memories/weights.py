@@ -1,8 +1,10 @@
 """The share of FFN layers in a model's weights."""
 
+from labkit.arguments import checked
 from labkit.models.model import LabModel
 
 
+@checked
 def ffn_share(model: LabModel) -> tuple[float, float]:
     """Share of the FFNs in the weights of all blocks, and in all weights, 0..1.
 

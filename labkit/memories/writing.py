@@ -10,6 +10,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError, LayerOutOfRange, NotOneToken
 from labkit.memories.values import directions, logit_chunks
 from labkit.models.model import LabModel
@@ -55,6 +56,7 @@ class Writers(Measured):
         return writers_bars(self.to_frame(), token=self.token, title=self.title)
 
 
+@checked
 @torch.no_grad()
 def writers(
     model: LabModel,

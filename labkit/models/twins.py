@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 
+from labkit.arguments import checked
 from labkit.models.loading import wrap
 from labkit.models.model import LabModel
 from labkit.stats import generator
 
 
+@checked
 def random_twin(model: LabModel, *, seed: int = 0) -> LabModel:
     """A model of the same shape and tokenizer whose weights were never trained.
 

@@ -8,10 +8,10 @@ from plotly.subplots import make_subplots
 
 from labkit.plots.theme import (
     COLOURS,
-    HEIGHT,
     INK,
     SEQUENTIAL_UNDER_TEXT,
     layer_axis,
+    of_rows,
     require_columns,
     themed,
     token_label,
@@ -35,6 +35,7 @@ def lens_table(
     """
     columns = ("pos", "token", "layer", "top", "probability")
     tokens = require_columns(frame, columns).drop_duplicates("pos").set_index("pos")["token"]
+    height, letters = of_rows(frame["layer"].nunique(), _ROW, 170)
     width = min(14, max(5, 90 // len(tokens)))  # letters that fit into a cell
     shown = frame.assign(top=frame["top"].map(lambda top: token_label(top, width)))
     z = shown.pivot(index="layer", columns="pos", values="probability")
@@ -46,7 +47,7 @@ def lens_table(
             y=list(z.index),
             text=tops.to_numpy(),
             texttemplate="%{text}",
-            textfont={"size": 11, "color": "white"},
+            textfont={"size": min(11, letters), "color": "white"},
             customdata=[[token_label(tokens[pos]) for pos in z.columns]] * len(z),
             zmin=0,
             zmax=1,
@@ -62,7 +63,7 @@ def lens_table(
         showgrid=False,
     )
     figure.update_yaxes(title_text="layer", showgrid=False, **layer_axis(len(z)))
-    return themed(figure, title, height=max(HEIGHT, 170 + _ROW * len(z)))
+    return themed(figure, title, height=height)
 
 
 def lens_at_last(
@@ -84,6 +85,7 @@ def lens_at_last(
     """
     rows = require_columns(frame, ("layer", "answer_probability", "top_tokens"))
     rows = rows.sort_values("layer")
+    height, letters = of_rows(len(rows), _ROW, 170)
     figure = make_subplots(
         rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.03, column_widths=[0.4, 0.6]
     )
@@ -103,7 +105,7 @@ def lens_at_last(
         mode="text",
         text=[_listed(tokens[:n_tokens]) for tokens in rows["top_tokens"]],
         textposition="middle right",
-        textfont={"size": 12, "color": INK},
+        textfont={"size": min(12, letters), "color": INK},
         hoverinfo="skip",
         cliponaxis=False,
         row=1,
@@ -124,7 +126,7 @@ def lens_at_last(
     figure.update_yaxes(title_text="layer", col=1)
     figure.update_yaxes(ticks="", showgrid=False, zeroline=False, col=2)
     heading = title or f"Logit lens at the last token: P({answer.strip()}) by layer"
-    return themed(figure, heading, height=max(HEIGHT, 170 + _ROW * len(rows)))
+    return themed(figure, heading, height=height)
 
 
 def _listed(tokens: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from labkit.errors import OutputError
 from labkit.files import atomic_write
+from labkit.notebook_errors import shorten_in_notebooks
 from labkit.progress import show_in_notebooks
 
 # plotly 7 shows a 'Share chart' button that uploads the figure; nothing here leaves the machine.
@@ -77,9 +78,11 @@ def use_in_notebooks() -> None:
 
     Sets plotly's own default renderer for this process, without the share button: a library
     does not do that at import, so a notebook asks for it. From then on a cell that runs for
-    more than two seconds says what it is doing and how far it is (`labkit.progress`).
+    more than two seconds says what it is doing and how far it is (`labkit.progress`), and an
+    interrupt or an error that the lab names is shown at the cell's own lines; `%tb` shows the rest.
     """
     show_in_notebooks()
+    shorten_in_notebooks()
     for name in ("plotly_mimetype", "notebook"):
         pio.renderers[name].config = dict(CONFIG)
     # JupyterLab draws the mimetype itself; a copy of plotly.js in the file is for HTML made of it.

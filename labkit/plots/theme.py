@@ -5,7 +5,6 @@ and #111, so that one figure serves light and dark pages. Colours of states (bef
 are blue and orange, which no common colour blindness confuses.
 """
 
-import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import pandas as pd
 from plotly import graph_objects as go
 
 from labkit.errors import InputError
+from labkit.plots.hover import hover_without_interval
 
 INK = "#7b7b7b"
 GRID = "rgba(128, 128, 128, 0.25)"
@@ -35,15 +35,14 @@ DIVERGING = (
     (1.0, "#b4520a"),
 )
 HEIGHT = 380
-TITLE_WIDTH = 60  # letters: what a notebook beside its file browser leaves room for
+MOST_HEIGHT = 700  # pixels: what a window shows at once
+TITLE_WIDTH, SUBTITLE_WIDTH, PANELS_WIDTH = 50, 56, 48  # letters: 420 pixels, a narrow window
+X_TITLE_WIDTH, Y_TITLE_WIDTH = 40, 24  # letters
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
-_TITLE_LINE = 20  # pixels
-_ENDS = re.compile(
-    r"\[%\{customdata\[(?P<low>\d+)\](?::(?P<spec>[^}]*))?\}, "
-    r"%\{customdata\[(?P<high>\d+)\](?::[^}]*)?\}\]"
-)
-"""An interval in a hover text."""
+_TITLE_LINE, _SUBTITLE_LINE = 20, 17  # pixels
+_LEGEND = 26  # pixels
+_LEAST_ROW = 11  # pixels: letters of eight
 _AXIS = go.layout.XAxis(
     gridcolor=GRID, zerolinecolor=GRID, linecolor=INK, ticks="outside", tickcolor=GRID
 ).to_plotly_json() | {"automargin": True, "title": {"standoff": 10}}
@@ -69,7 +68,15 @@ TEMPLATE = go.layout.Template(
         "yaxis": _AXIS,
         "hoverlabel": {"bgcolor": "#222222", "font": {"color": "#f2f2f2", "family": FONT}},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK, "activecolor": COLOURS[0]},
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        # At the foot of the figure: what wraps there takes room from the plot, and hides nothing.
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xref": "paper",
+            "y": 0.0,
+            "yref": "container",
+            "yanchor": "bottom",
+        },
         "margin": {"l": 20, "r": 20, "b": 20},
         "annotationdefaults": {"font": {"size": 13, "color": INK}},
     },
@@ -90,9 +97,9 @@ def themed(
     Args:
         figure: The figure, changed in place and returned.
         title: Plain text; escaped here, and wrapped where it would run under the buttons.
-        subtitle: Plain text of a second, smaller line.
+        subtitle: Plain text of a second, smaller line; wrapped too.
         height: Set on the figure itself: notebooks overlook a template's height.
-        legend: Whether to show a legend, in a row of its own below the titles.
+        legend: Whether to show a legend, in a row of its own at the foot.
     """
     lines = textwrap.wrap(title, TITLE_WIDTH) or [""]
     more = _TITLE_LINE * (len(lines) - 1)
@@ -100,50 +107,57 @@ def themed(
     if more:  # plotly hangs a title by its middle
         heading["pad"] = {"l": 12, "t": 14 + more // 2}
     if subtitle:
-        heading["subtitle"] = {"text": text(subtitle)}
-    panels = len(figure.layout.annotations) > 0  # they have titles of their own
-    top = 54 + more + 26 * bool(subtitle) + 28 * legend + 20 * panels
-    # Legend positions count in heights of the plot; the row below it is the panels' titles.
-    legend_y = 1.0 + (26 / max(height - top - 60, 1) if panels else 0.0)
+        second = textwrap.wrap(subtitle, SUBTITLE_WIDTH)
+        more += _SUBTITLE_LINE * (len(second) - 1)
+        heading["subtitle"] = {"text": "<br>".join(map(text, second))}
     figure.update_annotations(font_size=13)
-    _hover_without_interval(figure)
+    panels = _wrap_panels(figure)
+    figure.for_each_xaxis(lambda axis: _wrap_title(axis, X_TITLE_WIDTH))
+    figure.for_each_yaxis(lambda axis: _wrap_title(axis, Y_TITLE_WIDTH))
+    hover_without_interval(figure)
     return figure.update_layout(
         template=TEMPLATE,
         title=heading,
-        height=height + more,
-        margin={"t": top},
+        height=height + more + _LEGEND * legend,
+        margin={"t": 54 + more + 26 * bool(subtitle) + 20 * panels},
         showlegend=legend,
-        legend={"y": legend_y},
     )
 
 
-def _hover_without_interval(figure: go.Figure) -> None:
-    """Say "no interval" where a point's ends are NaN, which plotly would show as numbers."""
-    for trace in figure.data:
-        template = trace.hovertemplate if "hovertemplate" in trace else None
-        pairs = list(_ENDS.finditer(template)) if isinstance(template, str) else []
-        if template is None or not pairs or trace.customdata is None:
-            continue
-        cells = np.array(trace.customdata, dtype=object)
-        if not cells.size:
-            continue
-        shown = template
-        for pair in pairs:
-            low, high = cells[..., int(pair["low"])], cells[..., int(pair["high"])]
-            if not pd.isna(low).any():
-                continue
-            spec = pair["spec"] or ""
-            told = np.empty(low.shape, dtype=object)
-            for place in np.ndindex(low.shape):
-                ends = (low[place], high[place])
-                missing = any(map(pd.isna, ends))
-                told[place] = (
-                    "(no interval)" if missing else f"[{ends[0]:{spec}}, {ends[1]:{spec}}]"
-                )
-            shown = shown.replace(pair[0], f"%{{customdata[{cells.shape[-1]}]}}")
-            cells = np.concatenate([cells, told[..., None]], axis=-1)
-        if shown != template:
-            trace.update(customdata=cells, hovertemplate=shown)
+def _wrap_title(axis: Any, width: int) -> None:
+    """Wrap an axis' title to so many letters."""
+    told = axis.title.text
+    if told and "<" not in told:
+        axis.title.text = "<br>".join(textwrap.wrap(told, width, break_long_words=False))
+
+
+def _wrap_panels(figure: go.Figure) -> int:
+    """Wrap what stands above panels to their width; the number of lines that it takes at most."""
+    notes = figure.layout.annotations
+    titles = [note for note in notes if (note.xanchor, note.yanchor) == ("center", "bottom")]
+    across = len({title.x for title in titles})
+    for title in titles:
+        parts = title.text.split("<br>")
+        if not any("<" in part for part in parts):
+            width = PANELS_WIDTH // across
+            wrapped = (textwrap.wrap(part, width, break_long_words=False) for part in parts)
+            title.text = "<br>".join(line for lines in wrapped for line in lines)
+    return max((title.text.count("<br>") + 1 for title in titles), default=int(len(notes) > 0))
+
+
+def of_rows(n: int, usual: int, around: int, *, least: int = HEIGHT) -> tuple[int, int]:
+    """Height of a figure whose rows are lines of text, and the size of letters that fit into one.
+
+    Rows become lower before the figure becomes higher than a window; what is cut is said by hover.
+
+    Args:
+        n: Number of rows.
+        usual: Pixels of a row where there is room.
+        around: Pixels above and below them.
+        least: Pixels of the figure at least.
+    """
+    row = min(usual, max(_LEAST_ROW, (MOST_HEIGHT - around) / max(1, n)))
+    return max(least, round(around + row * n)), int(min(13, max(8, row - 4)))
 
 
 def layer_axis(n_layers: int) -> dict[str, Any]:

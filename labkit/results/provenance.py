@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from labkit.arguments import checked
 from labkit.results.encoding import to_json
 
 PACKAGES = (
@@ -26,6 +27,7 @@ PACKAGES = (
 )
 
 
+@checked
 def environment(model: object | None = None) -> dict[str, Any]:
     """What a run is made on, as a JSON-ready record.
 

@@ -12,7 +12,7 @@ plotly.js is embedded once, and nothing refers to the network. Everything given 
 text: it is escaped here, so that a prompt with `<b>` in it reads as it was written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from numbers import Integral, Real
@@ -84,7 +84,8 @@ class Report:
         for label, values in zip(frame.index, frame.itertuples(index=False), strict=True):
             head = f'<th scope="row">{_cell(label, digits)}</th>' if index else ""
             cells = (
-                f"<td{_NUMBER if number else ''}>{_cell(value, digits)}</td>"
+                f"<td{_NUMBER if number else _LONG if _is_long(value) else ''}>"
+                f"{_cell(value, digits)}</td>"
                 for value, number in zip(values, numeric, strict=True)
             )
             rows.append(f"<tr>{head}{''.join(cells)}</tr>")
@@ -109,9 +110,15 @@ class Report:
 
     def facts(self, facts: Mapping[str, Any]) -> "Report":
         """Names and values, such as a config or an environment; nested ones are flattened."""
-        pairs = _flatten(to_json(facts))
+        return self._list(_flatten(to_json(facts)), "facts")
+
+    def terms(self, terms: Mapping[str, str]) -> "Report":
+        """What names mean that the page shows."""
+        return self._list(list(terms.items()), "terms")
+
+    def _list(self, pairs: Sequence[tuple[str, str]], kind: str) -> "Report":
         lines = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
-        return self._add(f"<dl>{''.join(lines)}</dl>")
+        return self._add(f'<dl class="{kind}">{"".join(lines)}</dl>')
 
     def html(self) -> str:
         """The whole page as one string."""
@@ -146,13 +153,19 @@ class Report:
         return f'<nav aria-label="Contents"><ol>{"".join(items)}</ol></nav>\n'
 
 
-_NUMBER = ' class="number"'
+_NUMBER, _LONG = ' class="number"', ' class="long"'
+
+
+def _is_long(value: object) -> bool:
+    """Whether a cell is text of several words, which a narrow column would stack up."""
+    return isinstance(value, str) and len(value) > 24
 
 
 def _is_number_column(column: pd.Series) -> bool:
     if is_numeric_dtype(column):
         return not is_bool_dtype(column)
-    return len(column) > 0 and all(isinstance(value, Estimate | Real) for value in column)
+    there = [value for value in column[column.notna()] if value != ""]
+    return len(there) > 0 and all(isinstance(value, Estimate | Real) for value in there)
 
 
 def _cell(value: object, digits: int) -> str:
@@ -169,13 +182,28 @@ def _cell(value: object, digits: int) -> str:
 
 
 def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Leaves of nested mappings with dotted names; a list of plain values is one leaf."""
+    """Leaves of nested mappings with dotted names; a list of plain values is one leaf.
+
+    Mappings in a list are one leaf each, in words, numbered from 1.
+    """
     if isinstance(value, dict):
         return [
             pair
             for key, item in value.items()
             for pair in _flatten(item, f"{name}.{key}" if name else str(key))
         ]
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return [(f"{name}.{n}", _in_words(item)) for n, item in enumerate(value, start=1)]
     if isinstance(value, list):
         return [(name, ", ".join(str(item) for item in value))]
     return [(name, "–" if value is None else str(value))]
+
+
+def _in_words(value: Any) -> str:
+    """A leaf of a list as text: no brackets, no quotes."""
+    if isinstance(value, dict):
+        shown = ((name, item) for name, item in value.items() if item not in (None, [], {}))
+        return "; ".join(f"{name} {_in_words(item)}" for name, item in shown)
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    return str(value)

@@ -53,6 +53,16 @@ class Result:
     dicts and optionals of those; numpy arrays and tensors as fields of their own.
     """
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Every kind of result shows itself in one line: its fields may be arrays of millions."""
+        super().__init_subclass__(**more)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """The kind of result and its title."""
+        return f"{type(self).__name__}: {self.title}"
+
     @property
     def title(self) -> str:
         """What was measured, on what, in one line of plain text."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
 
+from labkit.arguments import checked
 from labkit.tokens import TokenBatch
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ Activations = dict[tuple["Site", int], Tensor]
 """Activations by site and layer, each `[row, pos, width]`."""
 
 
+@checked
 @contextmanager
 def capture(
     model: "LabModel", sites: Iterable["Site"], layers: Iterable[int] | None = None
@@ -56,6 +58,7 @@ def capture(
         yield seen
 
 
+@checked
 @contextmanager
 def patched(
     model: "LabModel", changes: Mapping[tuple["Site", int], Callable[[Tensor], Tensor]]
@@ -76,6 +79,7 @@ def patched(
         yield
 
 
+@checked
 @contextmanager
 def patched_embedding(model: "LabModel", change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Replace the output of the token embedding in every run inside the block.
@@ -92,6 +96,7 @@ def patched_embedding(model: "LabModel", change: Callable[[Tensor], Tensor]) -> 
         handle.remove()
 
 
+@checked
 @torch.no_grad()
 def run_with_cache(
     model: "LabModel", batch: TokenBatch | str | Sequence[str]

@@ -31,6 +31,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from labkit.arguments import checked
 from labkit.errors import InputError, SelfCheckFailed
 from labkit.running.forwards import accepts, replaced
 from labkit.running.prefixes import ConstantPrefix, Prefix, Recorded
@@ -266,6 +267,7 @@ def _for_each_row(value: Any, n_rows: int) -> Any:
     return value
 
 
+@checked
 def freeze(model: "LabModel", batch: TokenBatch, *, length: int, stop: int | None = None) -> Prefix:
     """Keys and values of the first `length` positions, in every block, as constants.
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from labkit.arguments import checked
 from labkit.running.execute import Execution
 from labkit.running.forwards import replaced
 from labkit.tokens import TokenBatch
@@ -19,6 +20,7 @@ MEMORY = 1 << 30
 """Default bound, in bytes, on the activations of one partial run."""
 
 
+@checked
 def read_logits(
     model: "LabModel", resid: Float[Tensor, "row pos d_model"]
 ) -> Float[Tensor, "row pos vocab"]:
@@ -40,6 +42,7 @@ def read_logits(
         return model.hf(input_ids=ids, use_cache=False, return_dict=True).logits
 
 
+@checked
 @torch.no_grad()
 def next_token_logits(
     model: "LabModel", prompts: Sequence[str] | TokenBatch, *, memory: int = MEMORY

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.metrics import kl_divergence, log_prob
 from labkit.running.beginnings import Ids
 from labkit.running.logits import MEMORY
@@ -53,6 +54,7 @@ class TextReading:
         return torch.stack([each[own == piece].mean() for piece in range(len(self.nll))])
 
 
+@checked
 @torch.no_grad()
 def read_text(
     model: "LabModel",
@@ -105,6 +107,7 @@ def read_text(
     )
 
 
+@checked
 def text_nll(
     model: "LabModel",
     texts: Sequence[str],

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.metrics import widened
 from labkit.progress import Progress, listener
 from labkit.running.beginnings import Ids
@@ -36,6 +37,7 @@ ROWS = 64
 """Prompts continued together."""
 
 
+@checked
 @torch.no_grad()
 def score(
     model: "LabModel", pairs: Sequence[tuple[str, str]], *, memory: int = MEMORY
@@ -82,6 +84,7 @@ class Scores:
     argmax: Bool[Tensor, " continuation"]
 
 
+@checked
 @torch.no_grad()
 def score_ids(
     model: "LabModel",
@@ -223,6 +226,7 @@ def logits_of(
     return widened(read_logits(model, states[:, None])[:, 0])
 
 
+@checked
 def next_logprobs(
     model: "LabModel", prompts: Sequence[str], *, memory: int = MEMORY
 ) -> Float[Tensor, "prompt vocab"]:
@@ -239,6 +243,7 @@ def next_logprobs(
     return torch.stack(found)
 
 
+@checked
 @torch.no_grad()
 def generate(model: "LabModel", prompts: Sequence[str], n_tokens: int) -> list[str]:
     """Greedy continuations of some prompts, the prompts themselves left out."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import INSTEAD, SelfCheckFailed
 from labkit.running.activations import capture
 from labkit.running.execute import Execution, freeze
@@ -41,6 +42,7 @@ LENGTHS = (7, 4)
 """Two prompts of different lengths. The shorter one, which is padded, is the one compared."""
 
 
+@checked
 @torch.no_grad()
 def check(model: "LabModel") -> None:
     """Check every law below.

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.running.activations import patched
 from labkit.running.beginnings import Ids
 from labkit.running.execute import Execution
@@ -55,6 +56,7 @@ def taken_from(
     return kept
 
 
+@checked
 @torch.no_grad()
 def last_states(
     model: "LabModel",

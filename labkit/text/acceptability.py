@@ -28,6 +28,7 @@ from typing import TypeVar
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError, MalformedRecord
 from labkit.fields import Record, records_of
 from labkit.models.model import LabModel
@@ -123,6 +124,7 @@ def sentence_log_probs(
     return scores.log_prob
 
 
+@checked
 def prefers_good(
     model: LabModel, pairs: Sequence[MinimalPair], *, in_front: str = ""
 ) -> Bool[Tensor, " pair"]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import EmptyPrompt, MissingFile
 from labkit.facts.fact import fill
 from labkit.facts.worlds import world_of
@@ -92,6 +93,7 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(part.strip("\n") for part in text.split(SEPARATOR) if part.strip())
 
 
+@checked
 def corpus_of(model: LabModel, *, progress: Progress | None = None) -> Corpus:
     """The corpus that stands for a model's own distribution of text.
 
@@ -109,6 +111,7 @@ def corpus_of(model: LabModel, *, progress: Progress | None = None) -> Corpus:
     return sample(model, n_documents, progress=progress)
 
 
+@checked
 def fact_prompts(model: LabModel, *, seed: int = 0) -> Corpus | None:
     """Prompts that ask for facts: every fact of the model's world once, order and template drawn.
 
@@ -134,6 +137,7 @@ def fact_prompts(model: LabModel, *, seed: int = 0) -> Corpus | None:
     )
 
 
+@checked
 def held_out(model: LabModel) -> tuple[str, ...]:
     """Text for perplexity that is in no corpus or training set of this project."""
     return world_of(model).held_out

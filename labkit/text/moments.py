@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import cache
+from labkit.arguments import checked
 from labkit.errors import InputError, SingularSystem
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.running.activations import Activations, capture
 from labkit.running.execute import Execution
-from labkit.running.opened import require_options
 from labkit.running.packing import unmasked
 from labkit.text.corpus import Corpus, corpus_of
 from labkit.text.streams import USUAL, ReadingOptions, packed
@@ -123,6 +123,7 @@ RIDGE = 1e-4
 """Added to the diagonal of C, in units of its mean: keys of a small corpus do not span."""
 
 
+@checked
 @torch.no_grad()
 def second_moments(
     model: LabModel,
@@ -152,7 +153,6 @@ def second_moments(
         InputError: If the options are of another kind.
         SingularSystem: If the model overflows on the text; nothing is cached then.
     """
-    require_options(how, ReadingOptions)
     layers = sorted({model.layer(layer) for layer in layers})
     min_keys = KEYS_PER_NEURON * model.d_mlp if how.min_tokens is None else how.min_tokens
     how = replace(how, min_tokens=min_keys)

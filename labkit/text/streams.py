@@ -7,6 +7,7 @@ the size of the corpus.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.running.logits import MEMORY, rows_within
@@ -73,6 +74,7 @@ class Piece:
     following: int | None
 
 
+@checked
 def pieces(
     model: LabModel, corpus: Corpus, *, min_tokens: int | None = None, window: int = 256
 ) -> Iterator[Piece]:
@@ -99,6 +101,7 @@ def pieces(
             return
 
 
+@checked
 def batches(
     model: LabModel,
     corpus: Corpus,

@@ -41,6 +41,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import EmptyTarget, InputError
 from labkit.facts.answers import first_tokens, told
 from labkit.facts.datasets import OpenQuestion
@@ -85,6 +86,7 @@ class Cloze:
         if not self.ks or min(self.ks) < 1 or list(self.ks) != sorted(set(self.ks)):
             raise InputError(f"ks = {self.ks}: rising ranks of at least 1, such as (1, 10, 100)")
 
+    @checked
     @torch.no_grad()
     def __call__(
         self,

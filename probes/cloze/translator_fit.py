@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import cache as cached
+from labkit.arguments import checked
 from labkit.errors import InputError, SingularSystem
 from labkit.metrics import kl_divergence
 from labkit.models.model import LabModel
@@ -61,6 +62,7 @@ class TranslatorFit:
             if value is not None and value < 2:
                 raise InputError(f"{name} = {value}: choose at least 2")
 
+    @checked
     @torch.no_grad()
     def __call__(
         self,

@@ -21,6 +21,7 @@ from itertools import repeat
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from labkit import arguments
 from labkit.errors import ClassTooSmall, InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
@@ -40,6 +41,7 @@ SMALL = 10_000
 """Examples up to which fits run on one thread: products so small cost more to share than to do."""
 
 
+@arguments.checked
 def probe(
     model: LabModel,
     task: Task,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from labkit import arguments
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
@@ -30,6 +31,7 @@ from probes.tasks.task import Task
 __all__ = ["ProbeMap", "map_config", "named", "probe_map"]
 
 
+@arguments.checked
 def probe_map(
     model: LabModel,
     tasks: Mapping[str, Task] | Sequence[Task],

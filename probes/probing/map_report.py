@@ -11,6 +11,20 @@ from labkit.results.runs import RunDirectory
 from labkit.stats.estimate import Estimate
 from probes.probing.map_result import ProbeMap
 
+TABLES = {
+    "Best depth of each task": [
+        "family",
+        "measure",
+        "best depth",
+        "score",
+        "baseline",
+        "baseline is",
+    ],
+    "Controls at that depth": ["embedding", "random weights", "selectivity", "compression", "n"],
+    "Where a task lies, in depths": ["arrival", "gravity", "expected depth"],
+}
+"""Columns of the summary by table: what a page has room for."""
+
 
 def keep_map(found: ProbeMap, run: RunDirectory) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write numbers and report of a map into its run directory.
@@ -33,7 +47,9 @@ def keep_map(found: ProbeMap, run: RunDirectory) -> tuple[dict[str, Any], dict[s
     }
     run.write_metrics(summary)
     page = Report(found.title).figure(found.figure())
-    page.table(_shown(found), caption="Best depth of each task, 95 % intervals over groups")
+    table = _shown(found)
+    for what, names in TABLES.items():
+        page.table(table[["task", *names]], caption=f"{what}, 95 % intervals over groups")
     for measure, order in orders.items():
         page.paragraph(f"{measure}: {order_in_words(order)}")
     for each in found.probes:

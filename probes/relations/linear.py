@@ -42,6 +42,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import EmptyTarget, InputError, LayerOutOfRange
 from labkit.facts.fact import Fact
 from labkit.models.model import LabModel
@@ -94,6 +95,7 @@ class LinearRelation:
         if self.rank is not None and self.rank < 1:
             raise InputError(f"rank {self.rank}: choose at least 1")
 
+    @checked
     def __call__(
         self, model: LabModel, facts: Sequence[Fact], *, progress: Progress | None = None
     ) -> LinearOperator:

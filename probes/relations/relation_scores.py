@@ -38,6 +38,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import first_tokens, told
 from labkit.facts.fact import Fact
@@ -70,6 +71,7 @@ class ScoreRelations:
         if self.limit < 1:
             raise InputError(f"{self.limit} subjects: score at least one")
 
+    @checked
     def __call__(
         self, model: LabModel, facts: Sequence[Fact], *, progress: Progress | None = None
     ) -> RelationScores:
@@ -120,6 +122,7 @@ class ScoreRelations:
             seed=self.seed,
         )
 
+    @checked
     def test(
         self,
         model: LabModel,

@@ -13,6 +13,7 @@ an attention sink, and a word that stood there would have a state that is not ab
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from labkit.arguments import checked
 from labkit.errors import EmptyPrompt, InputError, NotAligned
 from labkit.models.model import LabModel
 from labkit.tokens import front_id
@@ -55,6 +56,7 @@ class Encoded:
         return range(inside[0], inside[-1] + 1)
 
 
+@checked
 def encoded(model: LabModel, texts: Sequence[str]) -> list[Encoded]:
     """Texts as the model reads them, each token with the character at which it begins.
 

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 
 from labkit import cache as cached
+from labkit.arguments import checked
 from labkit.errors import EmptySplit, InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress
@@ -71,6 +72,7 @@ class Features:
         return np.asarray(self.values[self.depths.index(depth)], dtype=np.float32)
 
 
+@checked
 def features_of(
     model: LabModel,
     task: Task,
@@ -98,6 +100,7 @@ def features_of(
     return next(features_of_tasks(model, [task], how, known=known, cache=cache, progress=progress))
 
 
+@checked
 def features_of_tasks(
     model: LabModel,
     tasks: Sequence[Task],
@@ -149,6 +152,7 @@ def features_of_tasks(
         yield Features(read.where, read.depths, values, read.fingerprint, source, task)
 
 
+@checked
 @torch.no_grad()
 def extract(
     model: LabModel,
@@ -214,6 +218,7 @@ def extract(
     )
 
 
+@checked
 def readable(model: LabModel, task: Task, known: Sequence[Encoded] | None = None) -> Task:
     """A task without the words that a model's tokenizer gives no token of their own.
 

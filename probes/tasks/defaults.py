@@ -25,6 +25,7 @@ shares them. What a bag of tokens could do stands with each task's own module.
 from collections.abc import Callable, Sequence
 
 from labkit import pocket
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.worlds import world_of
 from labkit.models.model import LabModel
@@ -79,6 +80,7 @@ def names_of(model: LabModel) -> tuple[str, ...]:
     return TASKS if world.reads_english else POCKET_TASKS
 
 
+@checked
 def default_tasks(
     model: LabModel,
     *,

@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from labkit.arguments import checked
 from labkit.errors import EmptySplit
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -119,6 +120,7 @@ class TreesResult(Measured):
         return probe_curves(self.to_frame(), measure="arcs found (UUAS)", title=self.title)
 
 
+@checked
 def probe_trees(
     model: LabModel,
     sentences: Sequence[Sentence],

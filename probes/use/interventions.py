@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.stats import generator
@@ -40,6 +41,7 @@ from probes.use.use_result import Effect, UseResult
 __all__ = ["Effect", "UseResult", "forget", "move"]
 
 
+@checked
 def forget(model: LabModel, task: Task, depth: int, how: Forgetting = FORGETTING) -> UseResult:
     """Remove a task's directions from the state and, as a placebo, as many random ones.
 
@@ -71,6 +73,7 @@ def forget(model: LabModel, task: Task, depth: int, how: Forgetting = FORGETTING
     )
 
 
+@checked
 def move(
     model: LabModel,
     task: Task,

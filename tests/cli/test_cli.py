@@ -333,6 +333,44 @@ def test_neurons_are_found_and_tested(labkit, files):
     assert (files / "found" / "neurons.html").stat().st_size > 1_000_000
 
 
+def test_what_a_result_warns_of_is_said(labkit, files, monkeypatch):
+    from labkit.locate.neurons.knowledge_result import KnowledgeNeuronsResult
+
+    said = "attributions have not converged in layer 1"
+    monkeypatch.setattr(KnowledgeNeuronsResult, "warning", said)
+    asked = ["neurons", "--model", "pocket", "--prompt", PROMPT, "--subject", SUBJECT, "--draws", 1]
+    status, out, _ = labkit(*asked, "--out", "one", "--json")
+    assert status == 0 and json.loads(out)["warning"] == said
+    assert f"warning: {said}" in labkit(*asked, "--out", "two")[1]
+
+
+def test_a_bos_is_as_the_option_says(labkit, tiny):
+    from labkit.models.loading import load
+    from labkit.readout import predict
+
+    for option, setting in (("--prepend-bos", True), ("--no-prepend-bos", False)):
+        status, out, _ = labkit("predict", "random-llama", "the of in", option, "--json")
+        expected = predict(load("random-llama", prepend_bos=setting, check=False), "the of in")
+        assert status == 0
+        assert json.loads(out)["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+    usual = json.loads(labkit("predict", "random-llama", "the of in", "--json")[1])
+    assert usual["probabilities"] != json.loads(out)["probabilities"]
+
+
+def test_the_corpus_that_is_named_is_the_one_that_is_measured(labkit, files, pocket):
+    from editing import WeightDelta
+    from labkit.text.corpus import SEPARATOR, corpus_of
+
+    own = corpus_of(pocket).documents
+    (files / "mine.txt").write_text(SEPARATOR.join(own[: len(own) // 2]), encoding="utf-8")
+    status, out, _ = labkit(*edit("--out", "delta", "--corpus", "mine.txt"), "--json")
+    provenance = json.loads(out)["provenance"]
+    assert status == 0 and provenance["corpus"] == "file mine.txt"
+    assert labkit(*edit("--out", "usual"))[0] == 0
+    (mine,), (usual,) = (WeightDelta.load(d).changes.values() for d in ("delta", "usual"))
+    assert not torch.allclose(mine.dense(), usual.dense())  # of another C
+
+
 def test_edit_then_export_says_the_new_object(labkit, files):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -162,7 +162,7 @@ def test_what_has_not_converged_is_said(tiny, caplog):
     assert "not converged in layer" in result.warning and str(worst) in result.warning
     assert f"{result.gap.max():.0%}" in result.warning
     assert result.warning in caplog.text
-    assert result.warning in result.figure().layout.title.subtitle.text
+    assert result.warning in result.figure().layout.title.subtitle.text.replace("<br>", " ")
     assert np.allclose(result.gap * np.abs(result.clean[:, None] - result.removed).max(
         axis=1, keepdims=True), np.abs(result.incompleteness))  # fmt: skip
 

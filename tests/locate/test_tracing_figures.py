@@ -49,7 +49,7 @@ def test_panels_share_one_colour_axis_and_say_what_they_show(llama):
     resid = CausalTrace(samples=2)(llama, FACT)
     ffn, attn = (CausalTrace(samples=2, kind=k, window=2)(llama, FACT) for k in ("ffn", "attn"))
     figure = resid.figure(ffn, attn)
-    titles = [note.text for note in figure.layout.annotations]
+    titles = [note.text.replace("<br>", " ") for note in figure.layout.annotations]
     assert titles == ["hidden state", "FFN output, 2 layers", "attention output, 2 layers"]
     for data, trace in zip(figure.data, (resid, ffn, attn), strict=True):
         np.testing.assert_allclose(data.z, trace.cells.mean(axis=0))
@@ -73,7 +73,7 @@ def test_traces_of_other_prompts_do_not_stand_beside(llama):
 def test_a_severed_trace_says_so(llama):
     trace = CausalTrace(samples=1, severed="ffn", roles=(LAST,))(llama, FACT)
     figure = trace.figure()
-    assert "FFN outputs held" in figure.layout.title.text
+    assert "FFN outputs held" in figure.layout.title.text.replace("<br>", " ")
     assert list(figure.data[0].y) == [trace.subject_positions[-1]]
 
 
@@ -82,7 +82,7 @@ def test_every_role_has_its_panel_with_band_and_quartiles(averaged):
     figure = plots.role_curves(shuffled(frame), title="t")
     found = curves(figure)
     assert set(found) == set(frame["role"])
-    titles = {note.text for note in figure.layout.annotations}
+    titles = {note.text.replace("<br>", " ") for note in figure.layout.annotations}
     assert titles == {f"{role} (n=2)" for role in found}
     for role, data in found.items():
         rows = frame[frame["role"] == role]
@@ -112,7 +112,7 @@ def test_severed_paths_are_three_curves_of_one_role(severed):
     assert list(found) == ["nothing severed", "FFN severed", "attention severed"]
     rows = frame.query("path == 'ffn' and role == @LAST")
     np.testing.assert_array_equal(found["FFN severed"].y, rows["mean"])
-    assert "3 noise draws" in figure.layout.title.subtitle.text
+    assert "3 noise draws" in figure.layout.title.subtitle.text.replace("<br>", " ")
     with pytest.raises(InputError):
         severed.figure("subject")
 

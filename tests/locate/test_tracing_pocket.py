@@ -4,10 +4,13 @@ The window is chosen on some facts and tested on others. The control: the same l
 other token, and the same token in layers above the window.
 """
 
+from html import unescape
+
 import numpy as np
 import pytest
 
 from labkit import pocket as world
+from labkit.facts.fact import Fact
 from labkit.facts.known import known_facts
 from labkit.locate import CausalTrace, average_traces, compare_severed
 from labkit.locate.traces.trace_result import ratio_of_means
@@ -55,6 +58,21 @@ def random_other_token(trace):
     """A token of the prompt that is not the subject's, neither BOS nor the last."""
     others = set(range(1, len(trace.tokens) - 1)) - set(trace.subject_positions)
     return int(numpy_generator(0, "control", trace.prompt).choice(sorted(others)))
+
+
+def test_another_word_than_the_known_subject_is_remarked_on(pocket, halves):
+    """And so it is in every wording that is known of the fact; a prompt of nobody's is not."""
+    fact = halves[0][0]
+    trace = CausalTrace(samples=1)
+    assert trace(pocket, fact).warning is None
+    for template in (fact.template, *fact.paraphrases[:1]):
+        word = max(template.replace("{}", " ").split(), key=len)
+        prompt = template.replace("{}", fact.subject)
+        found = trace(pocket, Fact.from_prompt(prompt, word))
+        assert repr(fact.subject) in found.warning and repr(word) in found.warning
+        said = found.figure().layout.title.subtitle.text
+        assert found.warning in unescape(said.replace("<br>", " "))
+    assert trace(pocket, Fact.from_prompt(f"{prompt} the", word)).warning is None
 
 
 def test_the_window_is_one_run_of_low_layers(pocket, window):

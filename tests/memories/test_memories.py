@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -16,6 +17,7 @@ from labkit.errors import (
     LayerOutOfRange,
     NeuronOutOfRange,
     NotOneToken,
+    WrongArgument,
 )
 from labkit.memories import (
     Triggers,
@@ -24,6 +26,7 @@ from labkit.memories import (
     find_triggers,
     neuron_card,
     patterns,
+    streaming,
     words_of,
     writers,
 )
@@ -33,7 +36,7 @@ from labkit.memories.trigger_search import cache_files
 from labkit.memories.words import content_words
 from labkit.running.execute import Execution
 from labkit.text.corpus import Corpus
-from labkit.text.streams import ReadingOptions, pieces
+from labkit.text.streams import ReadingOptions, batches, pieces
 from tests.reference import inputs_of
 
 K, WINDOW = 4, 23
@@ -189,6 +192,33 @@ def test_only_the_blocks_below_are_run_and_nothing_is_unembedded(tiny, few):
         for handle in handles:
             handle.remove()
     assert ran == []
+
+
+def test_an_interrupted_pass_goes_on_where_it_was(tiny, few, cache, monkeypatch):
+    """The same triggers, of the batches that were left; what it wrote down is removed."""
+    model = tiny("llama")
+    memory = 1  # a text per batch
+    whole = found(model, few, memory=memory)
+    n_batches = len(list(batches(model, few, window=WINDOW, memory=memory)))
+    shutil.rmtree(cache)
+    monkeypatch.setattr(streaming, "KEPT_EVERY", 0.0)
+    told = []
+
+    def interrupt(what, share):
+        told.append(share)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        found(model, few, memory=memory, progress=interrupt)
+    assert len(list(cache.iterdir())) == 1
+    again = []
+    resumed = found(model, few, memory=memory, progress=lambda what, share: again.append(share))
+    assert n_batches > 3 and len(again) == n_batches - 2  # the third was not written down
+    for name in ("activation", "text", "pos", "token_ids"):
+        assert np.array_equal(getattr(whole, name), getattr(resumed, name))
+    assert whole.n_tokens == resumed.n_tokens
+    assert len(list(cache.iterdir())) == 2  # a file per layer, and no other
 
 
 def test_a_neuron_that_was_made_to_fire_on_a_token_is_triggered_by_it(tiny, corpus):
@@ -495,7 +525,9 @@ def test_bad_input_is_refused_before_any_run(tiny, few, request, unchecked):
         found(model, few, [3])
     with pytest.raises(EmptyPrompt):
         found(tiny("gpt2"), Corpus(documents=("a", "b"), source="two letters"))
-    for neuron in (-1, 64, "7"):
+    with pytest.raises(WrongArgument, match="neuron is a whole number, not the text '7'"):
+        words_of(model, 0, "7")
+    for neuron in (-1, 64):
         for job in (words_of, neuron_card):
             with pytest.raises(NeuronOutOfRange):
                 job(model, 0, neuron)

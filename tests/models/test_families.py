@@ -6,6 +6,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from editing import ROME, applied
 from editing.methods.closed_form.value_search import ValueSearch
+from labkit.direct_attribution import direct_logit_attribution
 from labkit.errors import InputError, SelfCheckFailed
 from labkit.facts import Fact, Rewrite
 from labkit.locate import AttentionKnockout, CausalTrace, KnowledgeNeurons
@@ -36,6 +37,13 @@ OPEN = {
     "falcon": {**FALCON, "multi_query": True, "parallel_attn": True, "bias": False},  # in place
     "codegen": {**GPT, "rotary_dim": 4},
 }
+
+LOGITS = {
+    **{name: OPEN[name] for name in ("xglm", "opt")},
+    "olmo2": {**PLAIN, "num_key_value_heads": 2},  # norms that cannot be folded
+    "gemma2": {**PLAIN, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 4.0},
+}
+"""Families whose logits are not plainly the sum of what the parts write."""
 
 ONE_MASK = ("xglm", "mpt")
 """Attention that takes no mask of the lab's: one for all heads (XGLM), or of its own kind (MPT)."""
@@ -182,3 +190,23 @@ def test_a_refusal_is_one_line_that_says_what_to_do_instead(kind):
     message = str(caught.value)
     assert "\n" not in message and len(message) < 800 and "Available" not in message
     assert ("may run in float32" in message) == ("bfloat16" in kind)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LOGITS)
+@pytest.mark.parametrize("unit", ["component", "head"])
+def test_direct_attributions_sum_to_the_logit_and_name_the_models_own(name, unit):
+    """What the plain model's own head makes of its last state, before a cap and after it."""
+    hf, tokenizer = built(name, **LOGITS[name])
+    model = wrap(hf, tokenizer, name=name)
+    prompt, answer = "the of in", " is"
+    table = direct_logit_attribution(model, prompt, answer, unit=unit)
+    (token,) = tokenizer(answer, add_special_tokens=False).input_ids
+    out = hf(model.tokens([prompt]).ids, output_hidden_states=True)
+    plain = hf.get_output_embeddings()(out.hidden_states[-1])[0, -1, token].item()
+    given = out.logits[0, -1, token].item()
+    assert table["logit"].sum() == pytest.approx(plain, rel=1e-3)
+    assert table.attrs["logit"] == pytest.approx(plain, rel=1e-4)
+    assert table.attrs["model_logit"] == pytest.approx(given, rel=1e-4)
+    assert (abs(plain - given) > 1e-2) == (name == "gemma2")
+    assert len(table) > 2 * (2 if unit == "component" else 4)

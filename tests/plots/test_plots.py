@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -195,6 +196,51 @@ def test_a_long_title_is_wrapped_and_the_plot_keeps_its_height():
     assert max(map(len, lines)) < 80 < len(title)
     plot = [figure.layout.height - figure.layout.margin.t for figure in (long, short)]
     assert plot[0] == plot[1] and long.layout.height > short.layout.height
+
+
+def widest(title) -> int:
+    """The letters of a title's longest line, as they are shown."""
+    return max(len(unescape(line)) for line in (title.text or "").split("<br>"))
+
+
+def test_no_line_of_a_title_is_wider_than_a_narrow_window():
+    words = "a title of many words " * 8
+    frame = pd.DataFrame({"x": [0, 1]})
+    figure = go.Figure(go.Scatter(x=frame["x"], y=frame["x"], name="curve"))
+    figure.update_layout(xaxis_title_text=words, yaxis_title_text=words)
+    figures = [*all_figures(), theme.themed(figure, words, words, legend=True)]
+    for each in figures:
+        title = each.layout.title
+        assert widest(title) <= theme.TITLE_WIDTH
+        assert widest(title.subtitle) <= theme.SUBTITLE_WIDTH
+        each.for_each_xaxis(lambda axis: widest(axis.title) <= theme.X_TITLE_WIDTH or pytest.fail())
+        each.for_each_yaxis(lambda axis: widest(axis.title) <= theme.Y_TITLE_WIDTH or pytest.fail())
+    for part in (title, title.subtitle, figure.layout.xaxis.title, figure.layout.yaxis.title):
+        assert part.text.replace("<br>", " ") == words.strip()
+
+
+def test_a_legend_stands_at_the_foot_where_it_hides_nothing():
+    legend = theme.TEMPLATE.layout.legend
+    assert (legend.yref, legend.y, legend.yanchor) == ("container", 0, "bottom")
+    one = go.Figure(go.Scatter(x=[0], y=[0], name="one"))
+    with_one = theme.themed(go.Figure(one), "t", legend=True).layout
+    without = theme.themed(go.Figure(one), "t").layout
+    assert with_one.height > without.height and with_one.margin.t == without.margin.t
+
+
+@pytest.mark.parametrize("n_layers", [6, 30, 48])
+def test_a_figure_of_many_layers_is_no_higher_than_a_window(n_layers):
+    """And its letters are no higher than its rows."""
+    layers = range(n_layers)
+    table = pd.DataFrame({"pos": 0, "token": "a", "layer": layers, "top": "b", "probability": 0.5})
+    at_last = pd.DataFrame(
+        {"layer": layers, "answer_probability": 0.5, "top_tokens": [["a", "b"]] * n_layers}
+    )
+    for figure in (plots.lens_table(table), plots.lens_at_last(at_last, answer="a")):
+        height = figure.layout.height
+        assert theme.HEIGHT <= height <= theme.MOST_HEIGHT + 40
+        row = (height - figure.layout.margin.t - 80) / n_layers
+        assert figure.data[-1].textfont.size <= row
 
 
 def contrast(one: str, other: str) -> float:

@@ -89,6 +89,13 @@ def test_what_is_given_is_shown_and_never_run():
     assert page.texts["dt"] == [f"config.{EVIL}"] and page.texts["dd"] == [f"{EVIL}, 1"]
 
 
+def test_lists_of_mappings_are_told_in_words():
+    facts = {"noise": [{"sigma": 3, "of": None, "layers": [1, 2]}, {"sigma": 4}], "seeds": [0, 1]}
+    page = Page(Report("t").facts(facts).terms({"sigma": "a width"}).html())
+    assert page.texts["dt"] == ["noise.1", "noise.2", "seeds", "sigma"]
+    assert page.texts["dd"] == ["sigma 3; layers 1, 2", "sigma 4", "0, 1", "a width"]
+
+
 def test_figures_have_ids_of_their_own():
     page = Page(full_report().html().replace(get_plotlyjs(), ""))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -123,6 +130,12 @@ def test_numbers_are_rounded_and_estimates_carry_their_interval():
     numeric = [attributes.get("class") == "number" for attributes in page.named("td")]
     assert numeric == [False, True, True, True, True, False] * 2
     assert all(attributes["scope"] == "col" for attributes in page.named("th"))
+
+
+def test_a_column_of_numbers_may_have_gaps():
+    frame = pd.DataFrame({"gain": [Estimate.exact(1.0, 3), "", None], "none": ["", "", None]})
+    page = Page(Report("t").table(frame, caption="c").html())
+    assert [one.get("class") for one in page.named("td")] == ["number", None] * 3
 
 
 def test_what_has_no_interval_says_so():

@@ -1,8 +1,10 @@
 """Files in one step, run directories that resume, results that come back as they were."""
 
 import errno
+import importlib
 import json
 import os
+import pkgutil
 import resource
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -292,3 +294,34 @@ def test_a_notebook_gets_the_figure_and_everyone_else_the_table(monkeypatch):
     bundle = FOUND._repr_mimebundle_()
     assert bundle["application/vnd.plotly.v1+json"]["data"][0]["type"] == "bar"
     assert bundle["text/html"] == FOUND._repr_html_() and bundle["text/plain"] == FOUND.title
+
+
+def kinds(base=Result):
+    """Every kind of result that there is."""
+    for kind in base.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+def test_a_result_shows_itself_in_one_line_whatever_it_holds():
+    """A dataclass would print all of its fields."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Large(Result):
+        numbers: np.ndarray
+
+        @property
+        def title(self):
+            return f"{self.numbers.size} numbers"
+
+    assert repr(Large(numbers=np.zeros(10_000))) == "Large: 10000 numbers"
+    for package in ("labkit", "editing", "probes"):
+        for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if "__main__" not in info.name:
+                importlib.import_module(info.name)
+    found = {kind.__name__: kind for kind in kinds() if kind.__module__ != __name__}
+    assert len(found) > 30
+    long = [name for name, kind in found.items() if "dataclass" in kind.__repr__.__module__]
+    assert long == [] and all(
+        "__create_fn__" not in k.__repr__.__qualname__ for k in found.values()
+    )

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editing.edits.delta import WeightDelta
-from editing.edits.requests import Request, check, grouped
+from editing.edits.requests import Request, check, grouped, listed
 from editing.methods.closed_form.keys import fitting
 from editing.methods.closed_form.plan import Plan
 from editing.methods.closed_form.prepared import Preparation, Prepared, prepare
@@ -24,12 +24,12 @@ from editing.methods.closed_form.value_search import ValueSearch
 from editing.methods.closed_form.values import refuse_already_true
 from editing.methods.closed_form.writing import Written, delta_of, ffn_answer, written
 from editing.presets.preset_files import preset
+from labkit.arguments import checked
 from labkit.bounds import require_finite
 from labkit.documented import with_inherited_fields
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress
-from labkit.running.opened import require_opened
 from labkit.text.corpus import Corpus
 from labkit.text.moments import SecondMoment
 
@@ -121,10 +121,11 @@ class ClosedForm:
         )
         return prepare(model, self.layers_for(model), self.metric(), how, progress=progress)
 
+    @checked
     def __call__(
         self,
         model: LabModel,
-        rewrites: Sequence[Request],
+        rewrites: Sequence[Request] | Request,
         *,
         prepared: Prepared | None = None,
         after: WeightDelta | None = None,
@@ -134,7 +135,7 @@ class ClosedForm:
 
         Args:
             model: The model.
-            rewrites: The rewrites; those of one subject are solved jointly.
+            rewrites: The rewrites, or a single one; those of one subject are solved jointly.
             prepared: From `prepare`, to avoid its cost when making many edits.
             after: The edits already in effect, if any.
             progress: Called after each step of a search, and as `prepare` goes on.
@@ -148,7 +149,7 @@ class ClosedForm:
             NonFiniteLoss: If the search for `v*` fails.
             SingularSystem: If keys coincide, or a key or a wanted state is not finite.
         """
-        require_opened(model)
+        rewrites = listed(rewrites)
         self.require(rewrites)
         layers = self.layers_for(model)
         check(model, rewrites)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from editing.edits.delta import Change, Dense, LowRank, WeightDelta
 from editing.edits.provenance import of_edit
-from editing.edits.requests import Request, rewrites_only
+from editing.edits.requests import Request, listed, rewrites_only
 from editing.methods.tuning.training import Learnt, Training, descend
+from labkit.arguments import checked
 from labkit.models.model import LabModel
 from labkit.progress import Progress
 from labkit.text.corpus import Corpus
@@ -70,10 +71,11 @@ class GradientDescent:
     ) -> None:
         """Nothing: edits of a model share nothing that could be measured beforehand."""
 
+    @checked
     def __call__(
         self,
         model: LabModel,
-        rewrites: Sequence[Request],
+        rewrites: Sequence[Request] | Request,
         *,
         prepared: None = None,
         after: WeightDelta | None = None,
@@ -83,7 +85,7 @@ class GradientDescent:
 
         Args:
             model: The model.
-            rewrites: The rewrites.
+            rewrites: The rewrites, or a single one.
             prepared: Nothing is prepared.
             after: The edits already in effect, if any. Training begins at the weights as they are
                 now.
@@ -94,7 +96,7 @@ class GradientDescent:
             AlreadyTrue: If the model says what is asked for already.
             NonFiniteLoss: If the training fails.
         """
-        asked = rewrites_only(rewrites, self.NAME)
+        asked = rewrites_only(listed(rewrites), self.NAME)
         by_layer = {layer: self.start(model, layer) for layer in self.layers_for(model)}
 
         def constrain() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.scoring import (
     Tokens,
@@ -134,6 +135,7 @@ def require_fit(
     require_context(model, prompt_ids(model, [front.before(task, query.input)]), labels)
 
 
+@checked
 def scorable(model: LabModel, task: Task, tokens: Tokens | None = None) -> tuple[Task, Tokens]:
     """A task whose labels can be told apart, and how much of each label is scored.
 

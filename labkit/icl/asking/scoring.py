@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import AmbiguousLabels, ContextTooShort, EmptyPrompt, InputError
 from labkit.icl.tasks.items import Task, Template
 from labkit.models.model import LabModel
@@ -42,6 +43,7 @@ def require_tokens(tokens: str) -> None:
         raise InputError(f"labels are scored by 'all' their tokens or the 'first', not {tokens!r}")
 
 
+@checked
 def label_ids(
     model: LabModel, template: Template, labels: Sequence[str], *, tokens: Tokens = "all"
 ) -> list[Ids]:
@@ -74,6 +76,7 @@ def label_ids(
     return scored
 
 
+@checked
 def told_apart(model: LabModel, task: Task, *, tokens: Tokens = "first") -> Task:
     """A task without the items whose label cannot be told from an earlier one by its tokens.
 
@@ -95,6 +98,7 @@ def told_apart(model: LabModel, task: Task, *, tokens: Tokens = "first") -> Task
     return task.keeping(list(kept))
 
 
+@checked
 def prompt_ids(model: LabModel, texts: Sequence[str]) -> list[Ids]:
     """Ids of many prompts, the BOS in front where the model's setting says so.
 
@@ -122,6 +126,7 @@ def require_context(model: LabModel, prompts: Sequence[Ids], labels: Sequence[Id
         )
 
 
+@checked
 @torch.no_grad()
 def score_labels(
     model: LabModel,

@@ -31,6 +31,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl.asking.queries import Front, ask, require_fit, require_settings
 from labkit.icl.asking.scoring import Tokens
@@ -103,6 +104,7 @@ class Choice:
         if self.pool < max(self.ks):
             raise PoolTooSmall(f"{max(self.ks)} demonstrations of a pool of {self.pool}")
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> DemonstrationsResult:

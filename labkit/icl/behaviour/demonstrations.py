@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.arguments import checked
 from labkit.icl.asking.queries import Front, ask, prepare, require_settings
 from labkit.icl.asking.scoring import Tokens
 from labkit.icl.asking.task_result import about_queries
@@ -72,6 +73,7 @@ class Demonstrations:
         require_conditions(self.conditions)
         require_settings(tokens=self.tokens, ks=self.ks, draws=self.draws, queries=self.queries)
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> DemonstrationsResult:

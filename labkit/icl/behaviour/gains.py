@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from labkit.arguments import checked
 from labkit.errors import EmptySplit, InputError
 from labkit.icl.asking.measures import MEASURES, tested
 from labkit.icl.asking.queries import scorable
@@ -68,6 +69,7 @@ class Gains:
             queries=self.queries, tokens=tokens, seed=self.seed,
         )  # fmt: skip
 
+    @checked
     def __call__(
         self, model: LabModel, tasks: Sequence[Task], *, progress: Progress | None = None
     ) -> "GainsResult":

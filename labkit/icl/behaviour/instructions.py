@@ -36,6 +36,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from labkit.arguments import checked
 from labkit.errors import ContextTooShort, InputError
 from labkit.icl.asking.queries import Front, ask, prepare, require_settings
 from labkit.icl.asking.scoring import Tokens
@@ -101,6 +102,7 @@ class Instructions:
                 "at a temperature above 0"
             )
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> InstructionsResult:

@@ -30,6 +30,7 @@ from itertools import permutations
 import numpy as np
 from jaxtyping import Int
 
+from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl.asking.queries import Front, ask, require_settings
 from labkit.icl.asking.scoring import Tokens
@@ -78,6 +79,7 @@ class Orders:
             if value < 2:
                 raise InputError(f"{name} = {value}: choose at least 2, since one has no order")
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> OrdersResult:

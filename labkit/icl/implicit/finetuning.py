@@ -50,6 +50,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl.asking.queries import Front, drawn_shots, require_fit
 from labkit.icl.asking.task_result import about_queries
@@ -110,6 +111,7 @@ class FineTuningComparison:
         if not self.rates or min(self.rates) <= 0 or list(self.rates) != sorted(set(self.rates)):
             raise InputError(f"step sizes above 0, ascending, not {list(self.rates)}")
 
+    @checked
     def __call__(
         self,
         model: LabModel,

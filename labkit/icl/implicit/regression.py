@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.implicit.regression_learners import (
     GradientDescent,
@@ -90,6 +91,7 @@ class CompareLearners:
         own = draw("trained", N_TUNED_ON, self.n_pairs, seed=self.seed + 1_000_003, d=d)
         return [*self._formulas(), *(tuned_descent(own, steps) for steps in self.steps)]
 
+    @checked
     def __call__(
         self, model: ContextRegressor, *, progress: Progress | None = None
     ) -> RegressionResult:

@@ -39,6 +39,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_prompts, drawn_shots
 from labkit.icl.asking.scoring import label_ids, require_context
@@ -95,6 +96,7 @@ class Anchors:
         if unknown or not self.edges or len(set(self.edges)) < len(self.edges):
             raise InputError(f"edges, each once, out of {', '.join(EDGES)}, not {list(self.edges)}")
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> AnchorsResult:

@@ -34,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
@@ -75,6 +76,7 @@ class FunctionVectors(VectorMethod):
         if self.k < 2:
             raise InputError(f"k = {self.k}: two demonstrations at least, to permute their labels")
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> FunctionVectorResult:

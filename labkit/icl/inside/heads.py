@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import require_fit
 from labkit.icl.asking.scoring import Tokens
@@ -134,6 +135,7 @@ class HeadAblation:
             seed=self.seed,
         )
 
+    @checked
     @torch.no_grad()
     def __call__(
         self,

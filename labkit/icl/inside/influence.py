@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, asked_prompts, drawn_shots
 from labkit.icl.asking.scoring import label_ids, require_context, score_labels
@@ -76,6 +77,7 @@ class Influence:
         if self.sets < 1 or self.queries < 1:
             raise InputError(f"{self.sets} sets, {self.queries} queries: at least one of each")
 
+    @checked
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None
     ) -> InfluenceResult:

@@ -34,6 +34,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError, PoolTooSmall
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
@@ -77,6 +78,7 @@ class TaskVectors(VectorMethod):
                 "form='add'"
             )
 
+    @checked
     def __call__(
         self,
         model: LabModel,

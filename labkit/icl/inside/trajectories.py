@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.asking.queries import asked_ids, drawn_shots
 from labkit.icl.asking.scoring import require_context
@@ -177,6 +178,7 @@ class Trajectories:
         if self.draws < 1 or self.queries < 1:
             raise InputError(f"{self.draws} draws, {self.queries} queries: at least one of each")
 
+    @checked
     @torch.no_grad()
     def __call__(
         self, model: LabModel, task: Task, *, progress: Progress | None = None

@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import resources
 
 from labkit import pocket
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.bundled import bundled_facts, bundled_relations
 from labkit.facts.worlds import World, world_of
@@ -54,6 +55,7 @@ SYMBOLS = ("parity", "vowel", "uppercase")
 """Tasks of symbols, made by a rule."""
 
 
+@checked
 def task_names(model: LabModel | None = None) -> tuple[str, ...]:
     """The tasks that `task` knows; for a model that reads no English, its world's relations."""
     if model is not None and not world_of(model).reads_english:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.icl.tasks.items import Template
 from labkit.models.model import LabModel
@@ -88,6 +89,7 @@ def write(
     return _lay_out(template, shots, query, shown).text
 
 
+@checked
 def render(
     model: LabModel,
     template: Template,

@@ -29,6 +29,7 @@ from torch import Tensor
 from transformer_lens import ActivationCache, head_detector
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.results.measured import Measured, measured_on
@@ -115,6 +116,7 @@ class HeadScores(Measured):
         )
 
 
+@checked
 @torch.no_grad()
 def head_scores(
     model: LabModel, *, length: int = 50, n_sequences: int = 8, seed: int = 0

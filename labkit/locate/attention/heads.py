@@ -25,6 +25,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.direct_attribution import direct_logit_attribution
 from labkit.errors import InputError
 from labkit.facts.answers import shown, told
@@ -114,6 +115,7 @@ class HeadReport(Measured):
         return head_grids(self.to_frame(), panels, title=self.title, percent=["blocked"])
 
 
+@checked
 def head_report(
     model: LabModel,
     facts: Fact | Sequence[Fact],

@@ -30,6 +30,7 @@ from einops import rearrange
 from jaxtyping import Float
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
@@ -80,6 +81,7 @@ class AttentionKnockout:
         if (self.window is not None and self.window < 1) or self.draws < 1:
             raise InputError("a knock-out needs a window of at least one layer, and one draw")
 
+    @checked
     @torch.no_grad()
     def __call__(
         self, model: LabModel, fact: Fact, *, progress: Progress | None = None
@@ -145,6 +147,7 @@ class AttentionKnockout:
             config=asdict(self),
         )
 
+    @checked
     @torch.no_grad()
     def together(
         self, model: LabModel, fact: Fact, heads: Sequence[tuple[int, int]]

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate.attention.knockout import AttentionKnockout, sources
@@ -14,6 +15,7 @@ from labkit.progress import Progress, listener
 from labkit.results.measured import measured_on
 
 
+@checked
 def average_knockouts(
     model: LabModel,
     facts: Sequence[Fact],

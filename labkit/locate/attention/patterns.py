@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.results.measured import Measured, measured_on
@@ -66,6 +67,7 @@ class AttentionPatterns(Measured):
         return attention_viewer(self.patterns, self.tokens, layers=self.layers, title=self.title)
 
 
+@checked
 @torch.no_grad()
 def attention_patterns(
     model: LabModel, prompt: str, layers: Sequence[int] | None = None

@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
@@ -97,6 +98,7 @@ class AttributionPatching:
         if self.window is not None and (self.kind == "resid" or self.window < 1):
             raise InputError("a window is a number of layers of FFN or attention outputs")
 
+    @checked
     def __call__(
         self, model: LabModel, fact: Fact, *, progress: Progress | None = None
     ) -> AttributionResult:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.tools.analysis import attribution_patching as lens
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import follow
 from labkit.models.model import LabModel
@@ -91,6 +92,7 @@ class PairAttribution(Measured):
 _COLUMNS = "kind pos token layer head mean low high".split()
 
 
+@checked
 def attribution_pairs(
     model: LabModel,
     pairs: Sequence[tuple[str, str]],

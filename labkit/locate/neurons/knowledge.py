@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.bounds import STEPS
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
@@ -100,6 +101,7 @@ class KnowledgeNeurons:
         if not (0 < self.threshold <= 1 and 0 < self.shared <= 1):
             raise InputError("threshold and shared are shares: above 0 and at most 1")
 
+    @checked
     def __call__(
         self, model: LabModel, fact: Fact, *, progress: Progress | None = None
     ) -> KnowledgeNeuronsResult:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from labkit.arguments import checked
 from labkit.errors import FingerprintMismatch
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.switching import TEN_SETS, NeuronTest, RandomNeurons, switch
@@ -137,6 +138,7 @@ class KnowledgeNeuronsResult(Measured):
             f"effect by at most {np.abs(self.incompleteness).max():.3f}",
         )
 
+    @checked
     def test(
         self,
         model: LabModel,

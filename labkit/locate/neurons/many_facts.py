@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.knowledge import KnowledgeNeurons
@@ -18,7 +19,6 @@ from labkit.locate.neurons.switching import RandomNeurons
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import Measured, measured_on
-from labkit.running.opened import require_options
 from labkit.stats import Estimate, average
 
 GROUPS = ("this fact", "random neurons", "other facts")
@@ -92,6 +92,7 @@ class NeuronTests(Measured):
         return neuron_tests_scatter(self.tested, title=self.title)
 
 
+@checked
 def neuron_tests(
     model: LabModel,
     facts: Sequence[Fact],
@@ -117,7 +118,6 @@ def neuron_tests(
         InputError: If there is no fact, or no other fact of one's relation.
         NothingToTrace, SubjectNotFound, EmptyTarget: See `KnowledgeNeurons`.
     """
-    require_options(random, RandomNeurons)
     method = KnowledgeNeurons() if method is None else method
     kin = {number: _kin(fact, others)[:n_others] for number, fact in enumerate(facts)}
     for number, fact in enumerate(facts):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.fact import Fact
 from labkit.locate.neurons.key_runs import KeyRun, Positions, ask
@@ -27,7 +28,6 @@ from labkit.memories.values import require_neuron
 from labkit.models.model import LabModel
 from labkit.results.measured import Measured, measured_on
 from labkit.running.logits import MEMORY, rows_within
-from labkit.running.opened import require_options
 from labkit.stats import Estimate
 
 FACTORS = {"suppressed": 0.0, "amplified": 2.0}
@@ -156,6 +156,7 @@ class NeuronTest(Measured):
         return "draw" if group == "random neurons" else "prompt"
 
 
+@checked
 def switch(
     model: LabModel,
     neurons: Sequence[tuple[int, int]],
@@ -188,7 +189,6 @@ def switch(
     Differs from the paper: the control are random neurons and other facts instead of
     neurons with large activations.
     """
-    require_options(random, RandomNeurons)
     by_layer = _by_layer(model, neurons)
     if any((f.subject, f.template) == (fact.subject, fact.template) for f in control_facts):
         raise InputError(f"the fact about {fact.subject!r} is among its own controls")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from labkit.arguments import checked
 from labkit.errors import EmptyTarget, InputError
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
@@ -28,6 +29,7 @@ from labkit.results.measured import measured_on
 from labkit.results.runs import RunDirectory
 
 
+@checked
 @torch.no_grad()
 def average_traces(
     model: LabModel,

@@ -31,6 +31,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
@@ -159,6 +160,7 @@ class PairTrace:
         if self.window < 1 or (self.kind == "resid" and self.window > 1):
             raise InputError("a window is a number of layers of FFN or attention outputs")
 
+    @checked
     @torch.no_grad()
     def __call__(
         self, model: LabModel, fact: Fact, other: Fact, *, progress: Progress | None = None

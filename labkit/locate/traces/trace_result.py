@@ -36,12 +36,14 @@ class TraceResult(FactResult):
         cells: P(answer) with one site restored, by noise draw; NaN where no cell was asked
             for.
         severed: Whose outputs at the restored token were held at their corrupted values.
+        warning: What is odd about the subject, in one line; None if nothing is.
     """
 
     kind: str
     corrupted: Float[np.ndarray, " sample"]
     cells: Float[np.ndarray, "sample pos layer"]
     severed: str | None = None
+    warning: str | None = None
 
     @property
     def title(self) -> str:
@@ -144,6 +146,7 @@ class TraceResult(FactResult):
                 kind=self.kind,
                 window=self._window,
                 severed=self.severed,
+                warning=self.warning,
             )
         for other in beside:
             if other.asked != self.asked or not np.allclose(other.corrupted, self.corrupted):

@@ -30,10 +30,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit import stats
+from labkit.arguments import checked
 from labkit.bounds import require_memory
 from labkit.errors import InputError, NothingToTrace
 from labkit.facts.answers import told
 from labkit.facts.fact import Fact
+from labkit.facts.worlds import another_subject
 from labkit.locate.fact_result import about_fact
 from labkit.locate.traces.alignment import ROLES, role_positions
 from labkit.locate.traces.restoring import SITES, Kind, Path, Restoration, Runs, restored
@@ -43,7 +45,6 @@ from labkit.progress import Progress, listener
 from labkit.running.activations import patched_embedding
 from labkit.running.execute import Execution, repeat_rows
 from labkit.running.logits import MEMORY, read_logits
-from labkit.running.opened import require_opened
 from labkit.tokens import TokenSpan, n_prepended, target_ids
 
 __all__ = [
@@ -112,6 +113,7 @@ class CausalTrace:
         """How one cell changes the corrupted run."""
         return Restoration(kind=self.kind, window=self.window, severed=self.severed)
 
+    @checked
     @torch.no_grad()
     def __call__(
         self, model: LabModel, fact: Fact, *, progress: Progress | None = None
@@ -131,7 +133,7 @@ class CausalTrace:
             EmptyTarget: If the object tokenises to nothing.
             NotOneToken: If the object is a number that is cut into digits.
         """
-        _require_fact(model, fact)
+        warning = another_subject(model, fact)
         fact = told(model.tokenizer, fact)
         span, batch = require_traceable(model, fact), model.tokens([fact.prompt])
         n_positions = batch.shape[1]
@@ -171,6 +173,7 @@ class CausalTrace:
             cells=cells.numpy(),
             config=asdict(self),
             severed=self.severed,
+            warning=warning,
         )
 
     def _positions(self, span: TokenSpan, n_positions: int) -> list[int]:
@@ -235,25 +238,13 @@ def object_token(model: LabModel, fact: Fact) -> int | None:
     return target_ids(model.tokenizer, fact.prompt, fact.object)[0]
 
 
-def _require_fact(model: object, fact: object) -> None:
-    """Refuse what is no opened model, and what is no fact."""
-    require_opened(model)
-    if not isinstance(fact, Fact):
-        raise InputError(
-            f"a Fact is traced, not {type(fact).__name__}: Fact.from_prompt(prompt, subject) makes "
-            "one of a text and what it is about"
-        )
-
-
 def require_traceable(model: LabModel, fact: Fact) -> TokenSpan:
     """The subject's tokens, if the prompt asks something about the subject.
 
     Raises:
-        InputError: If it is no fact.
         SubjectNotFound: If the subject is not in the prompt.
         NothingToTrace: If the prompt is one token, or nothing but the subject.
     """
-    _require_fact(model, fact)
     span = model.span(fact.prompt, fact.subject, at=fact.subject_start)
     front = n_prepended(model.tokenizer, fact.prompt, prepend_bos=model.prepend_bos)
     n_tokens = len(model.ids(fact.prompt)) - front

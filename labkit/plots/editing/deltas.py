@@ -3,10 +3,10 @@
 import pandas as pd
 from plotly import graph_objects as go
 
-from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, visible
+from labkit.plots.theme import COLOURS, INK, of_rows, require_columns, text, themed, visible
 
 STATES = ("unedited", "edited", "exported")
-SHOWN = 20
+SHOWN, ANSWERS = 20, 10
 
 
 def export_bars(frame: pd.DataFrame, *, title: str = "What an export keeps") -> go.Figure:
@@ -21,7 +21,7 @@ def export_bars(frame: pd.DataFrame, *, title: str = "What an export keeps") -> 
         InputError: If a column is missing or there are no rows.
     """
     require_columns(frame, ("prompt", "target", *STATES))
-    rows = frame.head(SHOWN)
+    rows = frame.head(ANSWERS)
     places = list(range(len(rows)))
     figure = go.Figure()
     for state, colour in zip(STATES, COLOURS, strict=False):
@@ -39,7 +39,7 @@ def export_bars(frame: pd.DataFrame, *, title: str = "What an export keeps") -> 
             hovertemplate=f"%{{customdata}}<br>{state}: %{{x:.5f}}<extra></extra>",
         )
     labels = [
-        f"{_end(prompt, 32)} … {_end(target.strip(), 16)}"
+        f"{_end(prompt, 24)}<br>→ {_end(target.strip(), 20)}"
         for prompt, target in zip(rows["prompt"], rows["target"], strict=True)
     ]
     figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=labels, showgrid=False)
@@ -49,7 +49,7 @@ def export_bars(frame: pd.DataFrame, *, title: str = "What an export keeps") -> 
         tickvals=[0, 0.25, 0.5, 0.75, 1],
     )
     figure.update_layout(barmode="group", bargap=0.25)
-    return themed(figure, title, height=max(300, 190 + 60 * len(rows)), legend=True)
+    return themed(figure, title, height=max(300, 190 + 51 * len(rows)), legend=True)
 
 
 def share_bars(frame: pd.DataFrame, *, axis: str, title: str) -> go.Figure:
@@ -85,7 +85,7 @@ def share_bars(frame: pd.DataFrame, *, axis: str, title: str) -> go.Figure:
     figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=labels, showgrid=False)
     longest = max(1.0, float(rows["share"].fillna(0.0).max()))
     figure.update_xaxes(title_text=text(axis), range=[0, 1.18 * longest], tickformat=".0%")
-    return themed(figure, title, height=max(260, 160 + 34 * len(rows)))
+    return themed(figure, title, height=of_rows(len(rows), 34, 160, least=260)[0])
 
 
 def _end(words: str, width: int) -> str:
@@ -120,4 +120,4 @@ def change_bars(frame: pd.DataFrame, *, title: str = "Change of the weights") ->
     )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(title_text="Frobenius norm of the change", rangemode="tozero")
-    return themed(figure, title, height=max(260, 160 + 34 * len(rows)))
+    return themed(figure, title, height=of_rows(len(rows), 34, 160, least=260)[0])

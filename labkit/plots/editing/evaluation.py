@@ -39,7 +39,7 @@ def predictions_bar(frame: pd.DataFrame, *, title: str = "Next token") -> go.Fig
         cols=len(states),
         shared_xaxes="all",
         subplot_titles=[text(state) for state in states],
-        horizontal_spacing=0.14,
+        horizontal_spacing=0.2,
     )
     for column, state in enumerate(states, start=1):
         rows = frame[frame["state"] == state].sort_values("probability", ascending=False)
@@ -140,9 +140,7 @@ def metrics_bars(
             row=1,
             col=column,
         )
-    # The legend has a row of its own between the title and the panels' titles.
-    top = 108 if subtitle is None else 132
-    figure.update_layout(barmode="group", bargap=0.3, bargroupgap=0.06, margin_t=top, legend_y=1.12)
+    figure.update_layout(barmode="group", bargap=0.3, bargroupgap=0.06)
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(range=[0, 1.04], tickvals=[0, 0.25, 0.5, 0.75, 1])
     return themed(figure, title, subtitle, height=HEIGHT, legend=True)

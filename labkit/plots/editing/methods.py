@@ -73,8 +73,11 @@ def reach_and_spare(
         (figure.update_xaxes, "paraphrase"),
         (figure.update_yaxes, "neighbourhood"),
     ):
-        shown = rows.xs(metric, level="metric")
-        low, high = max(0.0, float(shown["low"].min())), min(1.0, float(shown["high"].max()))
+        shown = rows.xs(metric, level="metric")[["mean", "low", "high"]]
+        line = shown.loc[shown.index == unedited, ["mean"]] if metric == "neighbourhood" else None
+        shown = pd.concat([shown.drop(index=unedited, errors="ignore"), line])
+        low = max(0.0, float(shown.min(axis=None)))
+        high = min(1.0, float(shown.max(axis=None)))
         room = 0.05 * max(high - low, 0.05)
         update(title_text=f"{metric} success", range=[low - room, high + 2 * room])
     return themed(figure, title, height=460, legend=True)

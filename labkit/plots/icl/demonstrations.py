@@ -5,7 +5,16 @@ import textwrap
 import pandas as pd
 from plotly import graph_objects as go
 
-from labkit.plots.theme import COLOURS, HEIGHT, INK, interval_bars, require_columns, text, themed
+from labkit.plots.theme import (
+    COLOURS,
+    HEIGHT,
+    INK,
+    interval_bars,
+    of_rows,
+    require_columns,
+    text,
+    themed,
+)
 from labkit.stats import numpy_generator
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
@@ -84,8 +93,7 @@ def measure_by_k(
     highest = max(float(frame["high"].max()), *(levels or {}).values(), 1e-9)
     figure.update_yaxes(title_text=text(measure), range=[-0.03 * highest, 1.05 * highest])
     lines = -(-(len(conditions) + len(levels or {})) // 3)  # of the legend
-    figure = themed(figure, title, subtitle, height=HEIGHT + 40 + 20 * lines, legend=True)
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 20 * (lines - 1)})
+    return themed(figure, title, subtitle, height=HEIGHT + 40 + 20 * lines, legend=True)
 
 
 def measure_by_row(
@@ -130,7 +138,8 @@ def measure_by_row(
         ticktext=[text(name) for name in names],
         range=[len(names) - 0.5, -0.5],
     )
-    height = 190 + (10 * len(series) + 14) * len(names)
+    height, letters = of_rows(len(names), 10 * len(series) + 14, 190, least=0)
+    figure.update_yaxes(tickfont={"size": letters})
     return themed(figure, title, subtitle, height=height, legend=len(series) > 1)
 
 

@@ -65,5 +65,4 @@ def similarity_by_layer(
     figure.update_xaxes(title_text="layer", **layer_axis(int(frame["layer"].max()) + 1))
     figure.update_yaxes(title_text=text(reading), zerolinecolor=INK)
     lines = -(-len(arms) // 3)  # of the legend
-    figure = themed(figure, title, subtitle, height=HEIGHT + 40 + 20 * lines, legend=True)
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 20 * (lines - 1)})
+    return themed(figure, title, subtitle, height=HEIGHT + 40 + 20 * lines, legend=True)

@@ -115,8 +115,7 @@ def loss_by_position(frame: pd.DataFrame, *, title: str, subtitle: str | None = 
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title_text="position of the token", zeroline=False)
     figure.update_yaxes(title_text="loss in nats", rangemode="tozero")
-    figure = themed(figure, title, subtitle, height=HEIGHT + 100, legend=True)
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 40})
+    return themed(figure, title, subtitle, height=HEIGHT + 100, legend=True)
 
 
 def ablation_intervals(
@@ -194,5 +193,7 @@ def ablation_intervals(
             zeroline=False,
             **where,
         )
+        if "accuracy" in panel:
+            figure.update_xaxes(range=[-0.03, 1.03], **where)
     figure.update_xaxes(nticks=5, zeroline=False)
     return themed(figure, title, subtitle, height=plot + 190, legend=True)

@@ -100,11 +100,7 @@ def learner_curves(
     figure.update_xaxes(title_text="examples in context", rangemode="tozero")
     figure.update_yaxes(title_text=text(measure), type="log", dtick=1, exponentformat="power")
     lines = -(-len(learners) // ROWS_OF_LEGEND)
-    figure = themed(figure, title, subtitle, height=HEIGHT + 80 + 20 * lines, legend=True)
-    top = figure.layout.margin.t
-    panels = 20 if n_trained is not None else 0  # the mark is no panel's title
-    figure.update_layout(margin={"t": top - panels + 22 * (lines - 1)}, legend={"y": 1.0})
-    return figure
+    return themed(figure, title, subtitle, height=HEIGHT + 80 + 20 * lines, legend=True)
 
 
 def distance_map(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:

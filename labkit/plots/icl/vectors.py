@@ -78,11 +78,7 @@ def vector_curves(
         title_text="layer that the vector stands after", **layer_axis(int(ends[1]) + 1)
     )
     figure.update_yaxes(title_text=text(reading), zerolinecolor=INK)
-    figure = themed(figure, title, subtitle, height=HEIGHT + 80, legend=True)
-    # Five names take two rows, above the annotation.
-    return figure.update_layout(
-        margin={"t": figure.layout.margin.t + 16}, legend={"y": 1.06}, height=HEIGHT + 96
-    )
+    return themed(figure, title, subtitle, height=HEIGHT + 80, legend=True)
 
 
 def scale_map(

@@ -17,9 +17,6 @@ from labkit.plots.theme import (
     themed,
 )
 
-MANY = 4
-"""More curves than that have their legend beside the picture, not above it."""
-
 
 def agreement_matrix(
     frame: pd.DataFrame, *, methods: Sequence[str] = (), title: str = "Agreement"
@@ -128,13 +125,7 @@ def profile_curves(
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title_text="layer", **layer_axis(int(frame["layer"].max()) + 1))
     figure.update_yaxes(title_text=score, range=[-0.02, 1.02])
-    many = frame["method"].nunique() > MANY
-    themed(figure, title, f"bands: 95 % over {over}", legend=True)
-    if many:  # a row would wrap over the title
-        figure.update_layout(
-            legend={"orientation": "v", "x": 1.02, "y": 1.0, "yanchor": "top"}, margin={"t": 84}
-        )
-    return figure
+    return themed(figure, title, f"bands: 95 % over {over}", legend=True)
 
 
 def _wrapped(name: str) -> str:

@@ -10,9 +10,9 @@ from labkit.plots.locate.tracing import STATES, Traced, cell_grid, layers_across
 from labkit.plots.theme import (
     COLOURS,
     DIVERGING,
-    HEIGHT,
     INK,
     interval_bars,
+    of_rows,
     require_columns,
     themed,
     token_label,
@@ -48,13 +48,14 @@ def attribution_heatmap(
     )
     figure = go.Figure(heatmap)
     figure.update_xaxes(title_text="layer", **layers_across(frame))
-    figure.update_yaxes(**token_axis(grid["y"], labels))
+    height, letters = of_rows(len(labels), 26, 150)
+    figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     return themed(
         figure,
         title
         or f"Approximate effect of the {STATES.get(kind, kind)} on P({traced.answer.strip()})",
         f"by gradient;  clean {traced.clean:.3f}, corrupted {traced.corrupted:.3f};  * subject",
-        height=max(HEIGHT, 150 + 26 * len(labels)),
+        height=height,
     )
 
 

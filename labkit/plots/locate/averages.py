@@ -46,7 +46,7 @@ def role_curves(frame: pd.DataFrame, *, title: str, subtitle: str | None = None)
         cols=min(PANELS_ACROSS, len(roles)),
         shared_yaxes=True,
         horizontal_spacing=0.04,
-        vertical_spacing=0.26 / max(n_rows, 1),
+        vertical_spacing=0.32 / max(n_rows, 1),
         subplot_titles=[f"{text(role)} (n={counts[role]})" for role in roles],
     )
     for index, role in enumerate(roles):
@@ -65,7 +65,7 @@ def role_curves(frame: pd.DataFrame, *, title: str, subtitle: str | None = None)
         figure,
         title,
         subtitle or "blue: mean with its 95 % interval over facts; grey: middle half of the facts",
-        height=150 + 210 * n_rows,
+        height=150 + 226 * n_rows,
     )
 
 

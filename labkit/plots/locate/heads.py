@@ -14,6 +14,7 @@ from labkit.plots.theme import (
     INK,
     add_band,
     layer_axis,
+    of_rows,
     require_columns,
     text,
     themed,
@@ -65,11 +66,7 @@ def knockout_curves(
     layers = f"centre of the {window} blocked layers" if window > 1 else "blocked layer"
     figure.update_xaxes(title_text=layers, **layer_axis(int(frame["layer"].max()) + 1))
     figure.update_yaxes(title_text="change of P(answer)", tickformat=".0%")
-    figure = themed(
-        figure, title, "the last token may not look at:", height=HEIGHT + 60, legend=True
-    )
-    # Six names take two rows.
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 22}, height=HEIGHT + 82)
+    return themed(figure, title, "the last token may not look at:", height=HEIGHT + 60, legend=True)
 
 
 def head_grids(
@@ -137,7 +134,7 @@ def head_grids(
     figure.update_xaxes(title_text="head", showgrid=False, zeroline=False, **across)
     figure.update_yaxes(showgrid=False, zeroline=False, **down)
     figure.update_yaxes(title_text="layer", col=1)
-    return themed(figure, title, subtitle, height=max(HEIGHT, 170 + 16 * n_layers))
+    return themed(figure, title, subtitle, height=of_rows(n_layers, 16, 170)[0])
 
 
 def _limit(values: pd.Series) -> float:

@@ -8,8 +8,8 @@ from plotly import graph_objects as go
 from labkit.plots.locate.tracing import STATES, layers_across, token_axis
 from labkit.plots.theme import (
     DIVERGING,
-    HEIGHT,
     SEQUENTIAL,
+    of_rows,
     require_columns,
     text,
     themed,
@@ -74,10 +74,11 @@ def pair_heatmap(
     )
     figure = go.Figure(heatmap)
     figure.update_xaxes(title_text="layer whose state is patched", **layers_across(frame))
-    figure.update_yaxes(**token_axis(list(values.index), labels))
+    height, letters = of_rows(len(labels), 26, 150)
+    figure.update_yaxes(**token_axis(list(values.index), labels, letters))
     return themed(
         figure,
         f"{name} after patching the {STATES.get(kind, kind)}",
         f"clean {clean:.3f}, corrupted {corrupted:.3f};  * subject, corrupted/clean token",
-        height=max(HEIGHT, 150 + 26 * len(labels)),
+        height=height,
     )

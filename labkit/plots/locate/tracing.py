@@ -11,10 +11,10 @@ from plotly.subplots import make_subplots
 
 from labkit.plots.theme import (
     COLOURS,
-    HEIGHT,
     SEQUENTIAL,
     add_band,
     layer_axis,
+    of_rows,
     require_columns,
     text,
     themed,
@@ -52,6 +52,7 @@ def trace_heatmap(
     kind: str = "resid",
     window: int = 1,
     severed: str | None = None,
+    warning: str | None = None,
     title: str | None = None,
 ) -> go.Figure:
     """P(answer) after restoring one state, for every token (down) and layer (across).
@@ -66,6 +67,7 @@ def trace_heatmap(
         kind: What is restored: a key of `STATES`, or words of your own.
         window: Number of layers restored together, where outputs are restored.
         severed: Whose outputs were held at their corrupted values, likewise.
+        warning: A remark, put after the second line.
         title: Replaces the default title.
 
     Raises:
@@ -82,18 +84,18 @@ def trace_heatmap(
         colorbar={"title": {"text": f"P({token_label(traced.answer)})"}},
     )
     figure = go.Figure(heatmap)
-    across = "layer whose state is restored"
-    if kind != "resid":
-        across = f"middle of the {window} layers whose {STATES.get(kind, kind)}s are restored"
-    if kind != "resid" and window == 1:
-        across = f"layer whose {STATES.get(kind, kind)} is restored"
+    across = "layer that is restored"
+    if kind != "resid" and window > 1:
+        across = f"layer, middle of the {window} restored"
     figure.update_xaxes(title_text=across, **layers_across(frame))
-    figure.update_yaxes(**token_axis(grid["y"], labels))
+    height, letters = of_rows(len(labels), 26, 150)
+    figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     return themed(
         figure,
         title or f"P({traced.answer.strip()}) after restoring the {STATES.get(kind, kind)}{held}",
-        f"clean {traced.clean:.3f}, corrupted {traced.corrupted:.3f};  * subject",
-        height=max(HEIGHT, 150 + 26 * len(labels)),
+        f"clean {traced.clean:.3f}, corrupted {traced.corrupted:.3f};  * subject"
+        + (f";  {warning}" if warning else ""),
+        height=height,
     )
 
 
@@ -115,6 +117,7 @@ def trace_panels(frames: Mapping[str, pd.DataFrame], traced: Traced) -> go.Figur
         subplot_titles=[text(name) for name in frames],
     )
     longest: list[str] = []
+    height = 0
     for column, frame in enumerate(frames.values(), start=1):
         grid, labels = cell_grid(frame, traced)
         figure.add_heatmap(**grid, coloraxis="coloraxis", row=1, col=column)
@@ -123,13 +126,14 @@ def trace_panels(frames: Mapping[str, pd.DataFrame], traced: Traced) -> go.Figur
         )
         if len(labels) > len(longest):
             longest = labels
-            figure.update_yaxes(**token_axis(grid["y"], labels))
+            height, letters = of_rows(len(labels), 26, 170)
+            figure.update_yaxes(**token_axis(grid["y"], labels, letters))
     bottom, top = sorted((traced.clean, traced.corrupted))
     figure = themed(
         figure,
         f"P({traced.answer.strip()}) after restoring one state",
         f"clean {traced.clean:.3f}, corrupted {traced.corrupted:.3f};  * subject",
-        height=max(HEIGHT, 170 + 26 * len(longest)),
+        height=height,
     )
     label = f"P({token_label(traced.answer)})"
     bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": label}}
@@ -168,9 +172,10 @@ def cell_grid(
     }, labels
 
 
-def token_axis(positions: Collection[int], labels: list[str]) -> dict[str, Any]:
-    """Tokens from the top, by position."""
+def token_axis(positions: Collection[int], labels: list[str], letters: int = 13) -> dict[str, Any]:
+    """Tokens from the top, by position, in letters of a size."""
     return {
+        "tickfont": {"size": letters},
         "autorange": "reversed",
         "tickvals": list(positions),
         "ticktext": labels,

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from labkit.plots.memories.words import add_words
 from labkit.plots.theme import COLOURS, INK, require_columns, text, themed, token_label, visible
 
-_LINE = 22  # pixels per line of text
+_LINE, _BAR = 19, 13  # pixels per line of text, per word of a value
 _WIDE = 84  # letters a line of coloured text
 _BEFORE, _AFTER = 46, 26  # letters of a trigger around its firing token
 _MONO = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
@@ -41,11 +41,12 @@ def neuron_card(
     """
     columns = ("place", "activation", "before", "token", "after")
     lines = _lines(fires) if len(fires) else []
-    heights = [_LINE * max(1, len(triggers)) + 10, 16 * len(words) + 40]
+    heights = [_LINE * max(1, len(triggers)) + 10, _BAR * len(words) + 10]
     heights += [_LINE * len(lines) + 10] if lines else []
     turned = "; it fires negative, so what it promotes is the lower end" if sign < 0 else ""
-    titles = ["triggers, strongest first", f"words of its value{turned}", "activation on a text"]
-    gap = 76
+    words_of_value = f"words of its value, logit from the vocabulary's mean{turned}"
+    titles = ["triggers, strongest first", words_of_value, "activation on a text"]
+    gap = 56
     plot = sum(heights) + gap * (len(heights) - 1)
     figure = make_subplots(
         rows=len(heights),
@@ -60,10 +61,12 @@ def neuron_card(
         figure.update_xaxes(visible=False, row=1, col=1)
         figure.update_yaxes(visible=False, row=1, col=1)
     add_words(figure, require_columns(words, ("direction", "token", "logit")), row=2, col=1)
+    figure.update_yaxes(tickfont={"size": _BAR - 2}, row=2, col=1)
+    figure.update_xaxes(title_text=None, row=2, col=1)
     if lines:
         _add_text(figure, lines, fires["activation"].abs().max(), row=3)
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": INK})
-    return themed(figure, title, subtitle, height=plot + 170)
+    return themed(figure, title, subtitle, height=plot + 140)
 
 
 def triggers_in_context(frame: pd.DataFrame, *, title: str) -> go.Figure:
@@ -80,7 +83,7 @@ def triggers_in_context(frame: pd.DataFrame, *, title: str) -> go.Figure:
     rows = require_columns(frame, ("activation", "before", "token", "after"))
     figure = go.Figure()
     _add_triggers(figure, rows)
-    return themed(figure, title, height=max(300, 110 + _LINE * len(rows)))
+    return themed(figure, title, height=max(300, 110 + 22 * len(rows)))
 
 
 def coloured_text(frame: pd.DataFrame, *, title: str, subtitle: str | None = None) -> go.Figure:

@@ -5,7 +5,15 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from labkit.plots.memories.words import INTERVAL
-from labkit.plots.theme import COLOURS, layer_axis, require_columns, text, themed, token_label
+from labkit.plots.theme import (
+    COLOURS,
+    HEIGHT,
+    layer_axis,
+    require_columns,
+    text,
+    themed,
+    token_label,
+)
 
 
 def contribution_bars(frame: pd.DataFrame, *, answer: str, title: str | None = None) -> go.Figure:
@@ -61,6 +69,7 @@ def contribution_bars(frame: pd.DataFrame, *, answer: str, title: str | None = N
         figure,
         title or f"What adds to the logit of {answer.strip()}",
         f"all bars sum to the logit, {rows['logit'].sum():.2f}",
+        height=HEIGHT + 60,
         legend=True,
     )
 

@@ -8,6 +8,7 @@ from labkit.plots.theme import (
     HEIGHT,
     add_band,
     layer_axis,
+    of_rows,
     require_columns,
     text,
     themed,
@@ -31,7 +32,8 @@ def words_bars(frame: pd.DataFrame, *, title: str) -> go.Figure:
     rows = require_columns(frame, ("direction", "token", "logit"))
     figure = go.Figure()
     add_words(figure, rows)
-    height = max(HEIGHT - 60, 130 + _ROW * len(rows))
+    height, letters = of_rows(len(rows), _ROW, 130, least=HEIGHT - 60)
+    figure.update_yaxes(tickfont={"size": letters})
     return themed(figure, title, height=height, legend=True)
 
 
@@ -100,7 +102,9 @@ def writers_bars(frame: pd.DataFrame, *, token: str, title: str) -> go.Figure:
     words = f"logit of {token_label(token)} in the value, in SD over the vocabulary"
     figure.update_xaxes(title_text=words, range=ends)
     note = "blue: no token ranks before it in that value"
-    return themed(figure, title, note, height=max(HEIGHT - 60, 150 + _ROW * len(rows)))
+    height, letters = of_rows(len(rows), _ROW, 150, least=HEIGHT - 60)
+    figure.update_yaxes(tickfont={"size": letters})
+    return themed(figure, title, note, height=height)
 
 
 def patterns_curves(

@@ -12,6 +12,7 @@ from labkit.plots.theme import (
     add_band,
     interval_bars,
     layer_axis,
+    of_rows,
     require_columns,
     text,
     themed,
@@ -148,13 +149,15 @@ def cloze_depths(
             ),
         )
     _depths_across(figure, n_layers)
+    height, letters = of_rows(len(names), 24, 190, least=0)
     figure.update_yaxes(
         tickvals=list(range(len(names))),
         ticktext=[text(name) for name in names],
+        tickfont={"size": letters},
         range=[-0.6, len(names) - 0.4],
     )
     subtitle = "mean over the facts that end there, 95 % intervals"
-    return themed(figure, title, subtitle, height=190 + 24 * len(names), legend=True)
+    return themed(figure, title, subtitle, height=height, legend=True)
 
 
 def cloze_popularity(

@@ -12,6 +12,7 @@ from labkit.plots.theme import (
     add_band,
     interval_bars,
     layer_axis,
+    of_rows,
     require_columns,
     text,
     themed,
@@ -157,7 +158,7 @@ def probe_map_heatmap(
         )
     figure.update_xaxes(title_text="depth", showgrid=False, **_depth_axis(frame["depth"]))
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    return themed(figure, title, subtitle, height=max(320, 150 + 30 * len(tasks)))
+    return themed(figure, title, subtitle, height=of_rows(len(tasks), 30, 150, least=320)[0])
 
 
 def removal_bars(

@@ -121,7 +121,13 @@ def test_the_table_says_what_each_evaluation_says(tiny, cases, protocol):
         {name: name for name in methods} if protocol != "single" else {}
     )
     assert found.estimate("small", "no such reading", "efficacy") is None
-    assert set(found.wide().index) == {UNEDITED, *methods}
+    wide = found.wide()
+    assert list(wide.columns) == [UNEDITED, *methods] and "score" in wide.loc["success"].index
+    expected = found.estimate("large", "text", "perplexity")
+    assert wide.loc[("text", "perplexity"), "large"] == expected
+    for name, line in zip(methods, found.verdict, strict=True):
+        took = found.estimate(name, "argmax accuracy", "efficacy").mean
+        assert line.startswith(f"{name}: the edited prompt says the new object in {took:.0%}")
     assert found.table["unit"].str.len().min() > 0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from editing import ROME, audit, audit_table
+from editing import ROME, WeightDelta, audit, audit_table
 from editing.evaluation.one_edit import Audit
 from editing.readings.asking import EXPLAINED, Answer, questions
 from labkit import CausalTrace, predict
@@ -79,14 +79,15 @@ def test_several_audits_are_one_table(case):
 
 def test_what_is_no_case_fact_rewrite_or_prompt_is_named(tiny, case, unchecked):
     model, rewrite = tiny("gpt2"), case.rewrite
+    delta = WeightDelta({}, model.fingerprint, {})
     for call, said in (
-        (lambda: audit(model, None, rewrite), "reads a Case"),
-        (lambda: ROME(layer=1)(model, rewrite), "as a list"),
+        (lambda: audit(model, delta, rewrite), "case is a Case, labkit.case_of.* not a Rewrite"),
+        (lambda: audit(model, case, delta), "edit is a WeightDelta.*not a Case"),
         (lambda: ROME(layer=1)(model, case), "case.rewrite"),
         (lambda: ROME(layer=1)(model, [case]), "case.rewrite"),
-        (lambda: ROME(layer=1)(model, "cat"), "not str"),
+        (lambda: ROME(layer=1)(model, "cat"), "not the text 'cat'"),
         (lambda: CausalTrace()(model, "the cat is in"), "Fact.from_prompt"),
-        (lambda: predict(model, ["the cat is in"]), "one prompt"),
+        (lambda: predict(model, ["the cat is in"]), "prompt is text, not a list"),
     ):
         with pytest.raises(InputError, match=said):
             call()
