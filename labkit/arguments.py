@@ -70,6 +70,16 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def require_kind(name: str, value: object, kind: type) -> None:
+    """Refuse one argument of another kind, in a function that says more of the others itself.
+
+    Raises:
+        WrongArgument: With what the argument is.
+    """
+    if not _fits(value, kind):
+        raise WrongArgument(f"{name} is {_said(kind)}, not {_shown(value)}{_hint(value, kind)}")
+
+
 def _each(bound: inspect.BoundArguments) -> Iterator[tuple[str, object]]:
     """Names and values of a call's arguments, those that may be repeated one by one."""
     for name, value in bound.arguments.items():

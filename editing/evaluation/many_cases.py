@@ -28,7 +28,7 @@ from editing.readings.asking import questions
 from editing.readings.collapse import CollapseCurve, checkpoints
 from editing.readings.consequences import require as require_askable
 from editing.readings.unedited import Unedited
-from labkit.arguments import checked
+from labkit.arguments import require_kind
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
@@ -39,7 +39,6 @@ from labkit.tokens import target_ids
 __all__ = ["Editor", "Evaluation", "evaluate", "validate"]
 
 
-@checked
 def evaluate(
     model: LabModel,
     method: Editor,
@@ -75,6 +74,7 @@ def evaluate(
             looked at first. A failure of one edit (`editing.evaluation.protocols.FAILURES`) is
             recorded instead, except in the batch protocol where it leaves nothing to be made.
     """
+    require_kind("model", model, LabModel)
     require(method, cases, how)
     for case in cases:
         validate(model, case)

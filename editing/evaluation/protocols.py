@@ -22,6 +22,7 @@ from typing import Any
 from editing.edits.delta import WeightDelta
 from editing.edits.effect import Edit, in_effect
 from editing.evaluation.options import EvaluationOptions
+from labkit.arguments import require_kind
 from labkit.errors import CannotEdit, InputError, MalformedRecord, NonFiniteLoss
 from labkit.facts.fact import Case, Rewrite
 from labkit.models.model import LabModel
@@ -107,6 +108,7 @@ def require(method: Editor, cases: Sequence[Case], how: EvaluationOptions) -> No
     names = [case.case_id for case in cases]
     if len(set(names)) < len(names):
         raise InputError("two cases have the same case_id: give each its own")
+    require_kind("how", how, EvaluationOptions)
     own = getattr(method, "require", None)
     if own is not None:
         for some in how.calls(cases):

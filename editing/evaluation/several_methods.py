@@ -24,7 +24,7 @@ from editing.evaluation.method_report import report
 from editing.evaluation.method_table import compared
 from editing.evaluation.options import USUAL, EvaluationOptions
 from editing.evaluation.protocols import FAILURES, Editor, fields_of, require
-from labkit.arguments import checked
+from labkit.arguments import require_kind
 from labkit.errors import InputError, SingularSystem
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
@@ -35,7 +35,6 @@ ENDS = (*FAILURES, SingularSystem)
 """What ends one method and not the comparison."""
 
 
-@checked
 def compare_methods(
     model: LabModel,
     methods: Mapping[str, Editor],
@@ -67,6 +66,7 @@ def compare_methods(
         OutputError: If the folder holds something else.
         FingerprintMismatch: If it holds the same comparison of another model.
     """
+    require_kind("model", model, LabModel)
     check(methods, cases, how)
     for case in cases:
         validate(model, case)

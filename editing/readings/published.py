@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from editing.readings.implication import Implication
+from labkit.arguments import checked
 from labkit.facts.datasets import MultiHop
 from labkit.facts.ripple import RippleEdit, RippleQuery
 from labkit.models.model import LabModel
@@ -78,6 +79,7 @@ def ripple_implications(edit: RippleEdit) -> list[Implication]:
     ]
 
 
+@checked
 def fair_tests(model: LabModel, edit: RippleEdit) -> RippleEdit:
     """The edit with those tests alone whose conditions the unedited model meets.
 

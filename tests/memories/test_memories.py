@@ -55,9 +55,9 @@ def few(corpus):
     return Corpus(documents=(one, two, one[:40] + two, "a"), source="a few")
 
 
-def found(model, corpus, layers=(0, 2), k=K, **more):
+def found(model, corpus, layers=(0, 2), k=K, progress=None, **more):
     how = ReadingOptions(**{"window": WINDOW} | more)
-    return find_triggers(model, layers, corpus, how, k=k)
+    return find_triggers(model, layers, corpus, how, k=k, progress=progress)
 
 
 @torch.no_grad()
