@@ -10,7 +10,7 @@ import typer
 from labkit import load, pocket
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/commands.md")
+NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide/commands.md")
 DOCUMENTS = [ROOT / name for name in NAMES]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from labkit.models.loading import load, wrap
     from labkit.models.model import LabModel
     from labkit.models.random_models import FAMILIES
-    from labkit.models.registry import ENTRIES
+    from labkit.models.registry import ENTRIES, Entry
     from labkit.models.twins import random_twin
 
 __getattr__, __dir__, __all__ = door(__name__, __file__)

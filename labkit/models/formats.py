@@ -10,6 +10,7 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+"""Precisions by the name that a user types."""
 
 
 def dtype_of(dtype: str | torch.dtype) -> torch.dtype:

@@ -72,7 +72,7 @@ class Brief(Recipe):
 def lines():
     """The command lines of the documents, each in one piece and without its comment."""
     found = []
-    for name in ("README.md", "CONTRIBUTING.md", "docs/commands.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/guide/commands.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
         for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.S | re.M):
             whole = re.sub(r"\\\s*(#[^\n]*)?\n", " ", block)

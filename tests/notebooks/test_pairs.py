@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+SOURCES = sorted((ROOT / "notebooks" / "sources").glob("*.py"))
 
 every_notebook = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
@@ -25,11 +25,11 @@ def import_lines(source):
 
 @every_notebook
 def test_the_pair_is_in_step_and_stripped(source):
-    pair = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    pair = nbformat.read(source.parents[1] / f"{source.stem}.ipynb", as_version=4)
     nbformat.validate(pair)
     assert [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells] == [
         (cell.cell_type, cell.source) for cell in pair.cells
-    ], f"run: jupytext --to ipynb {source.name} && nbstripout {source.stem}.ipynb"
+    ], f"run: jupytext --sync {source.name} && nbstripout ../{source.stem}.ipynb"
     for cell in code_cells(pair):
         assert cell.outputs == [] and cell.execution_count is None
 

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+SOURCES = sorted((ROOT / "notebooks" / "sources").glob("*.py"))
 SECONDS_PER_CELL = 900
 DRAWS = re.compile(r"\.(figure\w*|heatmap)\([^()]*\)$")
 

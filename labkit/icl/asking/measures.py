@@ -24,6 +24,7 @@ MEASURES: dict[str, str] = {
     "gold": "probability of the right label",
     "mass": "probability of all labels together",
 }
+"""What can be read off the answers to a prompt, and how tables and axes name it."""
 
 
 def measured(

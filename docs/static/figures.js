@@ -1,0 +1,55 @@
+// Figures are drawn when they come into view, in the colours of the page.
+"use strict";
+(function () {
+  const dark = () => {
+    const chosen = document.body.dataset.theme;
+    if (chosen === "dark" || chosen === "light") return chosen === "dark";
+    return window.matchMedia("(prefers-color-scheme: dark)").matches;
+  };
+  const colours = () => dark()
+    ? { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: "#ccc" } }
+    : { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: "#333" } };
+  const lines = () => (dark() ? "#444" : "#ddd");
+  const dressed = (layout) => {
+    const own = Object.assign({}, layout, colours());
+    own.font = Object.assign({}, layout.font, colours().font);
+    for (const axis of Object.keys(own).filter((k) => /^[xy]axis\d*$/.test(k))) {
+      own[axis] = Object.assign({}, own[axis], {
+        gridcolor: lines(), zerolinecolor: lines(), linecolor: lines(),
+      });
+    }
+    delete own.width;
+    own.autosize = true;
+    return own;
+  };
+  const draw = (place) => {
+    const figure = JSON.parse(place.querySelector("script").textContent);
+    const still = place.classList.contains("still");
+    const target = place.querySelector("div");
+    const layout = dressed(figure.layout || {});
+    if (still) {
+      Object.assign(layout, { height: 220, showlegend: false, margin: { l: 44, r: 8, t: 8, b: 36 } });
+      layout.font.size = 9;
+      delete layout.title;
+    }
+    window.Plotly.react(target, figure.data, layout, {
+      responsive: true, staticPlot: still, displaylogo: false,
+    });
+  };
+  document.addEventListener("DOMContentLoaded", () => {
+    const places = [...document.querySelectorAll(".lab-figure")];
+    if (!places.length) return;
+    const seen = new Set();
+    const watcher = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting || seen.has(entry.target)) continue;
+        seen.add(entry.target);
+        draw(entry.target);
+      }
+    }, { rootMargin: "400px" });
+    places.forEach((place) => watcher.observe(place));
+    const again = () => seen.forEach(draw);
+    new MutationObserver(again).observe(document.body, { attributeFilter: ["data-theme"] });
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
+  });
+})();
