@@ -11,6 +11,7 @@ from labkit.doors import door
 
 if TYPE_CHECKING:
     from labkit.files import atomic_folder, atomic_write
+    from labkit.results.answers import Answers, Finding, answered
     from labkit.results.claims import Claim, Verdicts, verdicts
     from labkit.results.encoding import dumps, from_json, to_json
     from labkit.results.measured import Measured, measured_on
