@@ -14,12 +14,13 @@ STAMP = $(VENV)/.installed
 OFFLINE = HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 RUNS = tests/notebooks/test_runs.py
 
-.PHONY: help install demo test notebooks lab lint bench constraints clean
+.PHONY: help install demo test notebooks docs lab lint bench constraints clean
 
 help:
 	@echo "make demo         locate, edit, audit and export one fact on a real model"
 	@echo "make test         the test suite, offline once installed"
 	@echo "make notebooks    every notebook from top to bottom on the pocket model"
+	@echo "make docs         the site, into docs/build/html; nothing is fetched"
 	@echo "make lab          open JupyterLab on notebooks/"
 	@echo "make install      environment in $(VENV) and the default model, once"
 	@echo "make lint         ruff and mypy"
@@ -51,6 +52,12 @@ test: install
 notebooks: install
 	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist load $(RUNS)
 
+# On the pocket model it takes minutes; 'make docs MODEL=smollm2-135m' is the real thing.
+docs: install
+	$(OFFLINE) LABKIT_SITE_MODEL=$(if $(filter file,$(origin MODEL)),pocket,$(MODEL)) \
+	  $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/build/html
+	@echo "open docs/build/html/index.html"
+
 lab: install
 	$(BIN)/jupyter lab notebooks
 
@@ -72,5 +79,5 @@ constraints: $(STAMP)
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build docs/build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find labkit probes editing tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

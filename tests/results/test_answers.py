@@ -34,6 +34,7 @@ def test_it_is_kept_as_it_was_measured_and_the_later_one_replaces_the_earlier(ti
         found.keep(tmp_path / "file")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("change", "match"),
     [
