@@ -31,7 +31,7 @@ def door(
     Returns:
         Its `__getattr__`, `__dir__` and `__all__`.
     """
-    homes = _homes(Path(file).read_text(encoding="utf-8"))
+    homes = homes_in(Path(file).read_text(encoding="utf-8"))
 
     def get(name: str) -> Any:
         if name not in homes:
@@ -46,7 +46,7 @@ def door(
     return get, names, sorted(homes)
 
 
-def _homes(source: str) -> dict[str, str]:
+def homes_in(source: str) -> dict[str, str]:
     """The module of every name that is imported for type checkers only."""
     return {
         alias.name: node.module

@@ -20,7 +20,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def page(app: Sphinx) -> None:
     """All commands, in the order of the help."""
     root = typer.main.get_command(command_line)
-    lines = ["# Commands", "", "What `labkit COMMAND --help` says. Examples of all of them are in", ""]
+    lines = [
+        "# Commands",
+        "",
+        "What `labkit COMMAND --help` says. Examples of all of them are in",
+        "",
+    ]
     lines[2] += " {doc}`/guide/commands`."
     for name, command in commands(root):
         lines += section(name, command)
@@ -46,7 +51,11 @@ def section(name: str, command: Any) -> Iterator[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and "--help" not in parameter.opts:
-            yield from (f"`{' '.join(record[0].split())}`", f": {text(record[1]) or 'See above.'}", "")
+            yield from (
+                f"`{' '.join(record[0].split())}`",
+                f": {text(record[1]) or 'See above.'}",
+                "",
+            )
 
 
 def text(words: str) -> str:

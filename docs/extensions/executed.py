@@ -76,7 +76,11 @@ def run(notebook: nbformat.NotebookNode, model: str) -> nbformat.NotebookNode:
 
 def place(source: Path, model: str, kept: Path) -> Path:
     """Where a notebook is kept once it has been executed."""
-    parts = (source.read_text("utf-8"), labkit.__version__, str(sorted(SHORT.get(model, {}).items())))
+    parts = (
+        source.read_text("utf-8"),
+        labkit.__version__,
+        str(sorted(SHORT.get(model, {}).items())),
+    )
     digest = hashlib.sha256("\0".join((model, *parts)).encode()).hexdigest()[:16]
     return kept / f"{source.stem}.{model_name(model)}.{digest}.ipynb"
 

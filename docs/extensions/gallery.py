@@ -15,6 +15,7 @@ from typing import Any
 
 import nbformat
 import plotly
+from claims_page import claims_page
 from executed import executed
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -43,13 +44,21 @@ def pages(app: Sphinx) -> None:
         shown = with_figures(notebook)
         keep.add(write(folder / f"{name}.ipynb", nbformat.writes(shown)))
     write(folder / "index.md", "\n".join(index(found, model)) + "\n")
+    results = {name: notebook.metadata["labkit"]["results"] for name, notebook in found.items()}
+    own = Path(app.srcdir)
+    write(own / "claims.md", claims_page(results, model, own / "claims.toml"))
     for stale in set(folder.glob("*.*")) - keep:
         stale.unlink()
 
 
 def index(found: dict[str, nbformat.NotebookNode], model: str) -> Iterator[str]:
     """The cards, and the table of contents."""
-    yield from ("# Gallery", "", f"Every notebook, executed on `{model}`. Figures can be hovered.", "")
+    yield from (
+        "# Gallery",
+        "",
+        f"Every notebook, executed on `{model}`. Figures can be hovered.",
+        "",
+    )
     yield from (":::::{grid} 1 1 2 2", ":gutter: 3", "")
     for name, notebook in found.items():
         yield from card(name, notebook)
@@ -69,7 +78,14 @@ def card(name: str, notebook: nbformat.NotebookNode) -> Iterator[str]:
     if figure is not None:
         yield from ("```{raw} html", drawn(figure, still=True), "```", "")
     answer = [result["answer"] for result in notebook.metadata["labkit"]["results"]]
-    yield from (*(f"**{text}**\n" for text in answer), ":::{card-footer}", lasted(seconds), ":::", "::::", "")
+    yield from (
+        *(f"**{text}**\n" for text in answer),
+        ":::{card-footer}",
+        lasted(seconds),
+        ":::",
+        "::::",
+        "",
+    )
 
 
 def lasted(seconds: float) -> str:
@@ -83,7 +99,9 @@ def main_figure(notebook: nbformat.NotebookNode) -> dict[str, Any] | None:
         (cell for cell in notebook.cells if cell.cell_type == "code"),
         key=lambda cell: "main" not in cell.metadata.get("tags", []),
     )
-    figures = (out.data[PLOTLY] for cell in cells for out in cell.outputs if PLOTLY in out.get("data", {}))
+    figures = (
+        out.data[PLOTLY] for cell in cells for out in cell.outputs if PLOTLY in out.get("data", {})
+    )
     return next(figures, None)
 
 
@@ -110,7 +128,9 @@ def drawn(figure: dict[str, Any], *, still: bool) -> str:
     content = {"data": figure["data"], "layout": figure["layout"]}
     written = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
     kind = "lab-figure still" if still else "lab-figure"
-    name = html.escape(str(figure["layout"].get("title", {}).get("text", "figure")).split("<br>")[0])
+    name = html.escape(
+        str(figure["layout"].get("title", {}).get("text", "figure")).split("<br>")[0]
+    )
     return (
         f'<div class="{kind}"><div role="img" aria-label="{name}"></div>'
         f'<script type="application/json">{written}</script></div>'

@@ -30,4 +30,6 @@ def display(writer: HTML5Translator, node: nodes.math_block) -> None:
 
 def written(latex: str, how: str) -> str:
     """LaTeX as MathML, with the LaTeX beside it for those who cannot see it."""
-    return convert(latex, display=how).replace("<math ", f'<math alttext="{html.escape(latex)}" ', 1)
+    return convert(latex, display=how).replace(
+        "<math ", f'<math alttext="{html.escape(latex)}" ', 1
+    )

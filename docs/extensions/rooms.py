@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 from sphinx.application import Sphinx
 from written import write
 
-from labkit.doors import _homes
+from labkit.doors import homes_in
 
 PACKAGES = ("labkit", "editing", "probes")
 
@@ -37,7 +37,7 @@ def rooms() -> dict[str, dict[str, str]]:
         inner = pkgutil.walk_packages(package.__path__, f"{name}.")
         for one in (name, *(module.name for module in inner if module.ispkg)):
             source = Path(importlib.import_module(one).__file__ or "").read_text(encoding="utf-8")
-            homes = _homes(source)
+            homes = homes_in(source)
             if homes:
                 found[one] = homes
     return found
@@ -64,11 +64,7 @@ def shared(room: str, home: str) -> int:
 
 def public(room: str) -> list[tuple[str, str]]:
     """Home and name of what a room documents itself."""
-    return [
-        (home, name)
-        for name, home in rooms()[room].items()
-        if canonical()[home, name] == room
-    ]
+    return [(home, name) for name, home in rooms()[room].items() if canonical()[home, name] == room]
 
 
 @cache
@@ -99,7 +95,11 @@ def spoken_of(value: Any) -> Iterator[type]:
         yield from (base for base in value.__mro__[1:] if ours(base))
         members += [member for name, member in vars(value).items() if not name.startswith("_")]
     for member in members:
-        for inner in ("fget", "func", "__func__"):  # of properties, cached or not, and class methods
+        for inner in (
+            "fget",
+            "func",
+            "__func__",
+        ):  # of properties, cached or not, and class methods
             member = getattr(member, inner, member)
         if not (inspect.isclass(member) or inspect.isroutine(member)):
             continue
@@ -112,7 +112,7 @@ def for_checkers(module: str) -> dict[str, Any]:
     """What a module imports for type checkers only."""
     source = Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
     return {
-        name: getattr(importlib.import_module(home), name) for name, home in _homes(source).items()
+        name: getattr(importlib.import_module(home), name) for name, home in homes_in(source).items()
     }
 
 
@@ -190,7 +190,9 @@ def page(room: str) -> Iterator[str]:
     module = importlib.import_module(room)
     yield from (room, "=" * len(room), "", f".. automodule:: {room}", "   :no-members:", "")
     own_names = public(room)
-    elsewhere = [(home, name) for name, home in rooms()[room].items() if (home, name) not in own_names]
+    elsewhere = [
+        (home, name) for name, home in rooms()[room].items() if (home, name) not in own_names
+    ]
     own = sorted(own_names, key=lambda place: kind(*place))
     heading = ""
     for home, name in own:
@@ -214,7 +216,11 @@ def kind(home: str, name: str) -> tuple[str, str]:
     value = getattr(importlib.import_module(home), name)
     if inspect.isclass(value):
         return ("Errors" if issubclass(value, BaseException) else "Classes"), name
-    return ("Functions" if callable(value) and hasattr(value, "__doc__") and inspect.isroutine(value) else "Values"), name
+    return (
+        "Functions"
+        if callable(value) and hasattr(value, "__doc__") and inspect.isroutine(value)
+        else "Values"
+    ), name
 
 
 def entry(home: str, name: str, module: ModuleType) -> Iterator[str]:

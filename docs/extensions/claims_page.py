@@ -1,0 +1,78 @@
+"""The page of claims: one row each, from the results that the executed notebooks wrote."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from labkit.stats import Estimate
+
+VERDICTS = {
+    "supports": "success",
+    "contradicts": "danger",
+    "in part": "warning",
+    "leaves open": "secondary",
+}
+"""How a verdict is coloured."""
+
+
+def claims_page(results: dict[str, list[dict[str, Any]]], model: str, claims: Path) -> str:
+    """The page as Markdown.
+
+    Args:
+        results: By notebook, what its `results.json` files say.
+        model: The model that the notebooks ran on.
+        claims: The file of claims.
+    """
+    known = tomllib.loads(claims.read_text("utf-8"))
+    findings: dict[str, list[tuple[str, dict[str, Any]]]] = {number: [] for number in known}
+    for notebook, answers in results.items():
+        for answer in answers:
+            for finding in answer["findings"]:
+                findings[finding["claim"]].append((notebook, finding))
+    lines = [
+        "# Claims", "",
+        "What the literature says about language models, and what the notebooks measured of it on "
+        f"`{model}`. Brackets hold 95 % intervals; a number without one says why at its place. A "
+        "verdict is about this model and this measurement, not about all models.", "",
+    ]  # fmt: skip
+    lines += [":::{list-table}", ":header-rows: 1", ":widths: 8 30 44 18", ":class: claims", ""]
+    lines += [
+        "* - no.",
+        "  - what is claimed",
+        "  - what was measured",
+        "  - verdict, and what would change it",
+    ]
+    for number, claim in known.items():
+        lines += row(number, claim, findings[number])
+    return "\n".join([*lines, ":::", ""])
+
+
+def row(
+    number: str, claim: dict[str, str], found: list[tuple[str, dict[str, Any]]]
+) -> Iterator[str]:
+    """One claim's row."""
+    yield f"* - ({number.lower()})=\n    **{number}**"
+    yield f"  - {claim['says']}\n\n    *{claim['source']}*"
+    if not found:
+        yield from ("  - Not measured here yet.", "  - {bdg-light}`open`")
+        return
+    measured, verdicts = [], []
+    for notebook, finding in found:
+        measured.append(
+            f"{finding['measured']}: **{number_of(finding['value'])}**; {finding['control']}: "
+            f"{number_of(finding['control_value'])}. On {finding['on']} "
+            f"({{doc}}`notebook <gallery/{notebook}>`)."
+        )
+        verdicts.append(
+            f"{{bdg-{VERDICTS[finding['verdict']]}}}`{finding['verdict']}` {finding['changed_by']}"
+        )
+    yield "  - " + "\n\n    ".join(measured)
+    yield "  - " + "\n\n    ".join(verdicts)
+
+
+def number_of(value: Any) -> str:
+    """A number as `results.json` holds it, as text."""
+    if isinstance(value, dict):
+        return str(Estimate(**{k: float(v) if k != "n" else v for k, v in value.items()}))
+    return f"{float(value):.3g}"
