@@ -32,7 +32,10 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
-napoleon_custom_sections = [("Inherited fields", "params_style"), ("Differs", "notes_style")]
+napoleon_custom_sections = [
+    ("Inherited fields", "params_style"), ("Differs", "notes_style"),
+    ("Shows", "notes_style"), ("Does not show", "notes_style"),
+]  # fmt: skip
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 88
 toc_object_entries = False

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 from labkit.doors import door
 
 if TYPE_CHECKING:
+    from labkit.direct_attribution import direct_logit_attribution
     from labkit.errors import LabkitError
     from labkit.facts.bundled import bundled_facts
     from labkit.facts.fact import Case, Fact, Neighbour, Rewrite

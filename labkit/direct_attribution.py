@@ -23,6 +23,8 @@ def direct_logit_attribution(
 ) -> pd.DataFrame:
     """What each component adds to the logit of an answer at the last position.
 
+        direct_logit_attribution(model, prompt, " Paris", unit="head")
+
     transformer_lens computes this on a model whose final norm is folded into its
     unembedding. Folding rewrites weights, so it is done on a copy: this needs the memory
     of a second model for the duration of the call. The unembedding is not centred, so what
@@ -50,6 +52,14 @@ def direct_logit_attribution(
         NotOneToken: If the answer is a number that is cut into digits.
         NotDecomposable: If the logit is not the sum of what the parts write.
         InputError: If there is no such unit.
+
+    Shows:
+        What each part adds to the answer's logit directly, through the final norm at its actual
+        scale and the unembedding.
+
+    Does not show:
+        What a part does through the parts after it that read it; nor what would happen without
+        it.
     """
     if unit not in ("component", "head"):
         raise InputError(f"unit {unit!r}: one of component, head")

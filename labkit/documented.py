@@ -22,7 +22,7 @@ def with_inherited_fields(cls: type) -> str | None:
     if not entries:
         return own
     block = "    Inherited fields:\n" + "\n".join(entries) + "\n\n"
-    place = re.search(r"^    (References|Differs)", own, re.MULTILINE)
+    place = re.search(r"^    (Shows|Does not show|References|Differs)", own, re.MULTILINE)
     at = place.start() if place else len(own.rstrip())
     return own[:at] + ("" if place else "\n\n") + block + own[at:]
 

@@ -2,9 +2,6 @@
 
 Thin, typed wrappers over transformer_lens' own analysis tools, which refuse to run where
 the readout does not reproduce the model's own logits.
-
-What the lens does not show: a state that reads as " Paris" need not be used that way by later
-blocks, and one that reads as nonsense may hold the answer in another basis (Belrose et al. 2023).
 """
 
 from dataclasses import dataclass
@@ -155,6 +152,8 @@ def logit_lens(
 ) -> LensResult:
     """The logit lens over all layers and positions of a prompt.
 
+        logit_lens(model, "The Eiffel Tower is located in the city of").figure()
+
     Args:
         model: The model.
         prompt: The prompt.
@@ -166,6 +165,13 @@ def logit_lens(
         EmptyPrompt, EmptyTarget: If prompt or answer is empty.
         InputError: If the prompt is no text.
         NotOneToken: If the answer is a number that is cut into digits.
+
+    Shows:
+        What every state would say if the blocks above it were left out.
+
+    Does not show:
+        What the state is used for: one that reads as " Paris" need not be used that way, and one
+        that reads as nonsense may hold the answer in another basis (Belrose et al. 2023).
 
     References:
         nostalgebraist 2020, interpreting GPT: the logit lens.

@@ -13,9 +13,6 @@ access to the weights. Demonstrations show what a new fact is for: its prompt is
 Of many facts only those most similar to the prompt are shown, so that a hundred edits still
 fit the context. Similarity is by words: facts whose subject occurs in the prompt first, then by the
 share of words in common (Jaccard), then the later fact. The most similar comes last.
-
-What this is not: a change that can be exported or enforced. The model can be asked without the
-text, and the text takes up context in every prompt.
 """
 
 import re
@@ -144,12 +141,21 @@ class PromptEdit:
 class InContext:
     """In-context editing.
 
+        edit = InContext()(model, [rewrite])        # a PromptEdit: edit.prompt("...")
+
     Attributes:
         demonstrations: How many demonstrations come first, alternating between copy, update and
             retain (the paper: 32). None by default: for a small model they are more to copy from;
             with three, SmolLM2-135M lets more neighbours go than without.
         shown: How many facts are shown at most in front of one prompt (the paper: 1).
         seed: Seed of the draw of demonstrations.
+
+    Shows:
+        What a correction reaches that touches no weight: the baseline for every other method.
+
+    Does not show:
+        A change that can be exported or enforced: the model can be asked without the text, which
+        takes up context in every prompt.
 
     References:
         Zheng et al. 2023, Can We Edit Factual Knowledge by In-Context Learning?, section 3.

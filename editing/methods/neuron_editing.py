@@ -9,10 +9,6 @@ unembedding,
 
 so that the neuron promotes the new object where it promoted the old one. No gradient, no
 second moment, a handful of rows changed.
-
-What this does not promise: that the rewrite succeeds (attribution is a ranking, and nothing
-is solved for), or that other facts stay: most of these neurons serve a kind of answer, and
-each prompt that makes them fire gets the new object.
 """
 
 from collections.abc import Sequence
@@ -51,6 +47,8 @@ REFERENCE = 64
 class KnowledgeNeuronEditing:
     """Surgery on the values of a fact's knowledge neurons.
 
+        delta = KnowledgeNeuronEditing()(model, [rewrite])
+
     Attributes:
         remove: Weight of the old object's unembedding, taken away (the paper: 1).
         add: Weight of the new object's unembedding, put in (the paper: 8, which gated FFNs
@@ -66,6 +64,15 @@ class KnowledgeNeuronEditing:
             neuron may serve the wording and not the fact.
         locator: How neurons are found; its `shared` plays no part.
         seed: Seed of the draw of contexts.
+
+    Shows:
+        Whether the values of the few neurons that a fact's probability depends on suffice to turn
+        its answer, without a gradient or a second moment.
+
+    Does not show:
+        That the rewrite succeeds (attribution is a ranking, and nothing is solved for), or that
+        other facts stay: most of these neurons serve a kind of answer, and each prompt that makes
+        them fire gets the new object.
 
     References:
         Dai et al. 2022, Knowledge Neurons in Pretrained Transformers, section 5.1 (updating

@@ -21,11 +21,6 @@ Four kinds of material that have nothing to do with the edit, each with its own 
 
 An edit of nothing gives exactly zero everywhere: both readings are the same computation.
 
-What this does not show: the facts are of other relations and about other subjects than the
-edits; what happens nearer by is measured by the neighbourhood (`editing.readings.asking`). All
-facts here are known before the edit, so some are lost by chance under *any* change of the
-weights.
-
 References:
     Warstadt et al. (2020), BLiMP. Zhu et al. (2020), Modifying Memories in Transformer
     Models, section 3, on unmodified facts. Meng et al. (2022), Locating and Editing Factual
@@ -96,6 +91,15 @@ class SideEffects:
 
     Raises:
         InputError: If a number is negative, or no text is left.
+
+    Shows:
+        What an edit did to text, grammar and facts that it is not about, paired with the unedited
+        model.
+
+    Does not show:
+        What happens near the edit: the facts are of other relations and about other subjects; see
+        the neighbourhood (`editing.readings.asking`). All of them were known before, so that some
+        are lost by chance under any change of the weights.
     """
 
     n_facts: int = 50

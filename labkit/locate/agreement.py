@@ -8,7 +8,7 @@ Two methods can agree because both like low layers, whatever the fact. So each c
 comes with its control: one method's profile of a fact against the other's profile of the
 *next* fact. Only what exceeds the control is about facts; the rest is about layers.
 
-What this does not show: that a layer where methods agree is the right place to write. The
+The
 peak of a causal trace does not predict where an edit succeeds (Hase et al. 2023). A sweep of edit
 success over layers is therefore passed in and compared with the profiles; this package does not
 depend on editing.
@@ -162,6 +162,8 @@ def compare(
 ) -> Agreement:
     """Run several methods over the same facts.
 
+        compare(model, facts, {"trace": CausalTrace(), "gradient": AttributionPatching()}).figure()
+
     Args:
         model: The model.
         facts: At least two, so that there is a control.
@@ -175,6 +177,13 @@ def compare(
     Raises:
         InputError: If there are fewer than two facts or methods, two go by one name, or a
             sweep has not one score per layer.
+
+    Shows:
+        How far methods order the layers of one fact alike, beyond what they say of any fact.
+
+    Does not show:
+        That a layer where methods agree is the right place to write: a sweep of edit success is
+        therefore passed in and compared.
 
     References:
         Hase et al. 2023, Does Localization Inform Editing?, section 4: tracing effects

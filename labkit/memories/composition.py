@@ -8,8 +8,7 @@ linearly, so every summand has its exact share of the logit, its *direct effect*
     logit = sum over neurons of k_i (v_i . u) + heads + embedding + biases
 
 with k_i the neuron's activation, v_i its value row, and u the answer's row of the
-unembedding pulled back through the norms. What a summand does through the parts after it
-that read it is no part of its direct effect; see `labkit.memories.switched`. Where a family
+unembedding pulled back through the norms. Where a family
 caps its logits after the unembedding (Gemma 2), the logit before the cap is shared out.
 
 References:
@@ -183,6 +182,8 @@ class Contributions(Measured):
 def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Contributions:
     """What each neuron, head and layer adds to the logit of an answer at the last position.
 
+        contributions(model, "The Eiffel Tower is located in the city of").figure()
+
     Args:
         model: The model.
         prompt: The prompt; one token is enough.
@@ -192,6 +193,13 @@ def contributions(model: LabModel, prompt: str, answer: str | None = None) -> Co
         EmptyPrompt, EmptyTarget: If prompt or answer is empty.
         NotOneToken: If the answer is several tokens: it then has no one logit.
         NotDecomposable: If the shares do not sum to the logit within 1e-3 of the largest.
+
+    Shows:
+        The exact share of every neuron and head in the logit of an answer, for one prompt.
+
+    Does not show:
+        What a summand does through the parts after it that read it: that is no part of its direct
+        effect (`labkit.memories.switched`).
     """
     token = None
     if answer is not None:

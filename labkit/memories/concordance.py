@@ -100,6 +100,8 @@ def agreement(
 ) -> Concordance:
     """How often a value promotes the token that follows its key's strongest trigger.
 
+        agreement(model, find_triggers(model)).figure()
+
     A neuron that fires with a negative activation subtracts its value row: the words that
     the row suppresses are then the ones that it promotes.
 
@@ -113,6 +115,14 @@ def agreement(
     Raises:
         FingerprintMismatch: If the triggers are those of another model.
         InputError: If `top` is not in `1..d_vocab`.
+
+    Shows:
+        How often a value promotes the very token that followed its key's strongest trigger,
+        against random pairs.
+
+    Does not show:
+        That neurons without such agreement store nothing: the value may say something that the
+        text did not, or be read by later blocks.
 
     References:
         Geva et al. 2021, section 4.2 and figure 4.

@@ -137,6 +137,8 @@ def patterns(
 ) -> Patterns:
     """Count the patterns that the triggers of every neuron share.
 
+        patterns(model, find_triggers(model)).figure()
+
     Args:
         model: The model.
         triggers: From `find_triggers`.
@@ -148,6 +150,14 @@ def patterns(
         FingerprintMismatch: If the triggers are those of another model or corpus.
         InputError: If neurons have fewer than three places for triggers, or the tokenizer
             reports no character offsets.
+
+    Shows:
+        Which share of a neuron's triggers have a last token, or content words, in common, against
+        random prefixes.
+
+    Does not show:
+        What a reader would call their topic: it sees words that recur, and knows nothing of
+        synonyms.
 
     References:
         Geva et al. 2021, sections 3.2 and 3.3, figure 2.

@@ -9,8 +9,6 @@ Three numbers for the same neurons, in logits of the answer:
 - total: measured by a real rerun from the changed block on, everything after it recomputed,
   norms included. Where it differs from the direct effect, later blocks had read what the
   neurons wrote, or the scale of a norm followed.
-
-The total effect at the *last position* only: neurons of earlier positions are left alone.
 """
 
 from collections import Counter
@@ -125,6 +123,8 @@ def switched(
 ) -> Switch:
     """Switch neurons off (`factor` 0) or on (2 doubles them) and measure what is lost.
 
+        switched(model, contributions(model, prompt)).figure()
+
     Args:
         model: The model; it is not changed.
         found: Shares of a prompt and its answer, from `contributions`.
@@ -140,6 +140,13 @@ def switched(
         InputError: If there are no neurons (none by default where all neurons together lower
             the logit), or no draws.
         LayerOutOfRange, NeuronOutOfRange: For a neuron that the model does not have.
+
+    Shows:
+        Whether neurons do what their shares predict, and what the rest of the model makes of
+        their absence.
+
+    Does not show:
+        What they do at earlier positions, which are left alone.
     """
     if not model.is_own(found.fingerprint):
         raise FingerprintMismatch(f"these contributions are of {found.model}, not {model.name}")

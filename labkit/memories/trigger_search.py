@@ -37,6 +37,8 @@ def find_triggers(
 ) -> Triggers:
     """The strongest triggers of all neurons of some layers, cached or in one pass.
 
+        find_triggers(model, [9]).to_frame()
+
     A pass that was interrupted goes on where it was, but for its last ten seconds.
 
     Args:
@@ -51,6 +53,13 @@ def find_triggers(
         LayerOutOfRange: For a layer that the model does not have.
         InputError: If `k` or the window is out of range.
         EmptyPrompt: If no text of the corpus has two tokens.
+
+    Shows:
+        Which prefixes of a corpus excite every neuron most.
+
+    Does not show:
+        What a neuron does elsewhere: the ten strongest of some thousand tokens are the end of a
+        long tail, and a small corpus knows few topics.
 
     References:
         Geva et al. 2021, Transformer Feed-Forward Layers Are Key-Value Memories, section 3.1.

@@ -6,9 +6,6 @@ A norm is taken at the scale that it would have for the row alone. Biases of nor
 unembedding are left out: they promote the same words whatever the neuron. For RMS norms
 (Llama, Qwen) this is the model's own final norm and unembedding; the papers leave the norm
 out altogether, which loses its weight. Logits are given from their mean over the vocabulary.
-
-What this does not show: what a value does through the blocks that follow, and how much of
-it (the row's own length, and the activation) reaches the stream.
 """
 
 from collections.abc import Iterator
@@ -79,11 +76,21 @@ class Words(Measured):
 def words_of(model: LabModel, layer: int, neuron: int, *, k: int = 10) -> Words:
     """The words that a neuron's value row promotes and suppresses.
 
+        words_of(model, 25, 1120)
+
     A positive activation promotes them; a negative one turns the two around.
 
     Raises:
         LayerOutOfRange, NeuronOutOfRange: If there is no such neuron.
         InputError: If `k` is not in `1..d_vocab`.
+
+    Shows:
+        Which words a neuron's value row promotes and suppresses if it reaches the unembedding
+        directly.
+
+    Does not show:
+        What a value does through the blocks that follow, and how much of it (the row's own
+        length, and the activation) reaches the stream.
     """
     require_neuron(model, model.layer(layer), neuron)
     if not 1 <= k <= model.d_vocab:

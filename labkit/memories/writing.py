@@ -70,6 +70,8 @@ def writers(
 ) -> Writers:
     """The neurons whose value row promotes a token most (who writes " Paris").
 
+        writers(model, " Paris").neurons
+
     Args:
         model: The model.
         token: The token as text, the space that belongs to it included; or its id.
@@ -86,6 +88,12 @@ def writers(
         NotOneToken: If the text is not one token.
         LayerOutOfRange: For a layer that the model does not have.
         InputError: If `k` is below 1, or `by` is something else.
+
+    Shows:
+        Which neurons' value rows promote a word most.
+
+    Does not show:
+        That they fire where the word is said: only `contributions` multiplies by the activation.
 
     Differs from the paper: it starts from the value and asks for its words; this asks the
     other way around.

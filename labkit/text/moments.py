@@ -136,6 +136,8 @@ def second_moments(
 ) -> dict[int, SecondMoment]:
     """Second moments of some layers, from the cache or in one pass over a corpus.
 
+        C = second_moments(model, [3])[3].matrix
+
     Args:
         model: The model.
         layers: Which layers.
@@ -152,6 +154,14 @@ def second_moments(
         LayerOutOfRange: For a layer that the model does not have.
         InputError: If the options are of another kind.
         SingularSystem: If the model overflows on the text; nothing is cached then.
+
+    Shows:
+        Which directions of an FFN's keys usual text uses, and how strongly: what an edit should
+        leave as it is.
+
+    Does not show:
+        Which of them matter for an answer. A few tokens with a massive activation can hold most
+        of the trace, and other text has other keys.
     """
     layers = sorted({model.layer(layer) for layer in layers})
     min_keys = KEYS_PER_NEURON * model.d_mlp if how.min_tokens is None else how.min_tokens

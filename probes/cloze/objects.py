@@ -18,9 +18,6 @@ Three controls:
 - *unrelated state*: the fact's object in the state of a fact of another relation. Whatever is found
 there comes from the lens itself (frequent words; what a translator usually answers).
 
-What this does not show: a state of the last token that does not hold the answer yet says
-nothing of the subject's token, where the fact may lie; and what can be read need not be used.
-
 References:
     Wallat et al. 2020, BERTnesia: Investigating the capture and forgetting of knowledge in
     BERT, sections 3 and 5. Petroni et al. 2019, Language Models as Knowledge Bases?, for
@@ -65,12 +62,22 @@ Lens = Literal["logit", "translated"]
 class Cloze:
     """Ranks of the answers to cloze prompts, after every block.
 
+        Cloze()(model, facts).figure()
+
     Attributes:
         lens: How states are read.
         ks: Precision is reported at these ranks (the paper: 1, 10, 100).
         fit: How translators are fitted, for the translated lens.
         seed: Seed of the draw of controls.
         memory: Bound on the activations and logits held at once, in bytes.
+
+    Shows:
+        From which depth on the answer is among the first k words at the last token, against other
+        objects and other subjects.
+
+    Does not show:
+        Anything of the subject's token, where the fact may lie long before the last one has it;
+        and what can be read need not be used.
     """
 
     lens: Lens = "logit"

@@ -39,6 +39,8 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 class TranslatorFit:
     """How translators are fitted.
 
+        translators = TranslatorFit()(model)
+
     Attributes:
         tokens: Tokens to fit on; all of a smaller corpus is used. By default 20 x d_model, and
             12,000 at least.
@@ -48,6 +50,14 @@ class TranslatorFit:
         memory: Bound on the activations held at once, in bytes.
 
     Calling it needs `4 d_model^2` numbers per depth besides.
+
+    Shows:
+        What a state says once an affine map makes up for the basis of its depth.
+
+    Does not show:
+        What the state alone holds: a translator knows what usually follows. Where it reads the
+        right word off a state that holds next to nothing, that is its own knowledge;
+        `probes.cloze.objects` asks it about states of other facts, as a control.
     """
 
     tokens: int | None = None

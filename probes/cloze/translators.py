@@ -12,10 +12,6 @@ few tokens of enormous norm would rule the fit otherwise. How strong the ridge i
 each depth on documents of their own; what a translator is worth (`to_frame`) is measured on
 text of a third kind, as KL to the model's own next-token distribution, beside the logit lens.
 
-What this does not show: a translator knows what usually follows from a state. Where it reads
-the right word off a state that holds next to nothing, that is the translator's knowledge and
-not the state's: `probes.cloze.objects` asks it about states of other facts, as a control.
-
 References:
     Belrose et al. 2023, Eliciting Latent Predictions from Transformers with the Tuned Lens,
     section 3.

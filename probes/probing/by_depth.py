@@ -9,8 +9,6 @@ states of all depths in one pass, and the strength of the probe, which grouped c
 the training side chooses at three depths together. At each depth the states are scaled once; then
 the same probe is fitted to the labels, to the control labels, to shuffled labels, to the
 portions of the online code, and to the states of the random-weight twin.
-
-What a probe reads, the model need not use: see `probes.use.interventions`.
 """
 
 from collections import Counter
@@ -72,6 +70,14 @@ def probe(
         InputError: If the model has no such depth, or the probe cannot learn the task.
         NotAligned: If the tokenizer does not report character offsets. Words without a token
             of their own are left out, and counted in the result's source.
+
+    Shows:
+        From which depths a task can be read by a probe of one kind, beyond what the word, the
+        text, random weights and memorising give away.
+
+    Does not show:
+        That the model uses what is read (`probes.use.interventions`), or that a depth that scores
+        higher holds more: curves are often flat.
     """
     checked(model, [task], how)
     if how.controls and twin is None:

@@ -126,6 +126,8 @@ def online_code(
 ) -> DescriptionLength:
     """The description length of labels given states.
 
+        online_code(head, states, labels, groups).compression
+
     Args:
         head: An unfitted scikit-learn classifier with `predict_proba`; it is cloned.
         states: What both sides have, scaled already.
@@ -138,6 +140,14 @@ def online_code(
 
     Raises:
         InputError: If the probe knows no probabilities.
+
+    Shows:
+        How many bits the labels take for someone who has the states: what is easy to read from
+        few examples costs few.
+
+    Does not show:
+        That the model uses what is read; and the length depends on the probe and the order in
+        which examples are sent.
     """
     if not hasattr(head, "predict_proba"):
         raise InputError(f"{type(head).__name__} gives no probabilities for the code: use logistic")

@@ -20,10 +20,6 @@ Two readings evaluate it, on subjects that it was not made from:
 Depth, beta and rank are chosen on further subjects, which are neither examples nor scored: an
 example is part of the other examples' prompts, so that their maps may have its answer from there.
 
-What this does not show: an operator can be faithful because few objects are frequent, and then
-its bias alone does as well (`probes.relations.relation_scores` has that control); an expansion
-that fails says that the map is not this linear one, not that the model computes nothing.
-
 References:
     Hernandez et al. 2024, Linearity of Relation Decoding in Transformer Language Models,
     sections 3 and 4, appendices A and B.
@@ -63,6 +59,8 @@ RANKS = (2, 4, 8, 16, 32, 64, 128, 256)
 class LinearRelation:
     """How an operator is estimated.
 
+        operator = LinearRelation()(model, facts)
+
     Attributes:
         depth: Blocks that the subject's state has passed through, 0..n_layers - 1; chosen
             by default.
@@ -73,6 +71,14 @@ class LinearRelation:
         with_demonstrations: Whether the other examples stand in front of a prompt, as in the
             paper.
         seed: Seed of the draw of examples.
+
+    Shows:
+        Whether one affine map of the subject's state gives the model's outputs for a relation.
+
+    Does not show:
+        That the model computes the relation so: few objects that are frequent make the bias alone
+        do as well (`probes.relations.relation_scores` has that control), and an expansion that
+        fails says that the map is not this linear one, not that nothing is computed.
     """
 
     depth: int | None = None

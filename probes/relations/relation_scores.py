@@ -56,10 +56,20 @@ from probes.relations.relation_states import SubjectRun
 class ScoreRelations:
     """Estimate and score the operators of some relations.
 
+        ScoreRelations(limit=20)(model, facts).figure()
+
     Attributes:
         method: How operators are estimated.
         limit: Held-out subjects that are asked at most, of each relation.
         seed: Seed of the draws of subjects, targets and placebos.
+
+    Shows:
+        How often relations' operators say and cause what they should, on subjects that they were
+        not made from, beside what could explain it away.
+
+    Does not show:
+        Anything of relations that the model does not know; and where another relation's operator
+        moves subjects as well, causality is less specific than it looks.
     """
 
     method: LinearRelation = field(default_factory=LinearRelation)

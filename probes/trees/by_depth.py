@@ -145,6 +145,14 @@ def probe_trees(
         InputError: If there is no such depth.
         EmptySplit: If no sentence of a side has 5 to 40 words, and an arc between two of them
             that have tokens of their own.
+
+    Shows:
+        At which depths a linear map finds the arcs of syntax trees, beyond the order of words and
+        random weights.
+
+    Does not show:
+        That the model uses them; nor what a larger treebank would find: the probe's own sentences
+        are known better than others.
     """
     require_kind(how, TreeProbing, "TreeProbing(rank=16), and test=... for sentences to score on")
     how.states.depths_of(model)

@@ -73,6 +73,8 @@ def tree_distances(heads: Sequence[int]) -> Float[np.ndarray, "word word"]:
 class StructuralProbe(BaseEstimator):
     """Distances in a tree, read off states by a linear map.
 
+        StructuralProbe(rank=16).fit(states, distances).score(others, their_distances)
+
     scikit-learn's rules as far as they go: fields, `fit`, `predict`, `score`, and a trailing
     underscore; but an example is a whole sentence, so X and y are lists of arrays.
 
@@ -88,6 +90,13 @@ class StructuralProbe(BaseEstimator):
         mean_: What is taken off states.
         scale_: What their columns are divided by.
         losses_: Mean loss of each epoch, in arcs.
+
+    Shows:
+        How well distances between states, after one linear map, are those of a syntax tree.
+
+    Does not show:
+        That the model parses: a chain of neighbours and a model with random weights find many
+        arcs too (`probes.trees.by_depth`).
     """
 
     def __init__(

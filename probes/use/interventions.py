@@ -45,6 +45,8 @@ __all__ = ["Effect", "UseResult", "forget", "move"]
 def forget(model: LabModel, task: Task, depth: int, how: Forgetting = FORGETTING) -> UseResult:
     """Remove a task's directions from the state and, as a placebo, as many random ones.
 
+        forget(model, task, depth=8).figure()
+
     Args:
         model: The model.
         task: A task of classes.
@@ -54,6 +56,14 @@ def forget(model: LabModel, task: Task, depth: int, how: Forgetting = FORGETTING
     Raises:
         InputError: If labels are numbers, differences are read, or there is no such depth.
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If the task cannot be learned.
+
+    Shows:
+        How far the next token changes where all that a linear probe finds of a task is gone,
+        against random directions of the same size.
+
+    Does not show:
+        That the task plays no part where nothing changes: other positions and nonlinear traces of
+        it remain.
     """
     require_kind(how, Forgetting, "Forgetting(rounds=3)")
     task, known = _ready(model, task, depth, how)
@@ -86,6 +96,8 @@ def move(
 ) -> UseResult:
     """Move the states of one class towards another, and in a random direction as far.
 
+        move(model, task, depth=8, source="sing", goal="plur").figure()
+
     Args:
         model: The model.
         task: A task of classes.
@@ -99,6 +111,14 @@ def move(
         InputError: If labels are numbers, differences are read, there is no such depth or
             class, or no example of the source on the test side.
         EmptyTarget: If a target tokenises to nothing.
+
+    Shows:
+        How far the next token follows a state that is moved from one class to another, against a
+        random move as long.
+
+    Does not show:
+        That this direction is the one that the model itself reads: any that pushes the state far
+        enough may do something.
     """
     require_kind(how, Moving, "Moving(steps=2.0)")
     task, known = _ready(model, task, depth, how)

@@ -27,6 +27,8 @@ from labkit.text.moments import SecondMoment
 class EMMET(OneLayer):
     """Equality-constrained Mass Model Editing in a Transformer.
 
+        delta = EMMET()(model, rewrites)            # all of them in one change
+
     Besides the fields of `OneLayer`:
 
     Attributes:
@@ -34,6 +36,13 @@ class EMMET(OneLayer):
             what was written under them is kept (the paper: no).
         weight: Weight of `C` against those keys, in the unit of
             `editing.methods.closed_form.solve.Occurring`; of no effect on a first edit.
+
+    Shows:
+        What a batch of rewrites costs where one layer has to meet every one of them exactly.
+
+    Does not show:
+        How well a rewrite is learned: what it asks for is met by construction, so that only
+        paraphrases and neighbours can judge it.
 
     References:
         Gupta et al. 2024, A Unified Framework for Model Editing, section 4.

@@ -25,6 +25,8 @@ from labkit.models.model import LabModel
 class MEMIT(Spreading):
     """Mass-Editing Memory in a Transformer, and BLUE.
 
+        delta = MEMIT()(model, rewrites)            # BLUE: MEMIT(spread="boundary")
+
     Besides the fields of `Spreading`:
 
     Attributes:
@@ -33,6 +35,14 @@ class MEMIT(Spreading):
         weight: `lambda`, in units of `d_mlp`: of a residual, a key as usual as those behind
             `C` would alone be given `1 / (1 + weight)`. The paper's 15000 for GPT-J
             (`d_mlp` 16384) is 0.92 in this unit, its 20000 for GPT-2 XL (6400) is 3.1.
+
+    Shows:
+        What a batch of rewrites reaches where several layers share it, and each gives way to the
+        keys that usually occur as far as `weight` says.
+
+    Does not show:
+        Which of the layers did it: the blocks between do not pass on all that is written below
+        them, so that the last one writes more than its share.
 
     References:
         Meng et al. 2023, Mass-Editing Memory in a Transformer, equations 13 to 20 and

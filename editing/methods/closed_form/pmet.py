@@ -9,9 +9,6 @@ layer, a square-root share each:
     D = (lambda C + K^T K)^-1 K^T R_l
 
 with values as rows (the FFN writes `k V + b`).
-
-What it does not promise: as attention's part is not written, the edited model need not produce what
-the search found.
 """
 
 from dataclasses import dataclass
@@ -26,12 +23,20 @@ from editing.methods.closed_form.writing import Written
 class PMET(Spreading):
     """Precise Model Editing in a Transformer.
 
+        delta = PMET()(model, rewrites)
+
     Besides the fields of `Spreading`:
 
     Attributes:
         weight: `lambda`, in units of `d_mlp`: of a residual, a key as usual as those behind
             `C` would alone be given `1 / (1 + weight)`. The paper's 6000 for GPT-J
             (`d_mlp` 16384) is 0.37 in this unit.
+
+    Shows:
+        What is gained where the search may use attention, and only the FFN is written.
+
+    Does not show:
+        That the edited model produces what the search found: attention's part is not written.
 
     References:
         Li et al. 2024, PMET: Precise Model Editing in a Transformer, section 4.

@@ -34,6 +34,14 @@ class ROME(OneLayer):
             direction, while the size of the change is measured with the bare prompt's own
             key. Sequences of edits made this way drift; for comparison only.
 
+    Shows:
+        How far one rank-one change of one FFN matrix, at the subject's last token, makes a new
+        object the answer to the prompt and to its paraphrases, and what neighbours pay for it.
+
+    Does not show:
+        That the fact was stored in that layer: where a trace peaks does not predict where an edit
+        works (Hase et al. 2023). Nor that what follows from the fact has changed with it.
+
     References:
         Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 3.1.
         Gupta et al. 2024, Rebuilding ROME, for the one `k*`.

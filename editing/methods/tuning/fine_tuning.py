@@ -9,9 +9,6 @@ The baseline that every editor has to beat. With values as rows (`ffn_out`, `V`)
 by Adam from zero. Without the constraint, nothing preserves what the model knows: everything
 outside the batch can suffer (claim C8). The ball of Zhu et al. is the simplest remedy: after each
 step the change is projected back onto it.
-
-What this does not promise: that the edit generalises beyond the prompt itself, or that nothing else
-changes. Measure both.
 """
 
 from dataclasses import dataclass
@@ -68,6 +65,8 @@ class Ball:
 class FineTuning(GradientDescent):
     """Fine-tuning of one FFN output projection, all rewrites together.
 
+        delta = FineTuning(ball=Ball())(model, rewrites)   # ball: stay near the weights
+
     Attributes:
         layer: The layer to train; by default the measured preset of the model (Meng et al.
             2022: 1 of GPT-2 XL's 48 unconstrained, 0 constrained).
@@ -75,6 +74,14 @@ class FineTuning(GradientDescent):
         training: How long and how fast (Meng et al. 2022: Adam, 25 steps at most, lr 5e-4,
             until the loss is 0.03, which is a probability of 0.97).
         seed: Seed of the order in which rewrites take turns, where they do.
+
+    Shows:
+        What gradient descent on one matrix makes of a rewrite, and what other facts pay for it:
+        the baseline of every editor.
+
+    Does not show:
+        That the edit generalises beyond the prompt itself, or that nothing else changes: measure
+        both.
 
     References:
         Zhu et al. 2020, Modifying Memories in Transformer Models, sections 3 and 4.

@@ -10,9 +10,6 @@ instead of a matrix. It is the usual way to fine-tune, and so a natural baseline
 The factors are trained outside the model and returned as they are, as a change of low rank.
 peft would replace the model's modules by its own during training, whereas methods here must leave
 the model untouched; the numbers are the same.
-
-What this does not promise: see `editing.methods.tuning.fine_tuning`. A low rank bounds the
-directions of a change, not its size.
 """
 
 from dataclasses import dataclass, field
@@ -34,6 +31,8 @@ from labkit.models.model import LabModel
 class LoRA(GradientDescent):
     """Low-rank adaptation of FFN output projections, all rewrites together.
 
+        delta = LoRA(rank=4)(model, rewrites)
+
     Attributes:
         layers: The layers to adapt; by default all of them.
         rank: Rank of the change in each layer (the paper: 1 to 64, mostly 4 or 8).
@@ -43,6 +42,13 @@ class LoRA(GradientDescent):
             layers move at once: at lr 1e-3 SmolLM2-135M is done in 10 steps, and five of six
             neighbours go with the rewrite.
         seed: Seed of the random factors, and of the order in which rewrites take turns.
+
+    Shows:
+        What the usual way of fine-tuning makes of a rewrite, in all layers at a low rank.
+
+    Does not show:
+        That the edit generalises, or that nothing else changes: a low rank bounds the directions
+        of a change, not its size.
 
     References:
         Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, section 4.1.

@@ -70,6 +70,8 @@ BY_STATE = {"states", "varied", "spread"}
 class Choice:
     """Scores of every label after demonstrations chosen in different ways.
 
+        Choice(ks=(2, 8))(model, task).figure()
+
     Attributes:
         ways: How demonstrations are chosen; the others are compared with the first.
         ks: Numbers of demonstrations, ascending, at least 1.
@@ -81,6 +83,14 @@ class Choice:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        Whether near or varied demonstrations help more than drawn ones, and more than their
+        labels alone.
+
+    Does not show:
+        That nearness in another embedding would do the same: it is measured in the model's own
+        states and in words.
     """
 
     ways: tuple[Way, ...] = ("random", "bm25", "states", "varied", "spread", "alike")

@@ -14,10 +14,6 @@
 The query keeps its template throughout, and is scored over the true label space. Between
 conditions of the same draw the demonstrations are about the same items in the same order.
 
-What they do not show: which part the model *uses*. Accuracy that survives random labels can
-come from labels that it knows by itself, the demonstrations only saying which words to choose
-from; flipped labels tell these apart.
-
 References:
     Min et al. (2022), Rethinking the Role of Demonstrations, sections 4 and 5: gold, random,
     out-of-space, foreign, labels-only, inputs-only. Yoo et al. (2022), Ground-Truth Labels Matter,

@@ -59,6 +59,15 @@ class Demonstrations:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        How answers change with the number of demonstrations, and with one of their properties at
+        a time, query by query.
+
+    Does not show:
+        Which part the model *uses*: accuracy that survives random labels can come from labels
+        that it knows by itself, the demonstrations only saying which words to choose from;
+        flipped labels tell these apart.
     """
 
     conditions: tuple[str, ...] = ("gold", "random")

@@ -48,6 +48,14 @@ class Gains:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        Which tasks gain from demonstrations more than luck over many tests would give, and how
+        much of it goes with their labels.
+
+    Does not show:
+        Why: a gain that survives random labels may be format, label space or what the model
+        knows.
     """
 
     k: int = 8

@@ -16,9 +16,6 @@ the friend's answers (k demonstrations), and ends where the instruction would fo
 are drawn with a seed; each candidate is scored on development items; the best is reported on the
 queries, which no candidate has seen.
 
-What it does not show: that an instruction was *understood*. It names labels or a kind of label,
-which alone can raise their probability; `another's` shows what any instruction does.
-
 References:
     Zhou et al. (2023), Large Language Models Are Human-Level Prompt Engineers, sections 3.1
     (forward proposal) and 3.2 (execution accuracy, log-probability).
@@ -79,6 +76,14 @@ class Instructions:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        What the same queries gain from being told, shown, or both, against another task's
+        instruction.
+
+    Does not show:
+        That an instruction was *understood*. It names labels or a kind of label, which alone can
+        raise their probability.
     """
 
     k: int = 8

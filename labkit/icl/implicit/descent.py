@@ -16,9 +16,6 @@ residuals as W0 + dW with the targets y_i. So the same layer again is the next s
 are k steps. A query enters as (x, -W0 x) and its y then holds minus the prediction: after k
 layers, -W_k x.
 
-What it does not show: that a trained transformer does this. It shows that attention *can*, with
-weights that one can read (`DescentResult.figure`).
-
 References:
     von Oswald et al. (2023), Transformers Learn In-Context by Gradient Descent, Proposition 1 and
     appendix A.1.
@@ -219,9 +216,18 @@ class DescentResult(Result):
 class Descend:
     """Solve prompts by stacked layers and by gradient descent, from W = 0.
 
+        Descend(steps=5)(prompts).figure()
+
     Attributes:
         steps: Layers, and steps.
         rate: Step size.
+
+    Shows:
+        That layers of attention *can* be steps of gradient descent, with weights that one can
+        read (`DescentResult.figure`).
+
+    Does not show:
+        That a trained transformer does this.
     """
 
     steps: int = 4

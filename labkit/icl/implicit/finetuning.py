@@ -26,9 +26,6 @@ is measured again with something in place of fine-tuning on the demonstrations:
                pass; this one is no control: it should be more like context if the claim holds
                in this form
 
-What it does not show: that a likeness of updates is a likeness of algorithms. `order_spread` asks
-for one more thing: a full batch of gradient descent cannot see the order of demonstrations.
-
 References:
     Dai et al. (2023), Why Can GPT Learn In-Context?, section 4.2. Deutch et al. (2024), In-context
     Learning and Gradient Descent Revisited, sections 3 (untrained models) and 4 (layer causality).
@@ -92,6 +89,14 @@ class FineTuningComparison:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        How alike the changes are that demonstrations and gradient steps on them make, beside
+        other updates of the same size.
+
+    Does not show:
+        That a likeness of updates is a likeness of algorithms. `order_spread` asks for one more
+        thing: a full batch of gradient descent cannot see the order of demonstrations.
     """
 
     k: int = 8

@@ -50,6 +50,8 @@ N_TUNED_ON = 512  # prompts that the step size of gradient descent is chosen on
 class CompareLearners:
     """A regression transformer beside learners with a formula, on the same prompts.
 
+        CompareLearners()(regression_model.shipped()).figure()
+
     Attributes:
         settings: Distributions of prompts, of `labkit.icl.implicit.regression_prompts.SETTINGS`.
         n_pairs: Examples of a prompt; more than in training asks for lengths never seen.
@@ -59,6 +61,14 @@ class CompareLearners:
             of their own, drawn as in training.
         neighbours: Inputs that the nearest-neighbour learner asks.
         seed: Seed of the prompts.
+
+    Shows:
+        Which learner with a formula predicts what a transformer trained on linear regression
+        predicts, prompt by prompt.
+
+    Does not show:
+        How the transformer computes it, nor anything of language models: it was trained on
+        nothing else.
     """
 
     settings: tuple[str, ...] = ("trained",)

@@ -16,10 +16,6 @@ demonstration, in high layers the prediction is read from them. Three readings o
 
 Edges of the query are those of all its tokens; "query to first token" is the attention sink.
 
-What this does not show. A weight says where a head looks, not what it takes from there. Blocked
-weight goes to the other tokens, hence the random edges. A label can be read through another
-token: blocking one path gives a lower bound of what passes through it.
-
 References:
     Wang et al. (2023), Label Words are Anchors: An Information Flow Perspective for Understanding
     In-Context Learning, sections 2.1 (saliency, equations 1 to 4) and 2.2 (blocked label words).
@@ -77,6 +73,15 @@ class Anchors:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        Where attention goes among demonstrations, and what depends on which edges in which
+        layers.
+
+    Does not show:
+        What a head takes from where it looks. Blocked weight goes to the other tokens, hence the
+        random edges; a label can be read through another token, so that blocking one path gives a
+        lower bound.
     """
 
     k: int = 8

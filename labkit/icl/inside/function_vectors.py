@@ -14,9 +14,6 @@ Placebos of the same norm: as many random other heads, summed in the same way an
 random directions. Prompts for steps 1 and 2, queries to choose layer and scale, and queries to
 measure on are different items.
 
-What it does not show: that the model itself carries the task through these heads alone. The AIE of
-a head misses what other heads would compensate.
-
 References:
     Todd et al. (2024), Function Vectors in Large Language Models, sections 2.2, 2.3 and 3.
 
@@ -52,6 +49,8 @@ from labkit.running.beginnings import Ids
 class FunctionVectors(VectorMethod):
     """The function vector of a task, against placebos.
 
+        FunctionVectors(k=10)(model, labkit.icl.task("past")).figure()
+
     Attributes:
         k: Number of demonstrations, at least 2; Todd et al. use 10.
         heads: How many heads are summed; Todd et al. use 10 of the 448 of GPT-J.
@@ -62,6 +61,14 @@ class FunctionVectors(VectorMethod):
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        Whether the sum of a few heads' mean outputs makes a bare query be answered as the task
+        asks, against random heads.
+
+    Does not show:
+        That the model carries the task through these heads alone: the effect of a head misses
+        what other heads would make good.
     """
 
     heads: int = 10

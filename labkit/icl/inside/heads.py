@@ -15,11 +15,6 @@ each beside as many random heads of the same layers, which should matter less.
 
     HeadAblation(kinds=("induction",))(model, [labkit.icl.task("topic")]).figure()
 
-What this does not show. Heads that are switched off harm what reads them, in context or not: see
-the loss on all text, and accuracy without demonstrations. Where other heads take over, a head
-that carries much costs little. Heads are ranked on random tokens, and what they do on text may be
-something else.
-
 References:
     Olsson et al. (2022), In-context Learning and Induction Heads: the in-context learning score
     ("In-context learning score", 500th minus 50th token), and Argument 3 (ablations).
@@ -88,6 +83,14 @@ class HeadAblation:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        What repetition and demonstrations lose without heads of a kind, against as many random
+        heads of the same layers.
+
+    Does not show:
+        Learning in context alone: heads that are off harm all that reads them (see the loss on
+        all text), others may take over, and the kinds are found on random tokens.
     """
 
     kinds: tuple[str, ...] = ("induction", "previous token")

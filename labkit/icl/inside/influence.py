@@ -14,9 +14,6 @@ in nats, at the cost of k + 1 runs of every prompt. Two cheaper readings are com
 and so is *position*: whether the last demonstrations weigh most. Tokens of a demonstration reach
 from its first to the one before the next part. Labels are scored by their first token.
 
-What it does not show: leaving one out also shifts the demonstrations before it, and others may
-compensate for it; attention says where a head reads, not what depends on it.
-
 References:
     Koh and Liang (2017), Understanding Black-box Predictions via Influence Functions, section 1
     (leave-one-out). Shrikumar et al. (2017), Learning Important Features, section 1 (gradient
@@ -53,6 +50,8 @@ from labkit.running.scoring import logits_of
 class Influence:
     """The influence of every demonstration, against attribution and position.
 
+        Influence(k=8)(model, task).figure()
+
     Attributes:
         k: Number of demonstrations, at least 3 for there to be ranks.
         sets: How many sets of demonstrations are drawn.
@@ -62,6 +61,14 @@ class Influence:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        What each demonstration is worth to the right label, and whether gradients or attention
+        foretell it.
+
+    Does not show:
+        Its worth among others than these: leaving one out shifts those before it, and others may
+        make good for it; attention says where a head reads, not what depends on it.
     """
 
     k: int = 8

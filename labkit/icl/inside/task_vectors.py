@@ -15,9 +15,6 @@ Placebos, put in the same place: the vector of another task, taken in the same w
 directions of the vector's norm. The layer (and scale) is chosen on development queries, and the
 effect is read on others.
 
-What it does not show: that the model makes use of such a vector when it reads demonstrations;
-and at late layers theta is only the answer to the dummy query (see `VectorResult.vocabulary`).
-
 References:
     Hendel et al. (2023), In-Context Learning Creates Task Vectors, sections 3 and 4.
 
@@ -55,6 +52,8 @@ Form = Literal["replace", "add"]
 class TaskVectors(VectorMethod):
     """The task vector of a task, layer by layer, against placebos.
 
+        TaskVectors(k=5)(model, labkit.icl.task("past")).figure()
+
     Attributes:
         k: Number of demonstrations; Hendel et al. use 5.
         draws: Sets of demonstrations, each with a dummy query and hence a vector of its own.
@@ -63,6 +62,14 @@ class TaskVectors(VectorMethod):
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        Whether one state from behind demonstrations makes a bare query be answered as the task
+        asks, against another task's state.
+
+    Does not show:
+        That the model makes use of such a vector when it reads demonstrations; at late layers it
+        is only the answer to the dummy query (see `VectorResult.vocabulary`).
     """
 
     form: Form = "replace"

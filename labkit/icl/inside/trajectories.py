@@ -12,9 +12,6 @@ label, the log-probability of a wrong one, and the mass on all labels together:
 If the mass rises before the right label separates from the wrong one, the model has identified the
 possible answers before choosing one. Labels are read by their first token.
 
-What it does not show: see `labkit.readout`. A state may hold the answer in a basis that the
-unembedding does not read.
-
 References:
     nostalgebraist (2020), interpreting GPT: the logit lens. Halawi et al. (2024), Overthinking
     the Truth, section 3: early exits after right and wrong demonstrations.
@@ -154,6 +151,8 @@ class TrajectoriesResult(QueriesResult):
 class Trajectories:
     """The logit lens at the last position, by depth and number of demonstrations.
 
+        Trajectories(ks=(0, 8))(model, labkit.icl.task("past")).figure()
+
     Attributes:
         ks: Numbers of demonstrations, ascending; 0 is no demonstration.
         draws: How many sets of demonstrations are drawn.
@@ -163,6 +162,12 @@ class Trajectories:
 
     Raises:
         InputError: If a field is out of its range.
+
+    Shows:
+        At which depth the labels rise together, and at which the right one parts from the others.
+
+    Does not show:
+        What a state holds in a basis that the unembedding does not read (see `labkit.readout`).
     """
 
     ks: tuple[int, ...] = (0, 1, 8)

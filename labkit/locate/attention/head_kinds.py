@@ -13,9 +13,6 @@ transformer_lens' detection patterns, and so is the sum over them (`detect_head`
 Two baselines: *chance* is the score of a head with uniform attention, and the *control* the score
 on the same edges where the second half is other tokens instead. A head that merely attends n tokens
 back scores there as well.
-
-What this does not show: that a head attends there, not that it copies; and heads may behave
-differently on text than on random tokens.
 """
 
 from dataclasses import dataclass
@@ -123,6 +120,8 @@ def head_scores(
 ) -> HeadScores:
     """Previous-token, duplicate-token and induction scores of every head.
 
+        head_scores(model).figure()
+
     Args:
         model: The model.
         length: Number of random tokens, all different, that are given twice.
@@ -132,6 +131,13 @@ def head_scores(
     Raises:
         InputError: If the sequences are too short to repeat anything, too long for the
             model, or longer than the vocabulary; or if there are none.
+
+    Shows:
+        Which heads look at the token before, at an earlier copy, or at what followed that copy,
+        on tokens that have no meaning.
+
+    Does not show:
+        That a head copies what it looks at, or that it does the same on text.
 
     References:
         Olsson et al. 2022, In-context Learning and Induction Heads, "Per-head scores".

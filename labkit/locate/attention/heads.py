@@ -125,6 +125,8 @@ def head_report(
 ) -> HeadReport:
     """Direct contribution, attention to the subject, and knock-out of every head.
 
+        head_report(model, [fact]).figure()
+
     The direct contribution takes the memory of a second model, and most of the time.
 
     Args:
@@ -136,6 +138,13 @@ def head_report(
     Raises:
         SubjectNotFound: If a subject is not in its prompt.
         InputError: If there is no fact, or a prompt is one token or ends with its subject.
+
+    Shows:
+        Whether a head reads the subject, writes the answer, and is missed, side by side.
+
+    Does not show:
+        How later blocks use what it writes, what it reads where it looks, or what other heads
+        make good.
     """
     method = AttentionKnockout() if method is None else method
     chosen = [facts] if isinstance(facts, Fact) else list(facts)

@@ -13,11 +13,6 @@ answer's probability,
 - *by head*: one head of one layer, which may not look at the subject; beside it the same
   head, which may not look at as many random other tokens.
 
-What this does not show. Blocked weight moves to other keys, so that a drop can also mean that
-the others were turned up: hence the control. The first token takes idle attention (a *sink*)
-and blocking it harms whatever it says: the control does without it, and a subject that is the
-first token is no clean case. A head whose loss others make good shows no effect.
-
 How the cells are computed: see `labkit.locate.attention.edges`.
 """
 
@@ -54,6 +49,8 @@ PAPER_WINDOW = 9 / 48
 class AttentionKnockout:
     """Attention knock-out of one fact, by windows of layers and by single heads.
 
+        AttentionKnockout()(model, fact).figure()
+
     Attributes:
         window: Number of consecutive layers that are blocked together, centred on the
             cell's layer and cut at the ends; by default 9/48 of the layers, at least 3 (the
@@ -62,6 +59,16 @@ class AttentionKnockout:
             head takes the first of them.
         seed: Seed of the draws.
         memory: Bound on the activations held at once, in bytes.
+
+    Shows:
+        Through which layers and heads attention to the subject brings the answer to the last
+        position, against as many random tokens.
+
+    Does not show:
+        What a head writes. Blocked weight moves to other keys, so that a drop can mean that those
+        were turned up: hence the control, without the first token, which takes idle attention and
+        harms whatever is asked when blocked. A head whose loss others make good shows no effect,
+        and a subject that is the first token is no clean case.
 
     References:
         Geva, Bastings, Filippova and Globerson 2023, Dissecting Recall of Factual

@@ -1,8 +1,4 @@
 """Attention patterns: the weights of every head of every layer, from every token.
-
-What this does not show: a large weight says where a head reads, not what it takes from there
-nor whether anything depends on it. A weight on the first token mostly means that the head is idle
-(an attention sink).
 """
 
 from collections.abc import Sequence
@@ -74,6 +70,8 @@ def attention_patterns(
 ) -> AttentionPatterns:
     """The attention patterns of a prompt.
 
+        attention_patterns(model, "The Eiffel Tower is in Paris")
+
     Args:
         model: The model.
         prompt: The prompt, two tokens or more.
@@ -85,6 +83,13 @@ def attention_patterns(
         InputError: If the prompt is one token, no layer is asked for, or the prompt is too
             long for the viewer (it says how many tokens would fit). For the bare numbers
             of longer prompts take `labkit.running.activations.run_with_cache`.
+
+    Shows:
+        Where every head looks from every token of one prompt.
+
+    Does not show:
+        What it takes from there, nor whether anything depends on it. A weight on the first token
+        mostly means that the head is idle (an attention sink).
     """
     from labkit.plots.locate.attention import check_size
 

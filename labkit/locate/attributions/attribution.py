@@ -14,8 +14,6 @@ Where P(answer) is close to 0 or 1 the gradient vanishes although the effect doe
 `steps > 1` it is averaged along the way from the corrupted to the clean embeddings
 (integrated gradients; Hanna et al. 2024), which costs as many backward passes.
 
-What this does not show: the effect itself. It is a ranking to be checked against a trace.
-
 Why not by transformer_lens: its `attribution_patch` takes a pair of token sequences, so it
 cannot corrupt by noise, scores heads and FFN outputs but no hidden state, and refuses
 `ig_steps > 1`. For a pair of prompts it is what `attribution_pairs` runs.
@@ -58,6 +56,8 @@ from labkit.tokens import TokenBatch, TokenSpan
 class AttributionPatching:
     """Attribution patching of one fact, on the grid of a causal trace.
 
+        AttributionPatching()(model, fact).agreement(CausalTrace()(model, fact))
+
     Attributes:
         kind: What would be restored.
         noise: Standard deviation of the noise, in standard deviations of the token
@@ -69,6 +69,14 @@ class AttributionPatching:
         steps: Points on the way from the corrupted to the clean embeddings at which the
             gradient is taken; 1 is the plain gradient, at the corrupted run itself.
         memory: Bound on the activations held at once, in bytes.
+
+    Shows:
+        A ranking of all states by what a small step towards the clean run would do, for the price
+        of one backward pass.
+
+    Does not show:
+        The effect itself: where P(answer) is near 0 or 1 the gradient vanishes and the effect
+        does not. Check the top of the ranking against a trace.
 
     References:
         Nanda 2023, Attribution Patching: Activation Patching At Industrial Scale. Syed et

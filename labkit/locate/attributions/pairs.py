@@ -102,6 +102,9 @@ def attribution_pairs(
 ) -> PairAttribution:
     """Effect of every node on P(answer), from corrupted to clean prompts.
 
+        pair = ("The capital of France is", "The capital of Spain is")
+        attribution_pairs(model, [pair], " Paris").figure()
+
     Args:
         model: The model.
         pairs: Clean and corrupted prompts, all of the same number of tokens.
@@ -114,6 +117,13 @@ def attribution_pairs(
             are not as many answers as pairs.
         EmptyPrompt, EmptyTarget: If a prompt or an answer is empty.
         NotOneToken: If an answer is a number that is cut into digits.
+
+    Shows:
+        A ranking of heads, FFNs and the embedding by their first-order effect between two
+        prompts.
+
+    Does not show:
+        The effect itself, which patching measures; and nothing that both prompts share.
 
     References:
         Syed et al. 2023, Attribution Patching Outperforms Automated Circuit Discovery;

@@ -15,9 +15,6 @@ kept; those kept in at least a share `shared` of the prompts are the fact's *kno
 Attribution is a ranking. Whether the neurons hold the fact is tested by suppressing and amplifying
 exactly them: `KnowledgeNeuronsResult.test`, against random neurons of the same layers.
 
-What this does not show: that the neurons are *for* this fact. Many respond to the kind of answer
-(any city) or to its token; the loss of other facts shows how many.
-
 The blocks below l, and the positions before the first that is read, are as in the clean
 run and are not run again.
 """
@@ -50,6 +47,9 @@ REFINED = 3
 class KnowledgeNeurons:
     """Knowledge neurons of one fact.
 
+        found = KnowledgeNeurons()(model, fact)
+        found.test(model, other_facts).figure()
+
     Attributes:
         positions: Where the neurons' activations are turned down.
         steps: Number of points on the way from 0 to the activations, at first (the paper: 20).
@@ -63,6 +63,13 @@ class KnowledgeNeurons:
             (the paper: 0.2).
         shared: Share of the prompts in which it must do so, 0..1 (the paper: 0.7 at first).
         memory: Bound on the activations held at once, in bytes.
+
+    Shows:
+        Which FFN neurons P(answer) depends on, as their activations are turned down to nothing.
+
+    Does not show:
+        That the neurons are *for* this fact: many respond to the kind of answer (any city) or to
+        its token. The loss of other facts shows how many.
 
     References:
         Dai et al. 2022, Knowledge Neurons in Pretrained Transformers, sections 3.1 and 3.2.

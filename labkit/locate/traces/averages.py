@@ -41,6 +41,8 @@ def average_traces(
 ) -> AveragedTrace:
     """Trace every fact, and average by role of token and layer.
 
+        average_traces(model, facts).figure()
+
     Whether the model knows the facts is not checked here: pass those of `known_facts`.
 
     Args:
@@ -56,6 +58,14 @@ def average_traces(
         EmptyTarget: If a fact has no object.
         SubjectNotFound: If a subject is not in its prompt.
         NothingToTrace: If a prompt is one token, or nothing but the subject.
+
+    Shows:
+        Where restoring tokens of a role helps on average over facts, with the facts as the unit
+        of the interval.
+
+    Does not show:
+        That each fact peaks there: a mean that peaks at a layer is compatible with facts that
+        peak elsewhere (`AveragedTrace.early_site` says how far they agree).
 
     References:
         Meng et al. 2022, Locating and Editing Factual Associations in GPT, figure 2 and

@@ -14,9 +14,6 @@ Two readings: `P(r)`, which saturates and misses what pushes `r` down, and the l
 that a state recovers is `(LD[state] - LD_corrupted) / (LD_clean - LD_corrupted)`: 0 as
 corrupted, 1 as clean, below 0 where the state promotes the other answer.
 
-What this does not show: anything about what both prompts share. A state that carries only "a
-landmark" does the same in both.
-
 How the cells are computed: `labkit.locate.traces.restoring`. Nothing is random, so a single pair
 has no interval: it is one unit.
 """
@@ -135,11 +132,20 @@ class PairResult(Measured):
 class PairTrace:
     """Patching from one fact's prompt into another's.
 
+        PairTrace()(model, fact, other).figure()    # prompts of as many tokens
+
     Attributes:
         kind: What is patched.
         window: Number of consecutive layers whose FFN or attention output is patched
             together, centred on the cell's layer; 1 for hidden states.
         memory: Bound on the activations held at once, in bytes.
+
+    Shows:
+        Which states carry what distinguishes two prompts, in runs that occur: no noise.
+
+    Does not show:
+        Anything about what both prompts share: a state that carries only "a landmark" does the
+        same in both.
 
     References:
         Zhang & Nanda 2024, Towards Best Practices of Activation Patching in Language Models,

@@ -11,9 +11,6 @@ later tokens still attend to it. The gap
 is the part of the effect that needs the severed path. Meng et al. read off its size at low
 layers that FFN of the middle layers recall the fact: without them, states below lose their
 effect, states above do not.
-
-What this does not show: that the gap *is* the FFN's own contribution. Holding outputs at
-values from another run also takes away what they would have added in any case.
 """
 
 from collections.abc import Sequence
@@ -104,6 +101,9 @@ def compare_severed(
 ) -> SeveredComparison:
     """A plain trace beside severed ones of the same fact, or of the same facts.
 
+        plain = CausalTrace()(model, fact)
+        compare_severed(plain, CausalTrace(severed="ffn")(model, fact)).figure()
+
     Args:
         plain: From `CausalTrace(...)`, or from `average_traces` with it.
         severed: From the same with `severed="ffn"` and/or `severed="attn"`.
@@ -111,6 +111,13 @@ def compare_severed(
     Raises:
         InputError: If one of them is of other facts, another model or other settings, or the
             first is itself severed or another is not.
+
+    Shows:
+        How much of what a restored state recovers needs the FFNs (or attention) above it.
+
+    Does not show:
+        That the gap is the FFN's own contribution: holding outputs at values from another run
+        also takes away what they would have added in any case.
 
     References:
         Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 2.2 and

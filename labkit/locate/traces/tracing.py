@@ -7,9 +7,7 @@ Three runs of one prompt (Meng et al. 2022, section 2.1):
 3. restored: the corrupted run, with one state (or a window of FFN or attention outputs)
    set to its clean value, gives `P*[state]`.
 
-The indirect effect of a state is `P*[state] - P*`. It says that the state is *sufficient*
-to carry the fact in this run. It does not say that the fact is stored there, nor that an
-edit there works best (Hase et al. 2023).
+The indirect effect of a state is `P*[state] - P*`.
 
 *Severed* (section 2.2, figure 3): the same, while the outputs of the FFN (or of attention)
 at the restored token are held at what they were in the corrupted run, in every layer in
@@ -64,6 +62,8 @@ __all__ = [
 class CausalTrace:
     """Causal tracing of one fact.
 
+        CausalTrace()(model, fact).figure()
+
     Attributes:
         kind: What is restored.
         noise: Standard deviation of the noise, in standard deviations of the token
@@ -77,6 +77,13 @@ class CausalTrace:
             cells NaN; None is every token.
         seed: Seed of the noise.
         memory: Bound on the activations held at once, in bytes.
+
+    Shows:
+        Which states suffice to bring the answer back in a run whose subject is noise.
+
+    Does not show:
+        That the fact is stored there, nor that an edit there works best (Hase et al. 2023); one
+        fact's peak may not be another's.
 
     References:
         Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 2 and
