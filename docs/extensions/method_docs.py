@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from docstrings import is_python
@@ -83,12 +84,13 @@ def example(lines: list[str]) -> tuple[list[str], list[str]]:
     for start, line in enumerate(lines):
         if not line.startswith("    ") or lines[start - 1].strip():
             continue
-        end = start
-        while end < len(lines) and (lines[end].startswith("    ") or not lines[end].strip()):
-            end += 1
-        code = stripped(dedented(lines[start:end]))
-        if is_python("\n".join(code)) and re.search(r"\w\(", " ".join(code)):
-            return code, lines[:start] + lines[end:]
+        inside = takewhile(lambda one: one.startswith("    ") or not one.strip(), lines[start:])
+        length = len(list(inside))
+        ends = [n for n in range(1, length + 1) if n == length or not lines[start + n].strip()]
+        for n in reversed(ends):  # the longest piece that is Python; other blocks may follow it
+            code = stripped(dedented(lines[start : start + n]))
+            if is_python("\n".join(code)) and re.search(r"\w\(", " ".join(code)):
+                return code, lines[:start] + lines[start + n :]
     return [], lines
 
 

@@ -31,7 +31,7 @@ def page(title: str, method: Any, source: Path) -> Iterator[str]:
     own, around = sections(value), sections(module)
     yield from (title, "=" * len(title), "")
     yield from rendered([own.summary], method.home)
-    yield from places(method, source)
+    yield from places(method)
     yield from rendered(own.prose or [], method.home)
     yield from under("What it computes", rendered([around.summary, "", *around.prose], method.home))
     for heading in ("Shows", "Does not show"):
@@ -79,7 +79,7 @@ def names_of(value: Any) -> list[str]:
     return [name for name, cls in made.items() if cls is value] or [value.__name__]
 
 
-def places(method: Any, source: Path) -> Iterator[str]:
+def places(method: Any) -> Iterator[str]:
     """Where else the site speaks of a method."""
     value, _ = opened(method.home)
     room = room_of(method.home)
@@ -92,9 +92,7 @@ def places(method: Any, source: Path) -> Iterator[str]:
     if shown:
         yield f":Notebooks: {'; '.join(shown)}"
     if method.claims:
-        linked = (source / "claims.md").is_file() or (source / "claims.rst").is_file()
-        said = ", ".join(method.claims.split())
-        yield f":Claims: {f':doc:`{said} </claims>`' if linked else said}"
+        yield f":Claims: :doc:`{', '.join(method.claims.split())} </claims>`"
     yield ""
 
 
