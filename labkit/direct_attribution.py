@@ -60,6 +60,9 @@ def direct_logit_attribution(
     Does not show:
         What a part does through the parts after it that read it; nor what would happen without
         it.
+
+    References:
+        Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
     """
     if unit not in ("component", "head"):
         raise InputError(f"unit {unit!r}: one of component, head")

@@ -109,7 +109,7 @@ def with_links(lines: list[str], name: str) -> list[str]:
             parts = BACKTICKS.split(line)
             parts[::2] = [MARKS.sub(r"\\\g<0>", part) for part in parts[::2]]
             parts[1::2] = [linked(part, name) for part in parts[1::2]]
-            line = "".join(parts)
+            line = "".join(parts).removesuffix("\\ ")
         if line.strip().startswith(".. code-block::"):
             code = depth
         done.append(line)

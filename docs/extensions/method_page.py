@@ -1,7 +1,6 @@
 """The page of one method, put together from docstrings, command line, notebooks and tables."""
 
 import csv
-import functools
 import importlib
 import inspect
 import re
@@ -35,7 +34,8 @@ def page(title: str, method: Any, source: Path) -> Iterator[str]:
     yield from rendered(own.prose or [], method.home)
     yield from under("What it computes", rendered([around.summary, "", *around.prose], method.home))
     for heading in ("Shows", "Does not show"):
-        yield from under(heading, rendered(own.named.get(heading, []), method.home))
+        said = rendered(own.named.get(heading, []), method.home)
+        yield from under(f"What it {heading[0].lower()}{heading[1:]}", said)
     yield from under("How to call it", calls(own, around, method))
     yield from under("Fields" if inspect.isclass(value) else "Parameters", table(value, own, method))
     for name, found in measured(source, names_of(value)):
@@ -92,7 +92,8 @@ def places(method: Any) -> Iterator[str]:
     if shown:
         yield f":Notebooks: {'; '.join(shown)}"
     if method.claims:
-        yield f":Claims: :doc:`{', '.join(method.claims.split())} </claims>`"
+        said = ", ".join(f":ref:`{claim} <{claim.lower()}>`" for claim in method.claims.split())
+        yield f":Claims: {said}"
     yield ""
 
 
@@ -113,7 +114,7 @@ def calls(own: Sections, around: Sections, method: Any) -> Iterator[str]:
         yield from (".. code-block:: python", "", *(f"   {line}" for line in code), "")
     if method.command:
         yield from (".. code-block:: sh", "", f"   {method.command}", "")
-        yield ":doc:`/reference/commands` lists its options."
+        yield "All options: :doc:`/reference/commands`."
 
 
 def table(value: Any, own: Sections, method: Any) -> Iterator[str]:
@@ -189,33 +190,34 @@ def differences(own: Sections, around: Sections, method: Any) -> Iterator[str]:
 
 def papers(own: Sections, around: Sections, method: Any) -> Iterator[str]:
     """The references of a method, of its module, or of its room."""
-    lines = references(method.home, own, around)
+    lines = references(method, own, around)
     if lines:
         listed = with_references(["References:", *(f"    {line}" for line in lines)])[1:]
         yield from with_links([line.removeprefix("    ") for line in listed], method.home)
 
 
-def references(home: str, own: Sections, around: Sections) -> list[str]:
+def references(method: Any, own: Sections, around: Sections) -> list[str]:
     """The lines of the nearest section of references."""
-    room = sections(importlib.import_module(room_of(home)))
-    named = (part.named.get("References", []) for part in (own, around, room))
+    further = (method.explained, room_of(method.home)) if method.explained else (room_of(method.home),)
+    parts = (own, around, *(sections(importlib.import_module(name)) for name in further))
+    named = (part.named.get("References", []) for part in parts)
     return next((lines for lines in named if lines), [])
 
 
-@functools.cache
-def first_paper(home: str) -> str:
+def first_paper(method: Any) -> str:
     """Authors and year of the first reference."""
-    value, module = opened(home)
-    text = " ".join(references(home, sections(value), sections(module)))
+    value, module = opened(method.home)
+    text = " ".join(references(method, sections(value), sections(module)))
     found = re.match(r"(.+?) ?\(?(\d{4})\)?", " ".join(text.split()))
     return f"{found[1]} {found[2]}" if found else ""
 
 
-def index_row(title: str, name: str, home: str) -> Iterator[str]:
+def index_row(title: str, name: str, method: Any) -> Iterator[str]:
     """One method in the table of all."""
-    value, _ = opened(home)
-    room = room_of(home)
+    value, _ = opened(method.home)
+    room = room_of(method.home)
+    shows = " ".join(sections(value).named.get("Shows", []))
     yield f"   * - :doc:`{title} <{name}>`"
-    yield f"     - {''.join(with_links([sections(value).summary], home))}"
-    yield f"     - {first_paper(home)}"
+    yield f"     - {''.join(with_links([shows], method.home))}"
+    yield f"     - {first_paper(method)}"
     yield f"     - :doc:`{room} </reference/rooms/{room}>`"

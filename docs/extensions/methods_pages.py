@@ -230,9 +230,9 @@ def index() -> Iterator[str]:
     for part, methods in METHODS_BY_PART.items():
         yield from (part, "-" * len(part), "", ".. list-table::", "   :header-rows: 1")
         yield from ("   :widths: 22 46 18 14", "   :class: methods", "")
-        yield from ("   * - Method", "     - In one line", "     - Paper", "     - Room")
+        yield from ("   * - Method", "     - What it shows", "     - Paper", "     - Room")
         for title, method in methods.items():
-            yield from index_row(title, slug(title), method.home)
+            yield from index_row(title, slug(title), method)
         yield from ("", ".. toctree::", "   :hidden:", "")
         yield from (f"   {slug(title)}" for title in methods)
         yield ""

@@ -162,6 +162,11 @@ def second_moments(
     Does not show:
         Which of them matter for an answer. A few tokens with a massive activation can hold most
         of the trace, and other text has other keys.
+
+    References:
+        Meng et al. 2022, Locating and Editing Factual Associations in GPT, section 3.1.
+
+    Differs from the paper: the text is the model's own corpus, not Wikipedia.
     """
     layers = sorted({model.layer(layer) for layer in layers})
     min_keys = KEYS_PER_NEURON * model.d_mlp if how.min_tokens is None else how.min_tokens

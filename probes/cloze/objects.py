@@ -16,7 +16,7 @@ Three controls:
 - *another subject*: the fact's object in the state of that other fact. The same, from the
   other side: what this control gains is what the relation alone brings.
 - *unrelated state*: the fact's object in the state of a fact of another relation. Whatever is found
-there comes from the lens itself (frequent words; what a translator usually answers).
+  there comes from the lens itself (frequent words; what a translator usually answers).
 
 References:
     Wallat et al. 2020, BERTnesia: Investigating the capture and forgetting of knowledge in
