@@ -49,14 +49,10 @@ def sections(value: Any) -> Sections:
             into = named.setdefault(heading[1], [])
         elif re.match(r"Differs from the papers?", line):
             into = differs
-            said = line.partition(":")[2].strip()
-            into += [said] if said else []
-        elif into is not prose and not line.strip() and into is differs:
-            into.append("")
-        elif into is not prose and line.strip() and not line.startswith(" ") and into is not differs:
-            into = prose
-            into.append(line)
+            into.append(line.partition(":")[2].strip())
         else:
+            if line[:1].strip() and into is not prose and into is not differs:
+                into = prose  # a section ends where its indentation does
             into.append(line)
     code, rest = example(prose)
     return Sections(

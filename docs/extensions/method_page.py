@@ -11,7 +11,7 @@ from typing import Any
 
 from docstrings import with_code, with_links, with_references
 from method_docs import Sections, entries, sections
-from rooms import canonical, found_in
+from rooms import canonical
 
 from editing import METHODS
 
@@ -32,12 +32,15 @@ def page(title: str, method: Any, source: Path) -> Iterator[str]:
     yield from rendered([own.summary], method.home)
     yield from places(method)
     yield from rendered(own.prose or [], method.home)
-    yield from under("What it computes", rendered([around.summary, "", *around.prose], method.home))
+    whole = [around.summary, "", *around.prose]
+    yield from under("What it computes", rendered(whole, method.home))
     for heading in ("Shows", "Does not show"):
         said = rendered(own.named.get(heading, []), method.home)
         yield from under(f"What it {heading[0].lower()}{heading[1:]}", said)
     yield from under("How to call it", calls(own, around, method))
-    yield from under("Fields" if inspect.isclass(value) else "Parameters", table(value, own, method))
+    yield from under(
+        "Fields" if inspect.isclass(value) else "Parameters", table(value, own, method)
+    )
     for name, found in measured(source, names_of(value)):
         yield from under(f"Measured: {name}", found)
     if method.explained:
@@ -139,7 +142,9 @@ def defaults(value: Any) -> dict[str, str]:
     """By name, the default of a field or parameter, as it would be typed."""
     if is_dataclass(value):
         made = {
-            field.name: field.default if field.default_factory is MISSING else field.default_factory()
+            field.name: field.default
+            if field.default_factory is MISSING
+            else field.default_factory()
             for field in fields(value)
         }
     else:
@@ -198,7 +203,7 @@ def papers(own: Sections, around: Sections, method: Any) -> Iterator[str]:
 
 def references(method: Any, own: Sections, around: Sections) -> list[str]:
     """The lines of the nearest section of references."""
-    further = (method.explained, room_of(method.home)) if method.explained else (room_of(method.home),)
+    further = [name for name in (method.explained, room_of(method.home)) if name]
     parts = (own, around, *(sections(importlib.import_module(name)) for name in further))
     named = (part.named.get("References", []) for part in parts)
     return next((lines for lines in named if lines), [])

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,8 @@ from rooms import rooms
 from editing import METHODS
 from labkit.cli import app
 
-PAGES = {
-    title: method for part in methods_pages.METHODS_BY_PART.values() for title, method in part.items()
-}
+PARTS = methods_pages.METHODS_BY_PART.values()
+PAGES = {title: method for part in PARTS for title, method in part.items()}
 HOMES = {method.home for method in PAGES.values()}
 NO_METHODS = ("labkit.stats",)
 """Rooms whose functions have references and are no methods of interpretation or editing."""
@@ -90,7 +90,7 @@ def test_the_command_of_a_page_exists_with_its_options(title):
     assert name == "labkit" and command.name
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in left if word.startswith("--")} <= known
-    editors = [value for option, value in zip(left, left[1:], strict=False) if option == "--method"]
+    editors = [value for option, value in pairwise(left) if option == "--method"]
     assert set(editors) <= set(METHODS)
 
 

@@ -1,5 +1,4 @@
-"""Attention patterns: the weights of every head of every layer, from every token.
-"""
+"""Attention patterns: the weights of every head of every layer, from every token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
