@@ -91,7 +91,7 @@ def places(method: Any) -> Iterator[str]:
     if value in {getattr(make, "func", make) for make in METHODS.values()}:
         said = ", ".join(f"``{name}``" for name in names_of(value))
         yield f":On the command line: {said}"
-    shown = [f":doc:`{title} </gallery/{name}>`" for name, title in notebooks(value.__name__)]
+    shown = [f":doc:`{title} </gallery/{name}>`" for name, title in notebooks(value)]
     if shown:
         yield f":Notebooks: {'; '.join(shown)}"
     if method.claims:
@@ -100,13 +100,14 @@ def places(method: Any) -> Iterator[str]:
     yield ""
 
 
-def notebooks(name: str) -> Iterator[tuple[str, str]]:
-    """Name and title of the notebooks that call a method."""
+def notebooks(value: Any) -> Iterator[tuple[str, str]]:
+    """Name and title of the notebooks that call a method, an editor by any of its names."""
     for path in sorted(NOTEBOOKS.glob("*.py")):
         text = path.read_text(encoding="utf-8")
         title = re.search(r"^# # (.+)$", text, flags=re.M)
         code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-        if title and re.search(rf"\b{name}\(", code):
+        by_name = "METHODS[" in code and any(f'"{name}"' in code for name in names_of(value))
+        if title and (by_name or re.search(rf"\b{value.__name__}\(", code)):
             yield path.stem, title[1]
 
 
