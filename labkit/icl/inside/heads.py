@@ -85,12 +85,11 @@ class HeadAblation:
         InputError: If a field is out of its range.
 
     Shows:
-        What repetition and demonstrations lose without heads of a kind, more than without as many
-        random heads of the same layers.
+        What repetition and demonstrations lose without heads of a kind, beside random heads.
 
     Does not show:
-        Learning in context alone: all that reads these heads is harmed (see the loss on all text),
-        others may take over, and kinds are found on random tokens.
+        Learning in context alone: all that reads these heads is harmed, others may take over, and
+        the kinds are found on random tokens.
     """
 
     kinds: tuple[str, ...] = ("induction", "previous token")
