@@ -189,8 +189,10 @@ def csv_table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 
 def differences(own: Sections, around: Sections, method: Any) -> Iterator[str]:
-    """What the docstring says differs from the paper; a method's own words come first."""
-    said = "\n".join(own.differs or around.differs)
+    """What differs from the paper, in the words of the method, its module, or what explains it."""
+    further = [importlib.import_module(method.explained)] if method.explained else []
+    parts = (own, around, *(sections(module) for module in further))
+    said = "\n".join(next((part.differs for part in parts if part.differs), []))
     yield from rendered((said[:1].upper() + said[1:]).split("\n"), method.home)
 
 
