@@ -1,0 +1,55 @@
+"""The site's pages: their code runs, their commands exist, every error has an entry."""
+
+import inspect
+import re
+import tomllib
+
+import pytest
+
+import labkit
+from labkit import errors
+from tests.docs.pages import PAGES, ROOT, blocks, run
+
+WITH_CODE = [
+    page for page in PAGES
+    if any(block.language == "python" and block.reason is None for block in blocks(page))
+]  # fmt: skip
+
+
+def name_of(page):
+    return page.relative_to(ROOT / "docs").as_posix()
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block, printed in run(page, pocket=True):
+        assert (block.shown is None) or printed, f"line {block.line} prints nothing"
+
+
+def test_what_is_not_run_says_why():
+    left_out = [block for page in PAGES for block in blocks(page) if block.reason is not None]
+    assert all(len(block.reason.split()) > 3 for block in left_out)
+    assert len(left_out) <= 2
+
+
+def test_every_error_has_an_entry_and_every_entry_is_an_error():
+    text = (ROOT / "docs/guide/symptoms.md").read_text("utf-8")
+    entries = re.findall(r"^`(\w+)`\n: ", text, flags=re.M)
+    public = {
+        name for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.LabkitError)
+    }  # fmt: skip
+    assert sorted(entries) == sorted(public)
+
+
+def test_the_citation_names_this_version():
+    text = (ROOT / "CITATION.cff").read_text("utf-8")
+    said = dict(re.findall(r"^([\w-]+): (.+)$", text, flags=re.M))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert said["cff-version"] == "1.2.0" and said["title"] == "Labkit"
+    assert said["version"] == labkit.__version__ == project["version"]
+    assert said["license"] == project["license"]
+    assert ("repository-code" in said) == ("urls" in project)
+    assert "The Labkit developers" in text
