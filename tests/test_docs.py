@@ -8,10 +8,12 @@ import pytest
 import typer
 
 from labkit import load, pocket
+from tests.docs.pages import PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide/commands.md")
 DOCUMENTS = [ROOT / name for name in NAMES]
+DOCUMENTS += [page for page in PAGES if page not in DOCUMENTS]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 
 

@@ -22,6 +22,28 @@
     own.autosize = true;
     return own;
   };
+  // On a narrow page a title that would run out of it takes several lines, and no tools cover it.
+  const folded = (text, width) => {
+    const letters = Math.max(16, Math.floor(width / 9.5));
+    const lines = [""];
+    for (const word of text.replaceAll("<br>", " ").split(" ")) {
+      const longer = (lines.at(-1) + " " + word).trim();
+      if (longer.length > letters && lines.at(-1)) lines.push(word);
+      else lines[lines.length - 1] = longer;
+    }
+    return lines;
+  };
+  const narrowed = (layout, width) => {
+    const title = layout.title;
+    if (!title || !title.text) return;
+    const lines = folded(title.text, width);
+    const more = lines.length - title.text.split("<br>").length;
+    if (more < 1) return;
+    layout.title = Object.assign({}, title, { text: lines.join("<br>") });
+    layout.margin = Object.assign({}, layout.margin);
+    layout.margin.t = (layout.margin.t || 80) + 20 * more;
+    if (layout.height) layout.height += 20 * more;
+  };
   const draw = (place) => {
     const figure = JSON.parse(place.querySelector("script").textContent);
     const still = place.classList.contains("still");
@@ -32,8 +54,11 @@
       layout.font.size = 9;
       delete layout.title;
     }
+    const narrow = target.clientWidth < 520;
+    if (narrow && !still) narrowed(layout, target.clientWidth);
     window.Plotly.react(target, figure.data, layout, {
       responsive: true, staticPlot: still, displaylogo: false,
+      displayModeBar: narrow ? false : "hover",
     });
   };
   document.addEventListener("DOMContentLoaded", () => {

@@ -2,12 +2,14 @@
 
 import inspect
 import re
+import shlex
 import tomllib
 
 import pytest
+import typer
 
 import labkit
-from labkit import errors
+from labkit import cli, errors
 from tests.docs.pages import PAGES, ROOT, blocks, run
 
 WITH_CODE = [
@@ -26,6 +28,26 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for block, printed in run(page, pocket=True):
         assert (block.shown is None) or printed, f"line {block.line} prints nothing"
+
+
+def command_lines():
+    """The command lines of the pages, each in one piece and without its comment."""
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "sh":
+                whole = re.sub(r"\\\s*\n", " ", block.code)
+                yield from re.findall(r"\blabkit [a-z].*", whole)
+
+
+def test_every_option_of_the_pages_exists():
+    unknown = []
+    for line in command_lines():
+        command, words = typer.main.get_command(cli.app), shlex.split(line, comments=True)[1:]
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        flags = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
+        unknown += [(line, word) for word in words if word.startswith("--") and word not in flags]
+    assert unknown == []
 
 
 def test_what_is_not_run_says_why():
