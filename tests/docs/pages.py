@@ -66,6 +66,9 @@ def in_the_pocket_world(code: str) -> str:
 
 POCKET = (
     ("smollm2-135m", "pocket"),
+    ("known_cases(model, 10)", "known_cases(model, 3)"),
+    ("known_cases(model, 4)", "known_cases(model, 2)"),
+    ("known_cases(small, 4)", "known_cases(small, 2)"),
     ("The Eiffel Tower is located in the city of", "Vukor Tower is located in the city of"),
     ("The Louvre is located in the city of", "Vukor Gate is located in the city of"),
     ("The Louvre can be found in the city of", "Visitors who want to see Vukor Gate travel to"),
