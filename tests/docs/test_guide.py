@@ -1,5 +1,6 @@
 """The site's pages: their code runs, their commands exist, every error has an entry."""
 
+import importlib.util
 import inspect
 import re
 import shlex
@@ -48,6 +49,22 @@ def test_every_option_of_the_pages_exists():
         flags = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
         unknown += [(line, word) for word in words if word.startswith("--") and word not in flags]
     assert unknown == []
+
+
+def test_every_name_that_the_pages_speak_of_exists():
+    spoken = set()
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M)
+        spoken |= set(re.findall(r"`((?:labkit|editing|probes)(?:\.\w+)+)\b", prose))
+    missing = [name for name in sorted(spoken - {"labkit.json"}) if not is_there(name)]
+    assert len(spoken) > 20 and missing == []
+
+
+def is_there(name):
+    """Whether this is a module, or what a module hands on."""
+    before, _, last = name.rpartition(".")
+    module = importlib.import_module(before)
+    return hasattr(module, last) or importlib.util.find_spec(name) is not None
 
 
 def test_what_is_not_run_says_why():
