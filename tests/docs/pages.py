@@ -21,7 +21,9 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "docs/index.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
 
-FENCE = re.compile(r"^(?:% not run:(?P<reason>.*)\n)?```(?P<lang>\w+)\n(?P<code>.*?)^```", re.S | re.M)
+FENCE = re.compile(
+    r"^(?:% not run:(?P<reason>.*)\n)?```(?P<lang>\w+)\n(?P<code>.*?)^```", re.S | re.M
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def checked(page: Path, *, write: bool) -> int:
             if block.shown is None or now == block.shown:
                 continue
             wrong += 1
-            print(f"{page}:{block.line} prints\n{now}", flush=True)
+            sys.stdout.write(f"{page}:{block.line} prints\n{now}\n")
             before = f"{block.code}```\n\n```text\n"
             text = text.replace(before + block.shown, before + now, 1)
     if write and wrong:
