@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "docs/index.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
 
 FENCE = re.compile(
-    r"^(?:% not run:(?P<reason>.*)\n)?```(?P<lang>\w+)\n(?P<code>.*?)^```", re.S | re.M
+    r"^(?:% not run:(?P<reason>[^\n]*)\n)?```(?P<lang>\w+)\n(?P<code>.*?)^```", re.S | re.M
 )
 
 
@@ -71,6 +71,7 @@ POCKET = (
     ("known_cases(model, 10)", "known_cases(model, 3)"),
     ("known_cases(model, 4)", "known_cases(model, 2)"),
     ("known_cases(small, 4)", "known_cases(small, 2)"),
+    ("few = cases[:3]", "few = cases[:2]"),
     ("The Eiffel Tower is located in the city of", "Vukor Tower is located in the city of"),
     ("The Louvre is located in the city of", "Vukor Gate is located in the city of"),
     ("The Louvre can be found in the city of", "Visitors who want to see Vukor Gate travel to"),

@@ -68,6 +68,9 @@ def is_there(name):
 
 
 def test_what_is_not_run_says_why():
+    for page in PAGES:
+        n_fences = len(re.findall(r"^```python$", page.read_text("utf-8"), flags=re.M))
+        assert sum(block.language == "python" for block in blocks(page)) == n_fences
     left_out = [block for page in PAGES for block in blocks(page) if block.reason is not None]
     assert all(len(block.reason.split()) > 3 for block in left_out)
     assert len(left_out) <= 2
