@@ -72,6 +72,8 @@ POCKET = (
     ("known_cases(model, 4)", "known_cases(model, 2)"),
     ("known_cases(small, 4)", "known_cases(small, 2)"),
     ("few = cases[:3]", "few = cases[:2]"),
+    ("MEMIT()", "MEMIT(n_contexts=2)"),
+    ("EMMET()", "EMMET(n_contexts=2)"),
     ("The Eiffel Tower is located in the city of", "Vukor Tower is located in the city of"),
     ("The Louvre is located in the city of", "Vukor Gate is located in the city of"),
     ("The Louvre can be found in the city of", "Visitors who want to see Vukor Gate travel to"),
