@@ -99,7 +99,7 @@ def spoken_of(value: Any) -> Iterator[type]:
             "fget",
             "func",
             "__func__",
-        ):  # of properties, cached or not, and class methods
+        ):  # of properties and class methods
             member = getattr(member, inner, member)
         if not (inspect.isclass(member) or inspect.isroutine(member)):
             continue
@@ -112,7 +112,8 @@ def for_checkers(module: str) -> dict[str, Any]:
     """What a module imports for type checkers only."""
     source = Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
     return {
-        name: getattr(importlib.import_module(home), name) for name, home in homes_in(source).items()
+        name: getattr(importlib.import_module(home), name)
+        for name, home in homes_in(source).items()
     }
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.files import atomic_write, output_errors
 from labkit.results.encoding import dumps
@@ -121,6 +122,7 @@ class Answers(Measured):
         return self
 
 
+@checked
 def answered(model: "LabModel", notebook: str, answer: str, *findings: Finding) -> Answers:
     """The answer of a notebook, on a model.
 

@@ -10,7 +10,8 @@ from labkit.stats import Estimate
 
 FOUND = {
     "claim": "C6", "measured": "P(new object) after ROME",
-    "value": Estimate(mean=0.9, low=0.8, high=0.95, n=12), "control": "before", "control_value": 0.1,
+    "value": Estimate(mean=0.9, low=0.8, high=0.95, n=12), "control": "before",
+    "control_value": 0.1,
     "on": "12 facts", "verdict": "supports", "changed_by": "as much without the edit",
 }  # fmt: skip
 
