@@ -13,7 +13,8 @@ author = "The Labkit developers"
 release = version = labkit.__version__
 extensions = [
     "myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design",
-    "checked_site", "docstrings", "mathml", "rooms", "methods_pages", "command_pages", "gallery", "figure_of",
+    "checked_site", "docstrings", "mathml", "rooms", "methods_pages", "command_pages", "gallery",
+    "figure_of",
 ]  # fmt: skip
 exclude_patterns = ["build", "extensions", "**/.ipynb_checkpoints"]
 nitpicky = True

@@ -1,4 +1,4 @@
-"""After a build: every link within the site leads somewhere, and nothing is fetched from elsewhere."""
+"""After a build: links within the site lead somewhere, and nothing comes from elsewhere."""
 
 import re
 from collections.abc import Iterator
@@ -68,9 +68,10 @@ def problems(folder: Path) -> Iterator[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.is_file():
                 yield f"{where} links to {address}, which is not there"
-            elif parts.fragment and target in pages:
-                if unquote(parts.fragment) not in pages[target].ids:
-                    yield f"{where} links to {address}, and nothing there has that name"
+                continue
+            ids = pages[target].ids if target in pages else {parts.fragment}
+            if parts.fragment and not {parts.fragment, unquote(parts.fragment)} & ids:
+                yield f"{where} links to {address}, and nothing there has that name"
     for path in sorted(folder.rglob("*.css")):
         for address in IN_STYLES.findall(path.read_text("utf-8")):
             yield f"{path.relative_to(folder)} fetches {address}"
