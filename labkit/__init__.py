@@ -18,7 +18,7 @@ One fact of your own, from one end to the other; `help(case_of)` says more of ea
     predict(model, "The Louvre is in the city of")
     rewrite = Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
     case = case_of(model, rewrite, neighbours=["The Prado is in the city of"])
-    compare_methods(model, {"at 3": ROME(layer=3), "at 5": ROME(layer=5)}, [case]).figure()
+    compare_methods(model, {"at 3": ROME(layer=3), "at 5": ROME(layer=5)}, [case]).wide()
 
 Beside it `labkit.icl`, what demonstrations in a prompt do, and `probes`, what can be read off
 every layer. Underneath: `labkit.running` (partial forward runs, states read and written),

@@ -46,6 +46,13 @@ class MethodComparison(Measured):
         configs: By method, its class under "method" and its fields.
         protocol: "single", "batch" or "sequential".
         n_cases: Number of cases.
+
+    Metrics, of each of the three readings (`success`: the new object is likelier than the old one;
+    `argmax`: it is the likeliest word; `generation`: it occurs in free text): `efficacy`, after
+    the rewrite's own prompt; `paraphrase`, after other words for it; `neighbourhood`, of other
+    subjects that should keep their object; `attribute`, of subjects that have the new object in
+    truth; `distractor`, after a neighbour's prompt with the rewrite in front; `score`, the
+    harmonic mean of the first three. The row "unedited" is the model before any edit.
     """
 
     table: pd.DataFrame
@@ -61,7 +68,8 @@ class MethodComparison(Measured):
     def title(self) -> str:
         """How many methods, on what."""
         who = ", ".join(self.configs)
-        return f"{who} on {self.model}: {self.n_cases} cases, {HOW[self.protocol]}"
+        cases = f"{self.n_cases} case{'s' * (self.n_cases > 1)}"
+        return f"{who} on {self.model}: {cases}, {HOW[self.protocol]}"
 
     @property
     def methods(self) -> list[str]:
@@ -98,6 +106,8 @@ class MethodComparison(Measured):
                 if self.estimate(method, reading, metric) is not None
             ]
             lines.append(f"{method}: {'; '.join(said)}")
+        if all(self.estimate(name, "success", "paraphrase") is None for name in self.methods):
+            lines.append("other words: not asked, the cases have no paraphrases")
         failed = {name: len(errors) for name, errors in self.failed.items() if errors}
         lines += [f"{name}: {n} edit(s) failed" for name, n in failed.items()]
         return tuple(lines)

@@ -49,7 +49,7 @@ def compare_methods(
         rewrite = Rewrite.from_prompt("The Louvre is in the city of", "Louvre", "Rome", "Paris")
         case = case_of(model, rewrite, neighbours=["The Prado is in the city of"])
         found = compare_methods(model, {"at 3": ROME(layer=3), "at 5": ROME(layer=5)}, [case])
-        found.figure()          # or found.table, found.tests; with out="folder", a report too
+        found.wide()            # every number; found.verdict in words, found.figure(), found.tests
 
     Args:
         model: The model; it is restored afterwards.
@@ -135,6 +135,8 @@ def check(methods: Mapping[str, Editor], cases: Sequence[Case], how: EvaluationO
     if not methods:
         raise InputError("there is no method to evaluate")
     for name, method in methods.items():
+        if not isinstance(name, str):
+            raise InputError(f"a method's name is text, such as 'layer 3', not {name!r}")
         if not name or name == UNEDITED or name in (".", "..") or set(name) & set("/\\"):
             raise InputError(f"the name {name!r} of a method cannot name a row and a folder")
         require(method, cases, how)

@@ -41,7 +41,8 @@ def case_of(
     Args:
         model: The model; a bare prompt takes what this says after it for its answer.
         rewrite: What the edit is asked for.
-        paraphrases: Whole prompts that should give the new object too.
+        paraphrases: Whole prompts that should give the new object too; where neither these nor
+            the world's relations have any, the audit does not ask in other words, and says so.
         neighbours: What should stay as it is: prompts, facts, or `Neighbour`s with an answer.
         attributes: Whole prompts about subjects that have the new object in truth.
         n_neighbours: How many neighbours to draw at most, if none are handed in.
@@ -50,7 +51,7 @@ def case_of(
     Raises:
         InputError: If an argument is of another kind, such as one prompt for a list of them; if
             there are no neighbours: none were handed in, and no relation of the
-            world asks what the rewrite asks.
+            world asks what the rewrite asks; or if one has the prompt of the rewrite.
     """
     for name, given, taken in (
         ("paraphrases", paraphrases, (str,)),
@@ -58,6 +59,8 @@ def case_of(
         ("attributes", attributes, (str,)),
     ):
         _require_list(name, given, taken)
+    if neighbours is not None and not neighbours:
+        raise InputError("neighbours=[] leaves nothing to tell damage by: name one prompt at least")
     relation = _relation(model, rewrite)
     same = [fact for fact in world_of(model).facts if relation and fact.relation == relation.id]
     if relation is None and neighbours is None:
@@ -71,6 +74,9 @@ def case_of(
         object=rewrite.target_true,
         relation=relation.id if relation else None,
     )
+    asked_too = [asked for asked in neighbours or () if _prompt(asked) == rewrite.prompt]
+    if asked_too:
+        raise InputError(f"a neighbour asks what the rewrite asks: {rewrite.prompt!r}")
     near, holders = drawn_neighbours(fact, same, rewrite.target_new, n_neighbours, seed=seed)
     if paraphrases is None:
         templates = [t for t in relation.templates if t != rewrite.template] if relation else []
@@ -112,12 +118,17 @@ def _relation(model: "LabModel", rewrite: Rewrite) -> Relation | None:
     return next(named, None) or next(alike, None)
 
 
+def _prompt(asked: Asked) -> str:
+    """What a neighbour asks."""
+    return asked if isinstance(asked, str) else asked.prompt
+
+
 def _neighbour(model: "LabModel", asked: Asked) -> Neighbour:
     """A neighbour with its answer; the model's own, where none is given."""
     if isinstance(asked, Neighbour):
         return asked
     if isinstance(asked, Fact) and asked.object is not None:
         return Neighbour(prompt=asked.prompt, object=asked.object)
-    prompt = asked.prompt if isinstance(asked, Fact) else asked
+    prompt = _prompt(asked)
     top = int(next_token_logits(model, model.tokens([prompt]))[0].argmax())
     return Neighbour(prompt=prompt, object=model.tokenizer.decode([top]))

@@ -29,7 +29,7 @@ def test_the_pair_is_in_step_and_stripped(source):
     nbformat.validate(pair)
     assert [(cell.cell_type, cell.source) for cell in jupytext.read(source).cells] == [
         (cell.cell_type, cell.source) for cell in pair.cells
-    ], f"run: jupytext --sync {source.name} && nbstripout ../{source.stem}.ipynb"
+    ], f"in notebooks/: jupytext --sync sources/{source.name} && nbstripout {source.stem}.ipynb"
     for cell in code_cells(pair):
         assert cell.outputs == [] and cell.execution_count is None
 

@@ -18,7 +18,8 @@ def reach_and_spare(
     """Neighbourhood success against paraphrase success, one point per method, with intervals.
 
     The best place is the upper right: other words give the new object too, and other subjects
-    keep theirs. A dotted line marks what the unedited model does with the neighbours.
+    keep theirs. Where no case has a paraphrase, the rewrite itself stands for it, and the axis
+    says so. A dotted line marks what the unedited model does with the neighbours.
 
     Args:
         frame: Columns `method, reading, metric, mean, low, high`; shares in 0..1.
@@ -26,20 +27,21 @@ def reach_and_spare(
         unedited: The row that is no method.
 
     Raises:
-        InputError: If a column is missing, or no method has both metrics.
+        InputError: If a column is missing, or no method has two metrics to show.
     """
     rows = require_columns(frame, COLUMNS)
     rows = rows[rows["reading"] == "success"].set_index(["method", "metric"])
     figure = go.Figure()
+    reached = "paraphrase" if "paraphrase" in rows.index.get_level_values(1) else "efficacy"
     methods = [
         name
         for name in dict.fromkeys(frame["method"])
-        if all((name, metric) in rows.index for metric in ("paraphrase", "neighbourhood"))
+        if all((name, metric) in rows.index for metric in (reached, "neighbourhood"))
     ]
     if not set(methods) - {unedited}:
-        raise InputError("no method has success on paraphrases and on neighbours")
+        raise InputError("no method has a neighbour: give the cases neighbours=[...]")
     for number, name in enumerate(name for name in methods if name != unedited):
-        x, y = (rows.loc[[(name, metric)]] for metric in ("paraphrase", "neighbourhood"))
+        x, y = (rows.loc[[(name, metric)]] for metric in (reached, "neighbourhood"))
         colour = COLOURS[number % len(COLOURS)]
         figure.add_scatter(
             x=x["mean"],
@@ -56,7 +58,8 @@ def reach_and_spare(
             customdata=[[*x[["low", "high"]].iloc[0], *y[["low", "high"]].iloc[0]]],
             hovertemplate=(
                 f"{text(name)}<br>"
-                "paraphrase %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
+                f"{reached} "
+                "%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>"
                 "neighbourhood %{y:.3f} [%{customdata[2]:.3f}, %{customdata[3]:.3f}]"
                 "<extra></extra>"
             ),
@@ -70,7 +73,7 @@ def reach_and_spare(
         )
     # Points in a corner of 0..1 could not be told apart: the axes fit what is shown.
     for update, metric in (
-        (figure.update_xaxes, "paraphrase"),
+        (figure.update_xaxes, reached),
         (figure.update_yaxes, "neighbourhood"),
     ):
         shown = rows.xs(metric, level="metric")[["mean", "low", "high"]]
@@ -79,7 +82,8 @@ def reach_and_spare(
         low = max(0.0, float(shown.min(axis=None)))
         high = min(1.0, float(shown.max(axis=None)))
         room = 0.05 * max(high - low, 0.05)
-        update(title_text=f"{metric} success", range=[low - room, high + 2 * room])
+        remark = " (the cases have no paraphrases)" if metric == "efficacy" else ""
+        update(title_text=f"{metric} success{remark}", range=[low - room, high + 2 * room])
     return themed(figure, title, height=460, legend=True)
 
 
