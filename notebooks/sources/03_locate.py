@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -48,7 +50,9 @@ from labkit.locate import (
     neuron_tests,
 )
 from labkit.plots import use_in_notebooks
+from labkit.results import Finding, answered
 from labkit.results.result import RunDirectory
+from labkit.stats import Estimate
 
 # %%
 # Or "pocket", a folder in transformers' format, a hub id.
@@ -109,7 +113,7 @@ agreed.figure()
 # **Prediction** (Meng et al.). The mean effect at the *last subject token* rises to a peak in the
 # lower middle layers; the last token takes over in the upper ones.
 
-# %%
+# %% tags=["main"]
 settings = {"notebook": "03_locate", "facts": [f.prompt for f in facts]}
 run = RunDirectory.create(f"runs/traces-{model.name}", settings, model, resume=True)
 average = average_traces(model, facts, run=run)
@@ -229,18 +233,35 @@ found.methods_frame().round(2)
 
 # %%
 site = average.early_site("last subject token")
-print(site)
-print(average.early_site("last token"))
-print(f"knowledge neurons off, change of P(answer), {len(many.tested)} facts:")
-for group in ("this fact", "random neurons", "other facts"):
-    values = many.tested[group]
-    print(f"    {group}: {many.change(group)}, from {values.min():+.2f} to {values.max():+.2f}")
-print(
-    "attribution and trace, on the same fact:", found.correlation("trace of states", "attribution")
+own, random, others = (
+    many.change(group) for group in ("this fact", "random neurons", "other facts")
 )
-print(
-    "               on another (the control):",
-    found.correlation("trace of states", "attribution", shift=1),
+enough = own.n >= 6 and own.high < random.low
+neurons_off = Finding(
+    claim="C6",
+    measured=f"Change of P(answer), knowledge neurons off (random ones: {random.mean:+.1%})",
+    value=own,
+    control="of other facts of its relation, with the same neurons off",
+    control_value=others,
+    on=f"{own.n} facts of as many relations",
+    verdict="supports" if enough and own.high < others.low else "leaves open",
+    changed_by="It turns on whether others keep their answers where the fact loses its own.",
+)
+
+# %%
+rows = paths.to_frame().query("role == 'last subject token'").set_index(["path", "layer"])
+best = rows.loc["plain"]["mean"].idxmax()
+gaps = rows.loc[["ffn", "attn"]].xs(best, level="layer")[["gap", "gap_low", "gap_high", "n"]]
+of_ffn, of_attn = (Estimate(*row) for row in gaps.itertuples(index=False))
+path = Finding(
+    claim="C4",
+    measured=f"P(answer) that the state of layer {best} returns only through the FFNs above it",
+    value=of_ffn,
+    control="only through the attention above it",
+    control_value=of_attn,
+    on=f"{of_ffn.n} facts, last token of the subject",
+    verdict="in part" if of_ffn.n >= 6 and of_ffn.low > of_attn.high else "leaves open",
+    changed_by="It turns on which of the two is needed more; to be needed is not yet to hold.",
 )
 
 # %% [markdown]
@@ -275,7 +296,17 @@ assert average.total_effect.low > 0 and site.effect.low > 0
 assert abs(average.share_recovered("last token", model.n_layers - 1).mean - 1) < 1e-3
 curves = knocked.to_frame().pivot(index="layer", columns="source", values="mean")
 assert curves["subject"].min() < curves["random other tokens"].min()
-print("all of it holds")
+pair = "trace of states", "attribution"
+same, another = (found.correlation(*pair, shift=shift) for shift in (0, 1))
+answered(
+    model,
+    "03_locate",
+    f"In the mean of {len(facts)} facts the subject's last token carries {site.effect:.2f} of "
+    f"P(answer) after layer {site.layer}; trace and attribution correlate by {same:.2f} on a fact, "
+    f"by {another:.2f} on different facts.",
+    neurons_off,
+    path,
+).keep()
 
 # %% [markdown]
 # **What this does not show.** A state that *suffices* to bring an answer back need not be where

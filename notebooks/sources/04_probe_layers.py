@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -22,15 +24,17 @@
 # knowledge in the middle and upper ones) and C2 (factual knowledge mostly in the middle, growing
 # with depth). Depths count blocks passed through: 0 is what the embedding gives.
 #
-# Any causal language model will do; `"pocket"` ships with the package and runs in seconds.
+# On `smollm2-135m` this notebook takes about six minutes; `"pocket"` takes half a minute.
 
 # %%
 import os
+from dataclasses import replace
 
 import pandas as pd
 
 from labkit import load
 from labkit.plots import use_in_notebooks
+from labkit.results import Finding, answered
 from probes.probing.map import probe_map
 from probes.tasks.defaults import default_tasks
 from probes.use.interventions import forget
@@ -72,7 +76,7 @@ pd.DataFrame(
 #
 # At every depth one linear probe per task, its strength chosen in cross-validation over groups.
 
-# %%
+# %% tags=["main"]
 found = probe_map(model, tasks)
 found.figure()
 
@@ -168,5 +172,60 @@ print(f"factual tasks lie {order.difference} depths above the linguistic ones (p
 print(f"on {model.name}, these {len(found.probes)} tasks {verdict} the order of C1 and C2")
 best = found[fact].best
 print(f"{fact}: {best.score} at depth {best.depth}; random weights {best.twin}")
+
+# %% [markdown]
+# What this says of C1 and of C2, each by its own kind of tasks; then of how well facts are read at
+# all. The units of an order are tasks: fewer than six of them, or a p of .05 and more, leave it
+# open.
+
+# %%
+enough = order.difference.n >= 6
+refuted = "contradicts" if enough and high < 0 else "leaves open"
+facts_higher = Finding(
+    claim="C2",
+    measured=f"Depths by which factual tasks arise above linguistic ones (p = {order.p:.2f})",
+    value=order.difference,
+    control="no difference, as between tasks that are regrouped at random",
+    control_value=0.0,
+    on=f"{len(order.lower)} linguistic and {len(order.upper)} factual tasks",
+    verdict="supports" if enough and order.p < 0.05 and low > 0 else refuted,
+    changed_by="More tasks of either kind, and an order that random regroupings do not reach.",
+)
+
+# %%
+gap, enough = semantic.difference, semantic.difference.n >= 6
+refuted = "contradicts" if enough and gap.high < 0 else "leaves open"
+meaning_higher = replace(
+    facts_higher,
+    claim="C1",
+    measured=f"Depths by which semantic tasks arise above linguistic ones (p = {semantic.p:.2f})",
+    value=gap,
+    on=f"{len(semantic.lower)} linguistic and {len(semantic.upper)} semantic tasks",
+    verdict="supports" if enough and semantic.p < 0.05 and gap.low > 0 else refuted,
+)
+
+# %%
+facts_read = Finding(
+    claim="C2",
+    measured=f"Score of a probe for {fact} at its best depth, {best.depth} of {model.n_layers}",
+    value=best.score,
+    control="on random weights",
+    control_value=best.twin,
+    on=f"{best.score.n} groups of test examples",
+    verdict="in part" if best.score.low > best.twin.high else "leaves open",
+    changed_by="Facts read as well from random weights, or best in the low layers.",
+)
+
+# %%
 assert best.score.low > best.twin.high, "the facts are no better read than from random weights"
 assert best.p_holm < 0.05, "the facts are no better read than by a baseline"
+answered(
+    model,
+    "04_probe_layers",
+    f"Factual tasks arise {order.difference:+.1f} depths above linguistic ones "
+    f"(p = {order.p:.2f}); {fact} is read best at depth {best.depth} of {model.n_layers}, with "
+    f"{best.score:.2f} (random weights {best.twin:.2f}).",
+    meaning_higher,
+    facts_higher,
+    facts_read,
+).keep()
