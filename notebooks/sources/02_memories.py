@@ -273,6 +273,7 @@ promoted = replace(
     verdict="supports" if rate.n >= 6 and rate.low > last["chance"] else "leaves open",
     changed_by="It turns on whether more values fit their keys than by chance.",
 )
+findings = weights, surface, meaning, promoted
 
 # %%
 assert abs(parts.total - parts.logit) < 1e-3 * abs(parts.logit)
@@ -286,10 +287,7 @@ answered(
     f"{first:.0%} of a neuron's triggers share their last token in layer 0 and {final:.0%} in the "
     f"last; what followed is promoted by {rate:.0%} of the last layer's neurons, by chance "
     f"{last['chance']:.1%}.",
-    weights,
-    surface,
-    meaning,
-    promoted,
+    *findings,
 ).keep()
 
 # %% [markdown]

@@ -294,8 +294,8 @@ assert mean["paraphrase"].mean > 1.5 * mean["neighbour"].mean, "neighbours share
 answered(
     model,
     "05_edit_one_fact",
-    f"Of what rank one writes into layer {layer}, a paraphrase gets {mean['paraphrase']:.2f} in the "
-    f"mean, a neighbour {mean['neighbour']:.2f}; then {follow:.0%} of paraphrases say {new}.",
+    f"Of what rank one writes into layer {layer}, a paraphrase gets {mean['paraphrase']:.2f} and a "
+    f"neighbour {mean['neighbour']:.2f} on average; then {follow:.0%} of paraphrases say {new}.",
     overwritten,
     located,
 ).keep()
