@@ -301,8 +301,8 @@ same, another = (found.correlation(*pair, shift=shift) for shift in (0, 1))
 answered(
     model,
     "03_locate",
-    f"In the mean of {len(facts)} facts the subject's last token carries {site.effect:.2f} of "
-    f"P(answer) after layer {site.layer}; trace and attribution correlate by {same:.2f} on a fact, "
+    f"In the mean of {len(facts)} facts the subject's last token, restored after layer "
+    f"{site.layer}, gives {site.effect:.2f} of P(answer) back; trace and attribution correlate by {same:.2f} on a fact, "
     f"by {another:.2f} on different facts.",
     neurons_off,
     path,
