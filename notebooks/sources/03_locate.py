@@ -302,8 +302,8 @@ answered(
     model,
     "03_locate",
     f"In the mean of {len(facts)} facts the subject's last token, restored after layer "
-    f"{site.layer}, gives {site.effect:.2f} of P(answer) back; trace and attribution correlate by {same:.2f} on a fact, "
-    f"by {another:.2f} on different facts.",
+    f"{site.layer}, gives {site.effect:.2f} of P(answer) back; trace and attribution correlate "
+    f"by {same:.2f} on a fact, by {another:.2f} on different facts.",
     neurons_off,
     path,
 ).keep()
