@@ -24,8 +24,8 @@
 # read the words. The claim at stake is C2 of the surveys that this lab puts to the test:
 # factual knowledge sits mostly in the middle layers and grows with depth.
 #
-# Any causal language model will do; `"pocket"` ships with the package and takes a quarter of a
-# minute.
+# Any causal language model will do. `smollm2-135m` takes a minute and a half, `"pocket"`, which
+# ships with the package, a quarter of a minute.
 
 # %%
 import os

@@ -24,6 +24,7 @@
 # model is looked at through the lens and the trace, beside the unedited one.
 #
 # Meng et al. 2022, *Locating and Editing Factual Associations in GPT*, section 3.1.
+#
 # On `smollm2-135m` this notebook takes three minutes, on `"pocket"` half a minute.
 
 # %%
