@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -23,7 +25,8 @@
 # (an instruction can be inferred from demonstrations, and can replace them).
 #
 # Any causal language model will do. `"pocket"` knows its little world so well that there is nothing
-# left to demonstrate: there the cells run through in seconds, and decide none of the claims.
+# left to demonstrate: there the cells run through in half a minute, and decide none
+# of the claims.
 
 # %%
 import os
@@ -44,7 +47,8 @@ from labkit.icl import (
 from labkit.icl.behaviour.choice import WORDS
 from labkit.icl.behaviour.conditions import words_of
 from labkit.plots import use_in_notebooks
-from labkit.results import Claim, verdicts
+from labkit.results import Claim, Finding, answered, verdicts
+from labkit.stats import Estimate
 
 # %%
 # Or "pocket", a folder in transformers' format, a hub id.
@@ -227,7 +231,7 @@ claims += [
           values=chosen.differences(near, WORDS["alike"], K)),
 ]  # fmt: skip
 
-# %%
+# %% tags=["main"]
 claims += [
     Claim(claim="C14", what="instruction - another's",
           values=told.differences("instruction", "another's")),
@@ -244,7 +248,35 @@ decided.figure()
 decided.to_frame().round(3)
 
 # %%
+RULES = {"more": "above 0", "alike": f"within ±{MARGIN}", "no more": f"below {MARGIN}"}
+UNITS = {"query": "queries", "set": "sets", "task": "tasks"}
+TASKS = {"C13": f" of {CLASSES}", "C14": f" of {PAIRS}"}
+findings = [
+    Finding(
+        claim=row["claim"], value=Estimate.from_dict(row),
+        measured=f"{'P(label)' if 'shown last' in row['what'] else 'accuracy'}: {row['what']}",
+        control="largest difference that counts as none",
+        control_value=0.0 if row["expects"] == "more" else MARGIN,
+        on=f"{row['n']} {UNITS[row['unit']]}{TASKS.get(row['claim'], '')}",
+        verdict={"too few": "leaves open"}.get(row["verdict"], row["verdict"]),
+        changed_by=f"more {UNITS[row['unit']]}: an interval {RULES[row['expects'].split(' (')[0]]} "
+        "supports it, one outside contradicts it",
+    ) for row in decided.to_frame().to_dict("records")
+]  # fmt: skip
+
+# %%
 clear = gains.clear()
 print(f"{len(clear)} of {len(tasks)} tasks clearly gain on {model.name}: {', '.join(clear)}")
 knows = gains.to_frame()["none"].mean() > 0.9  # as the pocket model does: nothing is left to show
 assert len(clear) >= 5 or knows, "fewer than five tasks clearly gain from demonstrations"
+shown, labels = (gains.over_tasks("gold", other) for other in ("none", "random"))
+fell = (decided.to_frame()["verdict"] == "supports").sum()
+answered(
+    model, "09_demonstrations",
+    f"{len(clear) or 'None'} of {len(tasks)} tasks clearly gain{'s' * (len(clear) < 2)} from {K} "
+    f"demonstrations, which change an accuracy of {gains.to_frame()['none'].mean():.0%} by "
+    f"{shown:+.1%}{', as nothing is left to show' if knows else ''}; their "
+    f"own labels are worth {labels:+.1%} more than random ones, and {fell} of {len(claims)} "
+    "predictions about them are supported.",
+    *findings,
+).keep()  # fmt: skip
