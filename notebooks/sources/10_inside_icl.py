@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -23,8 +25,8 @@
 # two findings of the literature: label words are anchors (Wang et al. 2023), and a task is one
 # vector (Hendel et al. 2023, Todd et al. 2024).
 #
-# Any causal language model will do. `"pocket"` ships with the package and shows the tools in a
-# minute; but it knows its little world so well that demonstrations teach it nothing.
+# Any causal language model will do. `"pocket"` ships with the package and shows the tools in
+# half a minute; but it knows its little world so well that demonstrations teach it nothing.
 
 # %%
 import math
@@ -41,7 +43,11 @@ from labkit.icl import (
     task,
     told_apart,
 )
+from labkit.icl.inside.anchor_edges import PARTS
 from labkit.plots import use_in_notebooks
+from labkit.results import Finding, answered
+from labkit.results.claims import FEWEST
+from labkit.stats import Estimate, average
 
 # %%
 # Or "pocket", a folder in transformers' format, a hub id.
@@ -91,7 +97,7 @@ off.figure_heads()
 # %%
 off.figure_loss()
 
-# %%
+# %% tags=["main"]
 off.figure()
 
 # %% [markdown]
@@ -110,7 +116,7 @@ gain[[*columns, "p_holm"]].round(2)
 # One prompt, its tokens coloured by how much the last token attends to them; labels are framed.
 
 # %%
-read = Anchors(k=K, sets=1 if pocket else 2, queries=QUERIES, read=2 if pocket else 4)
+read = Anchors(k=K, sets=1 if pocket else 2, queries=QUERIES, read=6)
 anchors = read(model, classes)
 anchors.figure_prompt()
 
@@ -168,7 +174,7 @@ by_heads.figure()
 # rank them alike if they are to be trusted; and if late ones weigh more, so should position.
 
 # %%
-worth = Influence(k=K, sets=2 if pocket else 3, queries=QUERIES // 2)(model, pairs)
+worth = Influence(k=K, sets=2 if pocket else 3, queries=max(6, QUERIES // 2))(model, pairs)
 worth.figure()
 
 # %% [markdown]
@@ -207,11 +213,38 @@ for claim, sign, what, mean, lower, upper in said:
     print(f"{what}: {mean:+.2f} [{lower:+.2f}, {upper:+.2f}] {words[fell]} {claim}")
 
 # %%
-sink = anchors.attention_frame().query("part == 'first token'")["mean"]
-blocked = anchors.row("gold", "query to first token")
-print(f"C19: the first token takes {sink.mean():.0%} of the last one's attention, up to "
-      f"{sink.max():.0%} in a layer; with those edges blocked P(right label) goes from "
-      f"{blocked['intact']:.2f} to {blocked['mean']:.2f}")  # fmt: skip
+SAID = {1: ("loss late - early, nats", "sequences"), -1: ("gain of accuracy", "queries")}
+findings, beyond, repeats = [], [], (1, "score", "repeated tokens", "induction")
+for sign, measure, on, kind in (repeats, (-1, "gain of accuracy", pairs.name, "all of them")):
+    row = off.row(measure, on, kind)
+    beyond.append(Estimate(*row[BEYOND], row["n"]))
+    fell = sign * (int(row["beyond_low"] > 0) - int(row["beyond_high"] < 0))
+    random = row["intact"] + row[["random", "random_low", "random_high"]]
+    what, units = SAID[sign]
+    findings.append(Finding(
+        claim="C12", measured=f"{what}; heads off: {kind} ({row['n_heads']})",
+        value=Estimate.from_dict(row), control="as many random heads of the same layers off",
+        control_value=Estimate(*random, row["n"]), on=f"{row['n']} {units} of {on}",
+        verdict=words[fell if row["n"] >= FEWEST else 0],
+        changed_by=f"more {units}: the sign of the difference from random heads, {beyond[-1]:+.2f}",
+    ))  # fmt: skip
+
+# %%
+place = Estimate(*rank.loc["position", ENDS].clip(-1, 1), int(rank.loc["position", "n"]))
+first = average(anchors.attention[..., PARTS.index("first token")].mean(axis=(0, 2, 3)))
+goes, blocked = words | {1: "in part"}, anchors.row("gold", "query to first token")
+even = 1 / len(anchors.tokens)
+findings += [
+    Finding(claim="C13", measured="rank correlation of a demonstration's worth with its position",
+            value=place, control="no relation", control_value=0.0, on=f"{place.n} queries",
+            verdict=words[(int(place.low > 0) - int(place.high < 0)) * (place.n >= FEWEST)],
+            changed_by="more queries: an interval above 0 supports it, one below contradicts it"),
+    Finding(claim="C19", measured="share of the last token's attention that the first one gets",
+            value=first, control="if all got the same", control_value=even, on=f"{first.n} queries",
+            verdict=goes[int(first.low > even) - int(first.high < even)],
+            changed_by="what blocking it changes, beyond random edges, in P(right label), now "
+            f"{blocked['beyond']:+.3f}: a loss would say that something is fetched there"),
+]  # fmt: skip
 
 # %% [markdown]
 # Asserted: attention is shared out whole, no more random edges are blocked than named ones, and the
@@ -220,10 +253,17 @@ print(f"C19: the first token takes {sink.mean():.0%} of the last one's attention
 # %%
 shares = anchors.attention_frame().groupby("layer")["mean"].sum()
 assert abs(shares - 1).max() < 1e-3, shares
-edges = anchors.to_frame()
-assert (edges["n_random"] <= edges["n_edges"]).all()
+assert anchors.to_frame().eval("n_random <= n_edges").all()
 assert all(math.exp(gold[k].mean) <= depth.at_last("mass", k).mean + 1e-6 for k in depth.ks)
-print("all of it holds")
+says = [vector.estimate("said", own) for own in (vector.vectors[0], "zero-shot")]
+answered(
+    model, "10_inside_icl",
+    f"Beyond what random heads do, {len(off.sets['induction'][0])} induction head(s) switched off "
+    f"make repetition worth {beyond[0]:.2f} nats less, and all heads found change what {K} "
+    f"demonstrations gain by {beyond[1]:+.0%} of accuracy; with a task vector instead of them, "
+    f"{says[0]:.0%} of labels are said ({says[1]:.0%} with nothing).",
+    *findings,
+).keep()  # fmt: skip
 
 # %% [markdown]
 # **What this does not show.** One or two tasks of one model. A head that is switched off harms
