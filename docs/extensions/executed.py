@@ -15,6 +15,7 @@ from typing import Any
 
 import jupytext
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 import labkit
@@ -65,8 +66,11 @@ def run(notebook: nbformat.NotebookNode, model: str) -> nbformat.NotebookNode:
     threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
     asked = {"LABKIT_MODEL": model, **SHORT.get(model, {})}
     with TemporaryDirectory() as folder:
+        # Kernels are spoken to through files: a machine without any network builds the site too.
+        socket = str(Path(folder, "kernel"))
+        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=socket)
         client = NotebookClient(
-            notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": folder}}
+            notebook, km=kernel, timeout=None, resources={"metadata": {"path": folder}}
         )
         client.execute(env=os.environ | threads | asked)
         found = [json.loads(path.read_text("utf-8")) for path in Path(folder).rglob("results.json")]
