@@ -123,6 +123,8 @@ def _fits(value: object, kind: Any) -> bool:
             return False
         each = parts[0] if origin is not tuple or parts[1:] == (...,) else Any
         looked_at = value if isinstance(value, Sequence) else ()  # an iterator is read once
+        if isinstance(each, type):  # one of each class tells of all: rows of ids are long
+            looked_at = tuple({type(item): item for item in looked_at}.values())
         return all(_fits(item, each) for item in looked_at)
     if origin is Mapping or origin is dict:
         return isinstance(value, Mapping)

@@ -1,24 +1,9 @@
-"""Arguments of a configuration that are refused before any work: other kinds, other ranges."""
+"""Numbers of a configuration that are refused before any work."""
 
 import math
 from operator import index
 
 from labkit.errors import InputError
-
-
-def require_kind(how: object, kind: type, example: str) -> None:
-    """Refuse what is no configuration of this kind.
-
-    Args:
-        how: What was given.
-        kind: The configuration that belongs there.
-        example: One that would do, as it is written.
-
-    Raises:
-        InputError: If it is something else.
-    """
-    if not isinstance(how, kind):
-        raise InputError(f"how = {how!r:.80}: write {example}")
 
 
 def require_number(name: str, value: object, *, least: int | None, none: str = "") -> None:

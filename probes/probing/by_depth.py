@@ -24,7 +24,6 @@ from labkit.errors import ClassTooSmall, InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress, listener, part_of
 from labkit.stats import holm
-from probes.arguments import require_kind
 from probes.probing.bench import Answered, Bench
 from probes.probing.configuration import USUAL, Probing
 from probes.probing.controls import no_selectivity, random_twin
@@ -95,7 +94,6 @@ def checked(model: LabModel, tasks: Sequence[Task], how: Probing) -> None:
         InputError: If the model has no such depth, or the probe cannot learn a task.
         OneClass, ClassTooSmall, EmptySplit, LeakingSplit: If a task cannot be learned from.
     """
-    require_kind(how, Probing, "Probing(estimator='ridge')")
     how.states.depths_of(model)
     for task in tasks:
         chosen_estimator(how.estimator, task)

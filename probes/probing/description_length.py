@@ -28,9 +28,9 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.base import clone
 
+from labkit.arguments import require_kind
 from labkit.errors import InputError
 from labkit.stats import Estimate, around, numpy_generator, ratio
-from probes.arguments import require_kind
 
 PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """Ends of the paper's portions, as shares of the data."""
@@ -151,7 +151,7 @@ def online_code(
     """
     if not hasattr(head, "predict_proba"):
         raise InputError(f"{type(head).__name__} gives no probabilities for the code: use logistic")
-    require_kind(how, OnlineCode, "OnlineCode(portions=(0.25, 0.5, 1.0))")
+    require_kind("how", how, OnlineCode)
     sent = _by_group(groups, how.seed) if order is None else np.asarray(order)
     states, labels, groups = states[sent], labels[sent], groups[sent]
     classes = np.unique(labels)

@@ -24,7 +24,6 @@ from labkit.arguments import checked
 from labkit.errors import EmptySplit, InputError
 from labkit.models.model import LabModel
 from labkit.progress import Progress
-from probes.arguments import require_kind
 from probes.states.alignment import Encoded, Span, encoded
 from probes.states.feature_files import filled_file, map_file, scratch
 from probes.states.reading import Reading
@@ -184,7 +183,6 @@ def extract(
         InputError: For a depth, head or span that does not exist, a text that is too long, or
             states that are not finite in `how.dtype`.
     """
-    require_kind(how, States, "States(depths=(0, 8))")
     depths, sites, columns = how.depths_of(model), how.sites_of(model), how.columns_of(model)
     if not len(spans):
         raise EmptySplit("there is no word to read")

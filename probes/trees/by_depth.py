@@ -35,7 +35,6 @@ from labkit.models.model import LabModel
 from labkit.progress import Progress, listener
 from labkit.results.measured import Measured, measured_on
 from labkit.stats import Estimate, average, numpy_generator, paired_difference
-from probes.arguments import require_kind
 from probes.probing.controls import random_twin
 from probes.sentences.treebank import Sentence
 from probes.states.alignment import Encoded, Span, encoded
@@ -154,7 +153,6 @@ def probe_trees(
         That the model uses them; nor what a larger treebank would find: the probe's own sentences
         are known better than others.
     """
-    require_kind(how, TreeProbing, "TreeProbing(rank=16), and test=... for sentences to score on")
     how.states.depths_of(model)
     train, held_out = _sides(sentences, test, how)
     told = listener(progress)

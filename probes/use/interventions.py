@@ -27,7 +27,6 @@ from labkit.arguments import checked
 from labkit.errors import InputError
 from labkit.models.model import LabModel
 from labkit.stats import generator
-from probes.arguments import require_kind
 from probes.probing.by_depth import limited
 from probes.states.alignment import Encoded, encoded
 from probes.states.features import features_of, readable
@@ -65,7 +64,6 @@ def forget(model: LabModel, task: Task, depth: int, how: Forgetting = FORGETTING
         That the task plays no part where nothing changes: other positions and nonlinear traces of
         it remain.
     """
-    require_kind(how, Forgetting, "Forgetting(rounds=3)")
     task, known = _ready(model, task, depth, how)
     split = task.split(seed=how.seed)
     features = features_of(model, task, States(depths=(depth,)), known=known, cache=False)
@@ -120,7 +118,6 @@ def move(
         That this direction is the one that the model itself reads: any that pushes the state far
         enough may do something.
     """
-    require_kind(how, Moving, "Moving(steps=2.0)")
     task, known = _ready(model, task, depth, how)
     split = task.split(seed=how.seed)
     labels = task.labels
