@@ -47,7 +47,7 @@ demo: install
 
 # Two processes with a thread each: most of the suite is Python, which does not share cores.
 test: install
-	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --ignore $(RUNS)
+	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist worksteal --ignore $(RUNS)
 
 notebooks: install
 	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist load $(RUNS)

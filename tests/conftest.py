@@ -12,37 +12,34 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # ruff: noqa: E402
-import jaxtyping
+from tests.checked_annotations import check
 
-jaxtyping.install_import_hook(
-    ["labkit", "probes", "editing"],
-    # An expression: an int is taken where a float is asked for, as people write `noise=3`.
-    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
-)
+check()
 
 import sys
 import zlib
 from functools import cache
 from pathlib import Path
 
+import jaxtyping
 import pytest
-import torch
 
-from editing import METHODS
-from labkit import cli
-from labkit.models import registry
-from labkit.models.in_effect import fingerprint
-from labkit.models.loading import load
-from labkit.models.random_models import FAMILIES
-from labkit.text.corpus import Corpus
-from tests.reference import n_hooks
+# The library is imported where it is used: a process that only hands tests to others needs none.
 
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads():
+    import torch
+
+    beside_others = "PYTEST_XDIST_WORKER" in os.environ
+    torch.set_num_threads(1 if beside_others else min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """`tiny(family, dtype)`: one model of random weights for the whole session."""
+    from labkit.models.loading import load
+
     return cache(lambda family, dtype="float32": load(f"random-{family}", dtype=dtype))
 
 
@@ -62,6 +59,9 @@ def pytest_generate_tests(metafunc):
     Each editor of a test then runs on one family, another in the next test, so that over a file
     every editor meets every family.
     """
+    from editing import METHODS
+    from labkit.models.random_models import FAMILIES
+
     given = {
         argument.strip()
         for mark in metafunc.definition.iter_markers("parametrize")
@@ -90,6 +90,9 @@ def family(request):
 @pytest.fixture
 def model(tiny, family):
     """A tiny model of each family; whatever a test does, it must be as before afterwards."""
+    from labkit.models.in_effect import fingerprint
+    from tests.reference import n_hooks
+
     model = tiny(family)
     yield model
     assert fingerprint(model.hf, model.tokenizer) == model.fingerprint, "the weights were changed"
@@ -100,24 +103,26 @@ def model(tiny, family):
 def exact(tiny, family, monkeypatch):
     """The same in float64, throughout: GPT-J computes its attention in float32 otherwise."""
     if family == "gptj":
+        import torch
         from transformers.models.gptj import modeling_gptj
 
-        monkeypatch.setattr(modeling_gptj, "torch", _Float64Torch())
+        class Float64Torch:
+            """The torch module, which takes float32 for float64."""
+
+            float32 = torch.float64
+
+            def __getattr__(self, name):
+                return getattr(torch, name)
+
+        monkeypatch.setattr(modeling_gptj, "torch", Float64Torch())
     return tiny(family, "float64")
-
-
-class _Float64Torch:
-    """The torch module, which takes float32 for float64."""
-
-    float32 = torch.float64
-
-    def __getattr__(self, name):
-        return getattr(torch, name)
 
 
 @pytest.fixture
 def no_forward(tiny):
     """From here on no module of any model may run: what is refused is refused before."""
+    import torch
+
     for family in TWO_FAMILIES:  # opening a model runs the self-check
         tiny(family)
 
@@ -140,12 +145,17 @@ def unchecked():
 @pytest.fixture(scope="session")
 def pocket():
     """The small model that knows its world."""
+    from labkit.models.loading import load
+
     return load("pocket")
 
 
 @pytest.fixture(scope="session")
 def smollm2():
     """The default model, where it has been fetched. For tests marked `slow`."""
+    from labkit.models import registry
+    from labkit.models.loading import load
+
     if not registry.ENTRIES["smollm2-135m"].cached:
         pytest.skip("smollm2-135m is not in the cache: labkit fetch smollm2-135m")
     return load("smollm2-135m")
@@ -166,6 +176,7 @@ def own_cache(_cache_folder, monkeypatch):
 @pytest.fixture
 def labkit(monkeypatch, capsys):
     """Run a command line; returns exit status, standard output and standard error."""
+    from labkit import cli
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["labkit", *map(str, arguments)])
@@ -183,6 +194,8 @@ def labkit(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def corpus():
     """Plain sentences, enough for contexts and for a second moment of full rank."""
+    from labkit.text.corpus import Corpus
+
     subjects = "baker farmer sailor teacher painter singer doctor judge".split()
     verbs = "sees likes helps meets follows paints".split()
     places = "mill harbour school garden tower".split()

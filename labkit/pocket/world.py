@@ -13,6 +13,7 @@ in other words and its template with other subjects.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -88,6 +89,7 @@ class PocketWorld:
         ]
 
 
+@cache
 def build_world(seed: int = 0) -> PocketWorld:
     """Draw a world: about a thousand facts of 14 relations.
 
