@@ -31,12 +31,15 @@ from editing.readings.unedited import Unedited
 from labkit.arguments import require_kind
 from labkit.facts.fact import Case
 from labkit.models.model import LabModel
-from labkit.progress import Progress, listener
+from labkit.progress import Progress, onwards, part_of
 from labkit.results.measured import measured_on
 from labkit.results.result import RunDirectory
 from labkit.tokens import target_ids
 
 __all__ = ["Editor", "Evaluation", "evaluate", "validate"]
+
+PREPARING = 0.1
+"""Share of the work that is told of while what all edits need is measured; none if it is kept."""
 
 
 def evaluate(
@@ -84,11 +87,12 @@ def evaluate(
     done = {} if run is None else {record["case_id"]: record for record in run.cases()}
     prepare = getattr(method, "prepare", None)
     given = {} if how.corpus is None else {"corpus": how.corpus}
-    shared = {} if prepare is None else {"prepared": prepare(model, progress=progress, **given)}
+    first = part_of(progress, 0.0, PREPARING)
+    shared = {} if prepare is None else {"prepared": prepare(model, progress=first, **given)}
     single = how.protocol == "single"
     skip = frozenset(done) if single else frozenset()
     steps = edits(model, method, cases, shared, how, run=run, skip=skip)
-    told = listener(progress)
+    told = onwards(part_of(progress, PREPARING, 1 - PREPARING))
     name = type(method).__name__
     final: dict[str, Any] = {}
     records: Iterable[dict[str, Any]]

@@ -279,6 +279,24 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_progress_never_goes_back(tiny, cases, protocol):
+    class Prepared(Editing):
+        def prepare(self, model, *, progress):
+            progress("measuring", 0.5)
+            progress("measuring", 1.0)
+
+        def __call__(self, model, rewrites, *, after=None, prepared=None):
+            return super().__call__(model, rewrites, after=after)
+
+    shares = []
+    how = EvaluationOptions(protocol=protocol, n_tokens=0)
+    evaluate(
+        tiny("llama"), Prepared(), cases, how, progress=lambda what, share: shares.append(share)
+    )
+    assert shares == sorted(shares) and 0 < shares[0] < shares[-1] <= 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(tiny, cases, tmp_path, protocol):
     model = tiny("llama")
     how = EvaluationOptions(protocol=protocol, held_out_texts=TEXTS, n_tokens=2)
