@@ -36,13 +36,8 @@ def claims_page(results: dict[str, list[dict[str, Any]]], model: str, claims: Pa
         f"`{model}`. Brackets hold 95 % intervals; a number without one says why at its place. A "
         "verdict is about this model and this measurement, not about all models.", "",
     ]  # fmt: skip
-    lines += [":::{list-table}", ":header-rows: 1", ":widths: 8 30 44 18", ":class: claims", ""]
-    lines += [
-        "* - no.",
-        "  - what is claimed",
-        "  - what was measured",
-        "  - verdict, and what would change it",
-    ]
+    lines += [":::{list-table}", ":header-rows: 1", ":widths: 34 66", ":class: claims", ""]
+    lines += ["* - what is claimed", "  - what was measured, the verdict, what would change it"]
     for number, claim in known.items():
         lines += row(number, claim, findings[number])
     return "\n".join([*lines, ":::", ""])
@@ -52,23 +47,18 @@ def row(
     number: str, claim: dict[str, str], found: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[str]:
     """One claim's row."""
-    yield f"* - ({number.lower()})=\n    **{number}**"
-    yield f"  - {claim['says']}\n\n    *{claim['source']}*"
+    yield f"* - ({number.lower()})=\n    **{number}** {claim['says']}\n\n    *{claim['source']}*"
     if not found:
-        yield from ("  - Not measured here yet.", "  - {bdg-light}`open`")
+        yield "  - {bdg-light}`open` Not measured here yet."
         return
-    measured, verdicts = [], []
-    for notebook, finding in found:
-        measured.append(
-            f"{finding['measured']}: **{number_of(finding['value'])}**; {finding['control']}: "
-            f"{number_of(finding['control_value'])}. On {finding['on']} "
-            f"({{doc}}`notebook <gallery/{notebook}>`)."
-        )
-        verdicts.append(
-            f"{{bdg-{VERDICTS[finding['verdict']]}}}`{finding['verdict']}` {finding['changed_by']}"
-        )
-    yield "  - " + "\n\n    ".join(measured)
-    yield "  - " + "\n\n    ".join(verdicts)
+    answers = [
+        f"{{bdg-{VERDICTS[finding['verdict']]}}}`{finding['verdict']}` {finding['measured']}: "
+        f"**{number_of(finding['value'])}**; {finding['control']}: "
+        f"{number_of(finding['control_value'])}. On {finding['on']} "
+        f"({{doc}}`notebook <gallery/{notebook}>`).\n\n    *{finding['changed_by']}*"
+        for notebook, finding in found
+    ]
+    yield "  - " + "\n\n    ".join(answers)
 
 
 def number_of(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Notebooks executed once per content: of the notebook, the library and the model.
+"""Notebooks executed once per content: of their code, the library and the model.
 
 What was executed is kept beside the built site, so that a second build runs only what has
 changed. Two notebooks run at a time, with one thread each.
@@ -47,18 +47,33 @@ def executed(model: str, kept: Path, say: Any) -> dict[str, nbformat.NotebookNod
 
 def one(source: Path, model: str, kept: Path, say: Any) -> nbformat.NotebookNode:
     """One notebook, executed now or before."""
-    path = place(source, model, kept)
+    path, notebook = place(source, model, kept), jupytext.read(source)
     if path.is_file():
-        return nbformat.read(path, as_version=4)
+        return with_outputs(notebook, nbformat.read(path, as_version=4))
     say(f"executing {source.stem} on {model}")
     start = time.monotonic()
-    notebook = run(jupytext.read(source), model)
+    notebook = run(notebook, model)
     seconds = time.monotonic() - start
     notebook.metadata["labkit"] |= {"seconds": seconds, "model": model}
     say(f"{source.stem}: {seconds:.0f} s")
     nbformat.write(notebook, path.with_suffix(".part"))
     os.replace(path.with_suffix(".part"), path)
     return notebook
+
+
+def with_outputs(
+    notebook: nbformat.NotebookNode, before: nbformat.NotebookNode
+) -> nbformat.NotebookNode:
+    """A notebook with what its code gave before; its text is today's."""
+    for cell, kept in zip(code(notebook), code(before), strict=True):
+        cell.outputs, cell.execution_count = kept.outputs, kept.execution_count
+    notebook.metadata = before.metadata
+    return notebook
+
+
+def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cells that are run."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def run(notebook: nbformat.NotebookNode, model: str) -> nbformat.NotebookNode:
@@ -81,7 +96,7 @@ def run(notebook: nbformat.NotebookNode, model: str) -> nbformat.NotebookNode:
 def place(source: Path, model: str, kept: Path) -> Path:
     """Where a notebook is kept once it has been executed."""
     parts = (
-        source.read_text("utf-8"),
+        *(cell.source for cell in code(jupytext.read(source))),
         labkit.__version__,
         str(sorted(SHORT.get(model, {}).items())),
     )

@@ -20,6 +20,8 @@ from written import write
 from labkit.doors import homes_in
 
 PACKAGES = ("labkit", "editing", "probes")
+COMMANDS = "labkit.cli"
+"""Called by a shell, not by Python; its commands have a page of their own."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -30,14 +32,16 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 @cache
 def rooms() -> dict[str, dict[str, str]]:
-    """Of every package with a door, the home of each name that it hands on."""
-    found = {}
+    """Of every package with a door, or that says what is public, the home of each such name."""
+    found: dict[str, dict[str, str]] = {}
     for name in PACKAGES:
         package = importlib.import_module(name)
         inner = pkgutil.walk_packages(package.__path__, f"{name}.")
         for one in (name, *(module.name for module in inner if module.ispkg)):
-            source = Path(importlib.import_module(one).__file__ or "").read_text(encoding="utf-8")
-            homes = homes_in(source)
+            module = importlib.import_module(one)
+            source = Path(module.__file__ or "").read_text(encoding="utf-8")
+            names = [] if one == COMMANDS else getattr(module, "__all__", [])
+            homes = homes_in(source) or {each: getattr(module, each).__module__ for each in names}
             if homes:
                 found[one] = homes
     return found
@@ -95,11 +99,7 @@ def spoken_of(value: Any) -> Iterator[type]:
         yield from (base for base in value.__mro__[1:] if ours(base))
         members += [member for name, member in vars(value).items() if not name.startswith("_")]
     for member in members:
-        for inner in (
-            "fget",
-            "func",
-            "__func__",
-        ):  # of properties and class methods
+        for inner in ("fget", "func", "__func__"):  # of properties and class methods
             member = getattr(member, inner, member)
         if not (inspect.isclass(member) or inspect.isroutine(member)):
             continue

@@ -23,8 +23,7 @@
     return own;
   };
   // On a narrow page a title that would run out of it takes several lines, and no tools cover it.
-  const folded = (text, width) => {
-    const letters = Math.max(16, Math.floor(width / 9.5));
+  const folded = (text, letters) => {
     const lines = [""];
     for (const word of text.replaceAll("<br>", " ").split(" ")) {
       const longer = (lines.at(-1) + " " + word).trim();
@@ -36,13 +35,29 @@
   const narrowed = (layout, width) => {
     const title = layout.title;
     if (!title || !title.text) return;
-    const lines = folded(title.text, width);
+    const lines = folded(title.text, Math.max(16, Math.floor(width / 9.5)));
     const more = lines.length - title.text.split("<br>").length;
     if (more < 1) return;
     layout.title = Object.assign({}, title, { text: lines.join("<br>") });
     layout.margin = Object.assign({}, layout.margin);
     layout.margin.t = (layout.margin.t || 80) + 20 * more;
     if (layout.height) layout.height += 20 * more;
+  };
+  // On a card, panels are narrow: their titles are small and take several lines.
+  const panels = (layout, width) => {
+    const starts = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k))
+      .map((k) => (layout[k].domain || [0, 1])[0]);
+    const letters = Math.max(8, Math.floor(width / new Set(starts).size / 5));
+    let most = 0;
+    layout.annotations = (layout.annotations || []).map((note) => {
+      if (note.showarrow !== false || note.xref !== "paper") return note;
+      const lines = folded(note.text || "", letters);
+      most = Math.max(most, lines.length);
+      return Object.assign({}, note, {
+        text: lines.join("<br>"), font: Object.assign({}, note.font, { size: 8 }),
+      });
+    });
+    return 10 * most;
   };
   const draw = (place) => {
     const figure = JSON.parse(place.querySelector("script").textContent);
@@ -52,6 +67,7 @@
     if (still) {
       Object.assign(layout, { height: 220, showlegend: false, margin: { l: 44, r: 8, t: 8, b: 36 } });
       layout.font.size = 9;
+      layout.margin.t += panels(layout, target.clientWidth);
       delete layout.title;
     }
     const narrow = target.clientWidth < 520;
