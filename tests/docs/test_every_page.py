@@ -12,8 +12,7 @@ import pytest
 import typer
 
 pytest.importorskip("sphinx")
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "docs" / "extensions"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "extensions"))
 
 import command_pages
 import executed
@@ -21,6 +20,8 @@ import gallery
 import rooms
 
 from labkit.cli import app
+
+ROOT = executed.ROOT
 
 
 def every_package():
@@ -44,7 +45,7 @@ def test_every_public_name_has_an_entry_and_only_one():
             home = inspect.getmodule(value)
             known = inspect.isclass(value) or inspect.isfunction(value)
             full = f"{home.__name__}.{name}" if known else name
-            found = [e for e in entries if e == full or not known and e.endswith(f".{name}")]
+            found = [e for e in entries if e == full or (not known and e.endswith(f".{name}"))]
             assert found, f"{package.__name__}.{name} has no entry"
 
 

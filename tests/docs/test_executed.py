@@ -1,4 +1,4 @@
-"""Notebooks are run again where their code, the model or the version has changed, and only there."""
+"""Notebooks are run again where code, model or version have changed, and only there."""
 
 import sys
 from pathlib import Path
