@@ -52,13 +52,18 @@ def row(
         yield "  - {bdg-light}`open` Not measured here yet."
         return
     answers = [
-        f"{{bdg-{VERDICTS[finding['verdict']]}}}`{finding['verdict']}` {finding['measured']}: "
+        f"{{bdg-{VERDICTS[finding['verdict']]}}}`{finding['verdict']}` {sentence(finding['measured'])}: "
         f"**{number_of(finding['value'])}**; {finding['control']}: "
         f"{number_of(finding['control_value'])}. On {finding['on']} "
-        f"({{doc}}`notebook <gallery/{notebook}>`).\n\n    *{finding['changed_by']}*"
+        f"({{doc}}`notebook <gallery/{notebook}>`).\n\n    *{sentence(finding['changed_by'])}*"
         for notebook, finding in found
     ]
     yield "  - " + "\n\n    ".join(answers)
+
+
+def sentence(text: str) -> str:
+    """Its first letter large; names and signs stay as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def number_of(value: Any) -> str:

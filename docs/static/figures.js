@@ -34,30 +34,32 @@
   };
   const narrowed = (layout, width) => {
     const title = layout.title;
+    layout.margin = Object.assign({ t: 80 }, layout.margin);
     if (!title || !title.text) return;
     const lines = folded(title.text, Math.max(16, Math.floor(width / 9.5)));
     const more = lines.length - title.text.split("<br>").length;
     if (more < 1) return;
     layout.title = Object.assign({}, title, { text: lines.join("<br>") });
-    layout.margin = Object.assign({}, layout.margin);
-    layout.margin.t = (layout.margin.t || 80) + 20 * more;
-    if (layout.height) layout.height += 20 * more;
+    layout.margin.t += 20 * more;
+    layout.height += 20 * more;
   };
-  // On a card, panels are narrow: their titles are small and take several lines.
-  const panels = (layout, width) => {
-    const starts = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k))
-      .map((k) => (layout[k].domain || [0, 1])[0]);
-    const letters = Math.max(8, Math.floor(width / new Set(starts).size / 5));
+  // Titles of narrow panels are small and take several lines, for which rows of panels make room.
+  const panels = (layout, width, size) => {  // width: of the panels together
+    const starts = (axis) => new Set(Object.keys(layout)
+      .filter((k) => axis.test(k)).map((k) => (layout[k].domain || [0, 1])[0])).size;
+    const letters = Math.max(6, Math.floor(width / starts(/^xaxis\d*$/) / size / 0.6));
     let most = 0;
     layout.annotations = (layout.annotations || []).map((note) => {
-      if (note.showarrow !== false || note.xref !== "paper") return note;
+      if (note.showarrow !== false || note.xref !== "paper" || note.xanchor !== "center") return note;
       const lines = folded(note.text || "", letters);
       most = Math.max(most, lines.length);
       return Object.assign({}, note, {
-        text: lines.join("<br>"), font: Object.assign({}, note.font, { size: 8 }),
+        text: lines.join("<br>"), font: Object.assign({}, note.font, { size }),
       });
     });
-    return 10 * most;
+    const room = 1.25 * size * most;
+    layout.margin.t += room;
+    layout.height += room + (starts(/^yaxis\d*$/) - 1) * (60 + room);
   };
   const draw = (place) => {
     const figure = JSON.parse(place.querySelector("script").textContent);
@@ -67,11 +69,15 @@
     if (still) {
       Object.assign(layout, { height: 220, showlegend: false, margin: { l: 44, r: 8, t: 8, b: 36 } });
       layout.font.size = 9;
-      layout.margin.t += panels(layout, target.clientWidth);
+      panels(layout, target.clientWidth, 8);
       delete layout.title;
     }
     const narrow = target.clientWidth < 520;
-    if (narrow && !still) narrowed(layout, target.clientWidth);
+    if (narrow && !still) {
+      layout.height = layout.height || 450;
+      narrowed(layout, target.clientWidth);
+      panels(layout, target.clientWidth / 2, 9);
+    }
     window.Plotly.react(target, figure.data, layout, {
       responsive: true, staticPlot: still, displaylogo: false,
       displayModeBar: narrow ? false : "hover",
