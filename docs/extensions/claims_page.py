@@ -52,9 +52,9 @@ def row(
         yield "  - {bdg-light}`open` Not measured here yet."
         return
     answers = [
-        f"{{bdg-{VERDICTS[finding['verdict']]}}}`{finding['verdict']}` {sentence(finding['measured'])}: "
-        f"**{number_of(finding['value'])}**; {finding['control']}: "
-        f"{number_of(finding['control_value'])}. On {finding['on']} "
+        f"{{bdg-{VERDICTS[finding['verdict']]}}}`{finding['verdict']}` "
+        f"{sentence(finding['measured'])}: **{number_of(finding['value'])}**; "
+        f"{finding['control']}: {number_of(finding['control_value'])}. On {finding['on']} "
         f"({{doc}}`notebook <gallery/{notebook}>`).\n\n    *{sentence(finding['changed_by'])}*"
         for notebook, finding in found
     ]

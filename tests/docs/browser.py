@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 from choreographer import Browser
 from choreographer.errors import ChromeNotFoundError
@@ -26,6 +27,14 @@ ALL_DRAWN = """(async () => {
   return JSON.stringify([missing, wide]);
 })()"""
 """Scrolls to every figure; then how many were not drawn, and by how much the page is too wide."""
+
+
+ALL_FOUND = """(async () => {
+  const done = () => /Search finished/.test(document.querySelector("#search-results").innerText);
+  for (let i = 0; i < 1000 && !done(); i++) await new Promise((go) => setTimeout(go, 10));
+  return document.querySelectorAll("#search-results li").length;
+})()"""
+"""Waits for the search to end; then how many entries it lists."""
 
 
 class Tab:
@@ -74,6 +83,15 @@ class Tab:
             self.complaints.append(f"{wide} pixels wider than the window")
         return self.complaints
 
+    async def found(self, search: Path, words: str) -> int:
+        """How many pages the search of the site lists for some words."""
+        self.complaints = []
+        loaded = self.tab.subscribe_once("Page.loadEventFired")
+        await self.send("Page.navigate", url=f"{search.resolve().as_uri()}?q={quote_plus(words)}")
+        await asyncio.wait_for(loaded, 60)
+        answer = await self.send("Runtime.evaluate", expression=ALL_FOUND, awaitPromise=True)
+        return int(answer["result"]["value"])
+
     async def _thrown(self, told: dict[str, Any]) -> None:
         self.complaints.append(str(told["params"]["exceptionDetails"]["exception"]))
 
@@ -113,6 +131,16 @@ def complaints(pages: Iterable[Path], *, width: int, dark: bool) -> dict[str, li
             return {str(page): found for page in pages if (found := await tab.open(page))}
 
     return asyncio.run(walk())
+
+
+def search(page: Path, words: str) -> tuple[int, list[str]]:
+    """How many entries the site's search lists, and what the page complained about."""
+
+    async def ask() -> tuple[int, list[str]]:
+        async with a_tab() as tab:
+            return await tab.found(page, words), tab.complaints
+
+    return asyncio.run(ask())
 
 
 def no_browser() -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.browser import complaints, no_browser
+from tests.docs.browser import complaints, no_browser, search
 
 SITE = Path(__file__).resolve().parents[2] / "docs" / "build" / "html"
 
@@ -27,6 +27,12 @@ def pages():
 def test_no_page_complains_asks_elsewhere_or_is_wider_than_the_window(browser, pages, width, dark):
     assert len(pages) > 50
     assert complaints(pages, width=width, dark=dark) == {}
+
+
+def test_the_search_works_from_a_file(browser, pages):
+    found, complained = search(SITE / "search.html", "causal trace")
+    assert found > 5 and not complained
+    assert search(SITE / "search.html", "nothingiscalledthis") == (0, [])
 
 
 def test_what_is_wrong_with_a_page_is_seen(browser, tmp_path):
