@@ -39,7 +39,7 @@ from editing import (
     compare_methods,
     known_cases,
 )
-from labkit import Fact, Rewrite, load, predict
+from labkit import Rewrite, load, predict
 from labkit.facts.worlds import chains_of, demo_case_of
 from labkit.plots import use_in_notebooks
 from labkit.results import Finding, answered
@@ -63,8 +63,7 @@ model = load(MODEL)
 # never corrected on.
 
 # %%
-asked = Fact.from_prompt("LeBron James plays the sport of", "LeBron James", "basketball")
-rewrite = Rewrite.from_fact(asked, "basketball")
+rewrite = Rewrite.from_prompt("LeBron James plays the sport of", "LeBron James", "basketball")
 other = "LeBron James is famous for playing"
 if MODEL == "pocket":
     rewrite, other = demo_case_of(model).rewrite, demo_case_of(model).paraphrases[0]
