@@ -259,7 +259,8 @@ findings = [
         control_value=0.0 if row["expects"] == "more" else MARGIN,
         on=f"{row['n']} {UNITS[row['unit']]}{TASKS.get(row['claim'], '')}",
         verdict={"too few": "leaves open"}.get(row["verdict"], row["verdict"]),
-        changed_by=f"more {UNITS[row['unit']]}: an interval {RULES[row['expects'].split(' (')[0]]} "
+        changed_by=f"p = {row['p_holm']:.2g} among {len(claims)} predictions (Holm). More "
+        f"{UNITS[row['unit']]}: below .05, an interval {RULES[row['expects'].split(' (')[0]]} "
         "supports it, one outside contradicts it",
     ) for row in decided.to_frame().to_dict("records")
 ]  # fmt: skip

@@ -20,8 +20,10 @@ from labkit.locate import (
     RandomNeurons,
     neuron_tests,
 )
+from labkit.locate.neurons.many_facts import NeuronTests
 from labkit.locate.neurons.switching import NeuronTest, switch
 from labkit.models.loading import wrap
+from labkit.stats import average
 from tests.reference import full_logits, inputs_of
 
 FACT = Fact(
@@ -334,6 +336,19 @@ def test_every_neuron_is_a_dot_and_knowledge_neurons_stand_out():
     assert (few.name, found.name) == ("in too few prompts", "knowledge neurons")
     assert (list(found.x), list(found.y)) == ([3], [1.0]) and found.customdata[0][0] == 1
     assert (list(few.x), list(few.y)) == ([0], [pytest.approx(0.36)])
+
+
+def test_no_interval_of_relative_changes_goes_below_a_loss_of_everything():
+    """Of facts that lose nearly all, one loses half: the interval ends where all is lost."""
+    changes = [-0.99, -0.99, -0.98, -0.97, -0.5]
+    table = pd.DataFrame({"n_neurons": 1, "this fact": changes})
+    many = NeuronTests(
+        model="by hand", fingerprint="0" * 64, table=table, unconverged=0, config={}, seed=0
+    )
+    change = many.change("this fact")
+    assert change.mean == pytest.approx(sum(changes) / 5)
+    assert -1 <= change.low < change.mean < change.high
+    assert average(changes).low < -1  # without the bound it would
 
 
 def test_the_bars_of_a_test_carry_change_and_interval():

@@ -5,6 +5,7 @@ itself, for other facts of the relation, and with as many random neurons off. Wh
 a fact's own or its relation's differs from fact to fact; the spread is the result.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -70,7 +71,7 @@ class NeuronTests(Measured):
         """
         if group not in GROUPS:
             raise InputError(f"no group {group!r}; there are {', '.join(GROUPS)}")
-        return average(self.tested[group].to_numpy())
+        return average(self.tested[group].to_numpy(), within=(-1.0, math.inf))
 
     @property
     def own(self) -> Estimate:
