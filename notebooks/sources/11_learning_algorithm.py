@@ -278,8 +278,8 @@ alike = Finding(
     on=f"{own.n} queries of {words.name}",
     verdict="in part" if len(tuned.above()) == len(arms) else "contradicts" if
     arms.loc[control, "high"] < 0 else "leaves open",
-    changed_by="It turns on whether the cosine is above that of every control, and on more than one "
-    "task: a step towards any task's answers is much like a step towards this one's.",
+    changed_by="It turns on whether the cosine is above that of every control, and on more tasks: "
+    "a step towards any task's answers is much like a step towards this one's.",
 )  # fmt: skip
 
 # %%
