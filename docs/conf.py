@@ -1,10 +1,13 @@
 """Configuration of the site: `make docs` builds it, without a network, into docs/build."""
 
+import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent)]
+
+from executed import on_model  # noqa: E402
 
 import labkit  # noqa: E402
 
@@ -45,7 +48,11 @@ add_module_names = False
 # Notebooks are executed before the build (`gallery`), never by it.
 nb_execution_mode = "off"
 nb_merge_streams = True
-myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "substitution"]
+myst_substitutions = {
+    "on_model": on_model(os.environ.get("LABKIT_SITE_MODEL", "pocket")),
+    "version": version,
+}
 myst_heading_anchors = 3
 
 # HTML

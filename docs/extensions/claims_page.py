@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from executed import on_model
+
 from labkit.stats import Estimate
 
 VERDICTS = {
@@ -33,8 +35,9 @@ def claims_page(results: dict[str, list[dict[str, Any]]], model: str, claims: Pa
     lines = [
         "# Claims", "",
         "What the literature says about language models, and what the notebooks measured of it on "
-        f"`{model}`. Brackets hold 95 % intervals; a number without one says why at its place. A "
-        "verdict is about this model and this measurement, not about all models.", "",
+        f"{on_model(model)}. Brackets hold 95 % intervals; values that are all equal, and what is "
+        "counted, have none. A verdict is about this model and this measurement, not about all "
+        "models.", "",
     ]  # fmt: skip
     lines += [":::{list-table}", ":header-rows: 1", ":widths: 34 66", ":class: claims", ""]
     lines += ["* - what is claimed", "  - what was measured, the verdict, what would change it"]

@@ -104,6 +104,18 @@ def place(source: Path, model: str, kept: Path) -> Path:
     return kept / f"{source.stem}.{model_name(model)}.{digest}.ipynb"
 
 
+def on_model(model: str) -> str:
+    """The model, as pages name it; of `pocket`, what it is."""
+    if model != "pocket":
+        return f"`{model}`"
+    return (
+        "`pocket`, a model of six blocks that ships with the package and has learned an invented "
+        "world in which Vukor Tower stands in Stekamere. It shows what every tool does; what it "
+        "says of a claim about language models is little, and `make docs MODEL=smollm2-135m` asks "
+        "a real one"
+    )
+
+
 def model_name(model: str) -> str:
     """A model's name as a part of a file's."""
     return model.replace("/", "--")

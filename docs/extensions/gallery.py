@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 import plotly
 from claims_page import claims_page
-from executed import executed
+from executed import executed, on_model
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from written import write
@@ -56,7 +56,7 @@ def index(found: dict[str, nbformat.NotebookNode], model: str) -> Iterator[str]:
     yield from (
         "# Gallery",
         "",
-        f"Every notebook, executed on `{model}`. Figures can be hovered.",
+        f"Every notebook, executed on {on_model(model)}. Figures can be hovered.",
         "",
     )
     yield from (":::::{grid} 1 1 2 2", ":gutter: 3", "")

@@ -89,7 +89,7 @@ def places(method: Any) -> Iterator[str]:
     yield f":API: :py:obj:`{value.__name__} <{method.home}>`"
     yield f":Room: :doc:`{room} </reference/rooms/{room}>`"
     if value in {getattr(make, "func", make) for make in METHODS.values()}:
-        said = ", ".join(f"``{name}``" for name in names_of(value))
+        said = ", ".join(f"``--method {name}``" for name in names_of(value))
         yield f":On the command line: {said}"
     shown = [f":doc:`{title} </gallery/{name}>`" for name, title in notebooks(value)]
     if shown:

@@ -181,9 +181,14 @@ def pages(app: Sphinx) -> None:
 
 def index() -> Iterator[str]:
     """The list of rooms, each with the first line of its docstring."""
-    yield from ("Rooms", "=====", "", "What each package hands on, in its docstrings' words.", "")
-    yield from (".. toctree::", "   :maxdepth: 1", "")
+    yield from ("Rooms", "=====", "")
+    yield from ("A room is a package with a door: what stands in it is imported from it, as in")
+    yield from ("``from labkit.locate import CausalTrace``.", "", ".. toctree::", "   :hidden:", "")
     yield from (f"   {room} <{room}>" for room in rooms())
+    yield ""
+    for room in rooms():
+        said = (importlib.import_module(room).__doc__ or "").strip().split("\n\n")[0]
+        yield from (f":doc:`{room} <{room}>`", f"   {' '.join(said.split())}", "")
 
 
 def page(room: str) -> Iterator[str]:

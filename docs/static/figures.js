@@ -67,7 +67,13 @@
     const target = place.querySelector("div");
     const layout = dressed(figure.layout || {});
     if (still) {
-      Object.assign(layout, { height: 220, showlegend: false, margin: { l: 44, r: 8, t: 8, b: 36 } });
+      const names = new Set(figure.data.filter((t) => t.name && t.showlegend !== false && t.type !== "heatmap")
+        .map((t) => t.name));
+      const key = figure.layout.showlegend !== false && names.size > 1 && names.size < 8;
+      Object.assign(layout, {
+        height: key ? 250 : 220, showlegend: key, margin: { l: 44, r: 8, t: 8, b: 36 },
+        legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { size: 8 }, title: { text: "" } },
+      });
       layout.font.size = 9;
       panels(layout, target.clientWidth, 8);
       delete layout.title;

@@ -23,9 +23,9 @@
 # we expect *before* it is measured, and the edit is judged against two controls. Everything
 # happens in memory: at the end the model is bit for bit what it was.
 #
-# Any causal language model will do; change the line that says `MODEL`. `"pocket"` ships with
-# the package, takes less than half a minute, and asks about a landmark of an invented world
-# instead.
+# Any causal language model will do; change the line that says `MODEL`. `smollm2-135m` takes two
+# minutes; `"pocket"` ships with the package, takes less than half a minute, and asks about a
+# landmark of an invented world instead.
 
 # %%
 import os

@@ -23,7 +23,7 @@
 # The hypothesis of Meng et al. (2022): an *early site*, FFNs of middle layers at the subject's last
 # token, recalls the fact; a *late site*, attention at the last token, fetches it.
 #
-# On `smollm2-135m` this notebook takes a quarter of an hour on two cores; the hundred traces
+# On `smollm2-135m` this notebook takes three quarters of an hour on one core; the hundred traces
 # are kept as they finish, in a folder `runs` beside it, and a second run goes on from there.
 # `"pocket"` takes half a minute, and of that model we know what it was taught.
 

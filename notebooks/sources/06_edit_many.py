@@ -23,7 +23,8 @@
 # it was made may have been overwritten since. Claims C6 (facts can be overwritten) and C20 (new
 # tasks overwrite old ones) meet here.
 #
-# Any causal language model will do; `"pocket"` ships with the package and takes a minute.
+# Any causal language model will do. On `smollm2-135m` 20 rewrites take 25 minutes on one core;
+# `"pocket"` ships with the package and takes a minute.
 #
 # - **MEMIT** (Meng et al. 2023) solves all rewrites at once by least squares, and spreads them
 #   over a few layers. **AlphaEdit** (Fang et al. 2025) allows itself only directions that the

@@ -25,8 +25,9 @@
 # two findings of the literature: label words are anchors (Wang et al. 2023), and a task is one
 # vector (Hendel et al. 2023, Todd et al. 2024).
 #
-# Any causal language model will do. `"pocket"` ships with the package and shows the tools in
-# half a minute; but it knows its little world so well that demonstrations teach it nothing.
+# Any causal language model will do; `smollm2-135m` takes ten minutes. `"pocket"` ships with the
+# package and shows the tools in half a minute; but it knows its little world so well that
+# demonstrations teach it nothing.
 
 # %%
 import math

@@ -22,8 +22,8 @@
 # Words are a bad place to ask, as nobody knows what the right algorithm would say. So the task is
 # linear regression: every prompt has weights of its own, $y = w \cdot x$ + noise, and the best
 # that any learner can do has a formula, ridge regression. The transformer was trained from nothing
-# on such prompts, each of them once. `"pocket"` stands for the language model in a
-# minute.
+# on such prompts, each of them once. With `smollm2-135m` as the language model it takes two
+# minutes, with `"pocket"` one.
 #
 # The claims at stake are C10 (a transformer runs a least-squares-like algorithm in its activations)
 # and the ground of C11 (attention can perform gradient descent).
