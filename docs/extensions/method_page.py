@@ -189,10 +189,16 @@ def csv_table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 
 def differences(own: Sections, around: Sections, method: Any) -> Iterator[str]:
-    """What differs from the paper, in the words of the method, its module, or what explains it."""
+    """What differs from the paper, in the words of the method, or of what it points to.
+
+    That is its module, what explains it, or the class that it inherits from.
+    """
+    value, _ = opened(method.home)
     further = [importlib.import_module(method.explained)] if method.explained else []
-    parts = (own, around, *(sections(module) for module in further))
-    said = "\n".join(next((part.differs for part in parts if part.differs), []))
+    further += [base for base in getattr(value, "__mro__", ())[1:] if base is not object]
+    parts = (own, around, *(sections(one) for one in further))
+    told = (part.differs for part in parts if part.differs)
+    said = "\n".join(next((lines for lines in told if not lines[0].startswith("see ")), []))
     yield from rendered((said[:1].upper() + said[1:]).split("\n"), method.home)
 
 
