@@ -17,6 +17,7 @@ import typer
 
 from labkit.cli import (
     cloze,
+    course,
     demo,
     editing,
     ending,
@@ -51,6 +52,7 @@ for family in (  # in the order of the help
     editing,
     weights,
     demo,
+    course,
     lab,
 ):
     app.add_typer(family.app)
