@@ -17,7 +17,6 @@ import typer
 
 from labkit.cli import (
     cloze,
-    course,
     demo,
     editing,
     ending,
@@ -52,7 +51,6 @@ for family in (  # in the order of the help
     editing,
     weights,
     demo,
-    course,
     lab,
 ):
     app.add_typer(family.app)

@@ -33,4 +33,4 @@ def states(model: LabModel, prompt: str, sites: tuple[str, ...]) -> dict[tuple[s
     run = Execution(model, model.tokens([prompt]))
     with capture(model, sites) as seen:  # type: ignore[arg-type]
         run.forward()
-    return {key: value[0].clone() for key, value in seen.items()}  # type: ignore[misc]
+    return {key: value[0].clone() for key, value in seen.items()}

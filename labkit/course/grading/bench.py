@@ -47,7 +47,7 @@ def main() -> None:
             return
         if os.fork() == 0:
             control.close()
-            _guard(*descriptors, namespace, told["hidden"])
+            _guard(descriptors[0], descriptors[1], namespace, told["hidden"])
         for descriptor in descriptors:
             os.close(descriptor)
 

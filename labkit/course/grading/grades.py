@@ -79,8 +79,9 @@ def grade(
             place = out / "results" / f"{_slug(one, folder)}.json"
             row = _kept(place, one)
             if row is None:
-                name, assignment = one.assignment, assignments.get(one.assignment)
-                if name is not None and assignment is not None and name not in benches:
+                name = one.assignment
+                assignment = None if name is None else assignments[name]
+                if one.cells and name and assignment is not None and name not in benches:
                     namespace: dict[str, Any] = {}
                     for source in assignment.setup:
                         exec(compile(source, "<setup>", "exec"), namespace)
@@ -88,9 +89,9 @@ def grade(
                     benches[name] = bench, namespace["model"]
                 exercises = []
                 if assignment is not None and name is not None:
-                    bench, model = benches[name]
-                    isolated = bench.isolated
-                    exercises = _exercises(one, assignment, bench, model, seed)
+                    ready, model = benches.get(name, (None, None))
+                    isolated = ready.isolated if ready is not None else isolated
+                    exercises = _exercises(one, assignment, ready, model, seed)
                 row = _row(one, exercises, [e.path.name for e in earlier if _same(e, one)])
                 atomic_write(place, json.dumps(row | {"isolated": isolated}, indent=1))
             rows.append(row)
@@ -121,14 +122,14 @@ def _begin(folder: Path, out: Path) -> int:
 
 
 def _exercises(
-    one: Submission, assignment: Assignment, bench: Bench, model: Any, seed: int
+    one: Submission, assignment: Assignment, bench: Bench | None, model: Any, seed: int
 ) -> list[dict[str, Any]]:
     """Points and remark of every exercise."""
     found = []
     for exercise in assignment.exercises:
         source = one.source_of(exercise.name)
         points, remark = 0, "there is no cell for it"
-        if source is not None:
+        if source is not None and bench is not None:
             try:
                 with bench.session(exercise.name, source) as function:
                     getattr(check, exercise.name)(function, model=model, seed=seed)
