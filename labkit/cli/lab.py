@@ -1,5 +1,6 @@
 """JupyterLab with the notebooks, and the course: notebooks for students, and their grades."""
 
+import builtins
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +36,7 @@ def lab(
     os.execve(sys.executable, arguments, environment)
 
 
-def lab_command(folder: Path) -> tuple[list[str], dict[str, str]]:
+def lab_command(folder: Path) -> tuple[builtins.list[str], dict[str, str]]:
     """What is started, and its environment.
 
     A `jupyterlab.py` in the working folder is not run in its place (-P). The variable says

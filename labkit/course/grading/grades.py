@@ -71,7 +71,8 @@ def grade(
     seed = _begin(folder, out)
     assignments = {s.assignment: read_assignment(s.assignment) for s in submissions if s.assignment}
     hidden = [str(path.resolve()) for path in (folder, out, course_folder())]
-    rows, isolated = [], {}
+    rows: list[dict[str, Any]] = []
+    isolated: dict[str, bool] = {}
     with ExitStack() as stack:
         benches: dict[str, tuple[Bench, Any]] = {}
         for number, one in enumerate(submissions):
