@@ -122,6 +122,22 @@ class MalformedRecord(InputError):
     """A record of a data file does not have the fields that its format promises."""
 
 
+class UnknownAssignment(InputError):
+    """An assignment of the course that there is none of, or no course where it is looked for."""
+
+
+class MalformedAssignment(InputError):
+    """A source of an assignment that does not say what its exercises are."""
+
+
+class NoSubmissions(InputError):
+    """A folder to be graded without a notebook of the course in it."""
+
+
+class CheckFailed(LabkitError):
+    """An answer to an exercise that breaks a law; the message says what kind of mistake it is."""
+
+
 class MissingFile(InputError):
     """A file or folder that was named does not exist or cannot be read."""
 
