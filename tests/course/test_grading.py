@@ -11,6 +11,7 @@ import pytest
 from labkit.course import build
 from labkit.course.grading import grade
 from labkit.course.grading.grades import _inert
+from labkit.course.grading.session import Bench
 from labkit.course.grading.wire import Malformed, decode, encode
 from labkit.errors import MissingFile, NoSubmissions, OutputError
 
@@ -48,6 +49,7 @@ EVIL = {  # by student, what stands in the cell of rome_update
     "looks for files": "import os\nassert 'SECRET_OF_THE_TEACHER' not in os.environ\n" + HEAD
     + "    raise ValueError('<script>alert(1)</script>')\n",
 }  # fmt: skip
+CUT_OFF = ("deletes", "reads", "dials")  # where the system can cut files and network off
 PARTS = 3 + 3  # what the other two exercises give
 WHOLE = ("syntax", "quits", "forges")  # hand these in too; the others leave them out
 
@@ -91,7 +93,11 @@ def test_everyone_gets_what_they_earned(solved, tmp_path, monkeypatch):
     hand_in("stub", (solved / "exercises" / "06_rome.ipynb").read_text(), 0)
     hand_in("no json", "{", 0)
     hand_in("a list", "[1, 2]", 0)
+    with Bench(()) as bench:
+        isolated = all(bench.isolated.values())
     for student, source in EVIL.items():
+        if student in CUT_OFF and not isolated:
+            continue  # this system cannot cut it off, and says so
         source = source.replace("HERE", repr(str(tmp_path))).replace("PORT", "9")
         whole = student in WHOLE
         hand_in(student, edited(right, source, whole=whole), PARTS * whole)
@@ -109,9 +115,11 @@ def test_everyone_gets_what_they_earned(solved, tmp_path, monkeypatch):
     (folder / "linked.ipynb").symlink_to(solved / "solutions" / "06_rome.ipynb")
 
     before = {path: path.read_bytes() for path in folder.rglob("*.ipynb")}
-    graded = grade(folder, out, patience=6)
+    graded = grade(folder, out, patience=12)
     assert {row["student"]: row["points"] for row in graded.rows} == expected
     assert before == {path: path.read_bytes() for path in folder.rglob("*.ipynb")}
+
+    assert bool(graded.limits) is not isolated
 
     said = {
         row["student"]: next(
@@ -126,8 +134,8 @@ def test_everyone_gets_what_they_earned(solved, tmp_path, monkeypatch):
         "odd": "cannot be handed over", "stub": "not filled in", "talks": "nothing was written",
         "reads": "StopIteration", "dials": "OSError", "looks for files": "ValueError",
     }.items():  # fmt: skip
-        if student in ("reads", "dials") and graded.limits:
-            continue  # this system cannot cut it off, and says so
+        if student in CUT_OFF and not isolated:
+            continue
         assert words in said[student], (student, said[student])
 
     pages = "".join(path.read_text() for path in (out / "reports").glob("*.html"))
@@ -142,7 +150,7 @@ def test_everyone_gets_what_they_earned(solved, tmp_path, monkeypatch):
     times = {path: path.stat().st_mtime_ns for path in results}
     gone = next(path for path in results if path.name.startswith("no-json"))
     gone.unlink()
-    again = grade(folder, out, patience=6)
+    again = grade(folder, out, patience=12)
     assert {row["student"]: row["points"] for row in again.rows} == expected
     changed = [path for path in results if path.stat().st_mtime_ns != times[path]]
     assert changed == [gone]

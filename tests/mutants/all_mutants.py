@@ -2,6 +2,7 @@
 
 from tests.mutants import (
     in_context,
+    in_course,
     in_edits,
     in_evaluation,
     in_facts_and_results,
@@ -20,6 +21,7 @@ MUTANTS = (
     *in_locate.MUTANTS,
     *in_memories.MUTANTS,
     *in_context.MUTANTS,
+    *in_course.MUTANTS,
     *in_edits.MUTANTS,
     *in_methods.MUTANTS,
     *in_evaluation.MUTANTS,

@@ -36,12 +36,14 @@ def key_star(function: Callable[..., Any], *, model: LabModel, seed: int = 0) ->
         answer = ask(function, model, fact.subject, contexts, layer)
         together = require_tensor(answer, [model.d_mlp], "d_mlp")
         total = torch.stack(alone).sum(0)
+        if close(together, total / len(alone)):
+            continue  # contexts may give one key, which is its own mean and the first of them too
         require(
             not close(together, total), "several contexts: the keys are summed up, not averaged"
         )
         for which, one in (("first", alone[0]), ("last", alone[-1])):
             require(not close(together, one), f"several contexts: only the {which} one counts")
-        require(close(together, total / len(alone)), "several contexts: not the mean of their keys")
+        require(False, "several contexts: not the mean of their keys")
     return Passed("key_star")
 
 
