@@ -108,6 +108,7 @@ def main_figure(notebook: nbformat.NotebookNode) -> dict[str, Any] | None:
 def with_figures(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook as it is shown: figures as pieces of the page, no widgets and no progress."""
     shown = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
+    shown.metadata.pop("widgets", None)  # their state, for which scripts would be fetched
     for cell in shown.cells:
         if cell.cell_type != "code":
             continue

@@ -85,3 +85,15 @@ def test_every_notebook_has_a_page_and_a_card():
     for name in made:
         assert f":link: {name}\n" in said
         assert f"\n{name}\n" in said.partition("toctree")[2]
+
+
+def test_no_page_of_a_notebook_asks_for_the_scripts_of_widgets():
+    """A progress bar leaves a widget and its state; the page has neither."""
+    cell = nbformat.v4.new_code_cell("1")
+    bar = nbformat.v4.new_output("display_data", {gallery.WIDGET: {"model_id": "a"}})
+    cell.outputs = [bar, nbformat.v4.new_output("stream", text="done")]
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {"a": {}}}})
+    shown = gallery.with_figures(notebook)
+    assert "widget" not in nbformat.writes(shown)
+    assert [output["output_type"] for output in shown.cells[0].outputs] == ["stream"]
+    assert "widgets" in notebook.metadata  # what is kept is as it was
