@@ -183,7 +183,7 @@ enough = order.difference.n >= 6
 refuted = "contradicts" if enough and high < 0 else "leaves open"
 facts_higher = Finding(
     claim="C2",
-    measured=f"Depths by which factual tasks arise above linguistic ones (p = {order.p:.2f})",
+    measured=f"Depths by which factual tasks arise above linguistic ones (p = {order.p:.2g})",
     value=order.difference,
     control="no difference, as between tasks that are regrouped at random",
     control_value=0.0,
@@ -198,7 +198,7 @@ refuted = "contradicts" if enough and gap.high < 0 else "leaves open"
 meaning_higher = replace(
     facts_higher,
     claim="C1",
-    measured=f"Depths by which semantic tasks arise above linguistic ones (p = {semantic.p:.2f})",
+    measured=f"Depths by which semantic tasks arise above linguistic ones (p = {semantic.p:.2g})",
     value=gap,
     on=f"{len(semantic.lower)} linguistic and {len(semantic.upper)} semantic tasks",
     verdict="supports" if enough and semantic.p < 0.05 and gap.low > 0 else refuted,
@@ -223,7 +223,7 @@ answered(
     model,
     "04_probe_layers",
     f"Factual tasks arise {order.difference:+.1f} depths above linguistic ones "
-    f"(p = {order.p:.2f}); {fact} is read best at depth {best.depth} of {model.n_layers}, with "
+    f"(p = {order.p:.2g}); {fact} is read best at depth {best.depth} of {model.n_layers}, with "
     f"{best.score:.2f} (random weights {best.twin:.2f}).",
     meaning_higher,
     facts_higher,
