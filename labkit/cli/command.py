@@ -159,7 +159,10 @@ def command(
             parameters=[parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in listed]
         )
         run.__annotations__ = {}
-        (app.callback(invoke_without_command=True) if itself else app.command())(run)
+        name = function.__name__.rstrip("_").replace(
+            "_", "-"
+        )  # `list_` would hide a name of Python's
+        (app.callback(invoke_without_command=True) if itself else app.command(name))(run)
         return function
 
     return register

@@ -1,6 +1,5 @@
 """JupyterLab with the notebooks, and the course: notebooks for students, and their grades."""
 
-import builtins
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +35,7 @@ def lab(
     os.execve(sys.executable, arguments, environment)
 
 
-def lab_command(folder: Path) -> tuple[builtins.list[str], dict[str, str]]:
+def lab_command(folder: Path) -> tuple[list[str], dict[str, str]]:
     """What is started, and its environment.
 
     A `jupyterlab.py` in the working folder is not run in its place (-P). The variable says
@@ -88,7 +87,7 @@ def grade(
 
 
 @command(group)
-def list(options: Options) -> None:
+def list_(options: Options) -> None:
     """List the assignments."""
     from labkit.course import assignment_names, read_assignment
 
