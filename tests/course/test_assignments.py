@@ -39,7 +39,7 @@ def test_they_are_all_here():
 @pytest.mark.parametrize(("name", "one"), EXERCISES, ids=[e.name for _, e in EXERCISES])
 def test_solutions_hold_and_stubs_are_stubs(name, one, pocket):
     solved, stub = (function_of(s, one.name, pocket) for s in (one.solution, one.stub))
-    for seed in (0, 1, 34):  # of 34, two contexts give one key
+    for seed in (0, 1, 24):  # of 1 and 24, contexts give one key
         said = getattr(check, one.name)(solved, model=pocket, seed=seed)
         assert repr(said) == f"{one.name}: every law holds"
     with pytest.raises(NotImplementedError):

@@ -1,5 +1,7 @@
 """What the checks draw: prompts of a model's world, and states seen in a run."""
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
@@ -10,21 +12,17 @@ from labkit.running.activations import capture
 from labkit.running.execute import Execution
 
 
-def generator(seed: int) -> torch.Generator:
-    """A generator for one check."""
-    return torch.Generator().manual_seed(seed)
-
-
 def random_facts(model: LabModel, n: int, random: torch.Generator) -> list[Fact]:
     """Facts whose subject has at least two tokens and is followed by words."""
-    found = [
-        fact
-        for fact in facts_of(model)
-        if len(span := model.span(fact.prompt, fact.subject)) > 1
-        and span.stop < len(model.ids(fact.prompt))
-    ]
-    chosen = torch.randperm(len(found), generator=random)[:n].tolist()
-    return [found[i] for i in chosen]
+    facts = facts_of(model)
+    order = torch.randperm(len(facts), generator=random).tolist()
+    return list(islice((facts[i] for i in order if _is_inside(model, facts[i])), n))
+
+
+def _is_inside(model: LabModel, fact: Fact) -> bool:
+    """Whether the subject has several tokens, and the prompt goes on behind it."""
+    span = model.span(fact.prompt, fact.subject)
+    return len(span) > 1 and span.stop < len(model.ids(fact.prompt))
 
 
 @torch.no_grad()

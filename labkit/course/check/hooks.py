@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from labkit.course.check.asking import Passed, ask, close, require, require_tensor
-from labkit.course.check.drawing import generator, random_facts, states
+from labkit.course.check.drawing import random_facts, states
 from labkit.models.model import LabModel
 from labkit.running.activations import patched
+from labkit.stats import generator
 
 
 def capture_stream(function: Callable[..., Any], *, model: LabModel, seed: int = 0) -> Passed:
@@ -26,7 +27,7 @@ def capture_stream(function: Callable[..., Any], *, model: LabModel, seed: int =
     Raises:
         CheckFailed: If a law does not hold; the message says what kind of mistake it looks like.
     """
-    for fact in random_facts(model, 2, generator(seed)):
+    for fact in random_facts(model, 2, generator(seed, "capture_stream")):
         seen = states(model, fact.prompt, ("resid_pre", "resid_post"))
         n = model.n_layers
         before = [seen["resid_pre", layer].double() for layer in range(n)]
@@ -75,7 +76,7 @@ def parts_of_block(function: Callable[..., Any], *, model: LabModel, seed: int =
     Raises:
         CheckFailed: If a law does not hold; the message says what kind of mistake it looks like.
     """
-    random = generator(seed)
+    random = generator(seed, "parts_of_block")
     for fact in random_facts(model, 2, random):
         layer = int(torch.randint(model.n_layers, (), generator=random))
         sites = ("resid_pre", "attn_out", "ffn_in", "ffn_out", "resid_post")
@@ -113,7 +114,7 @@ def logits_of(function: Callable[..., Any], *, model: LabModel, seed: int = 0) -
     Raises:
         CheckFailed: If a law does not hold; the message says what kind of mistake it looks like.
     """
-    random = generator(seed)
+    random = generator(seed, "logits_of")
     for fact in random_facts(model, 2, random):
         seen = states(model, fact.prompt, ("resid_post",))["resid_post", model.n_layers - 1]
         state = seen.std() * torch.randn(*seen.shape, generator=random).to(seen)

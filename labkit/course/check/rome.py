@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from labkit.course.check.asking import Passed, ask, close, require, require_tensor
-from labkit.course.check.drawing import generator, random_facts, states
+from labkit.course.check.drawing import random_facts, states
 from labkit.models.model import LabModel
+from labkit.running.scoring import next_logprobs
+from labkit.stats import generator
 
 FRONTS = ("", "We know that ", "As everyone here says, ", "It was in the news: ")
 
@@ -27,7 +29,7 @@ def key_star(function: Callable[..., Any], *, model: LabModel, seed: int = 0) ->
     Raises:
         CheckFailed: If a law does not hold; the message says what kind of mistake it looks like.
     """
-    random = generator(seed)
+    random = generator(seed, "key_star")
     for fact in random_facts(model, 2, random):
         layer = int(torch.randint(model.n_layers, (), generator=random))
         after = fact.prompt.partition(fact.subject)[2]
@@ -105,7 +107,7 @@ def rome_update(
     Raises:
         CheckFailed: If a law does not hold; the message says what kind of mistake it looks like.
     """
-    random = generator(seed)
+    random = generator(seed, "rome_update")
     for d_mlp, d_model in ((12, 7), (9, 16)):
         W, k, v, root = (
             torch.randn(*shape, generator=random, dtype=torch.float64)
@@ -165,7 +167,7 @@ def after_edit(function: Callable[..., Any], *, model: LabModel, seed: int = 0) 
     Raises:
         CheckFailed: If a law does not hold; the message says what kind of mistake it looks like.
     """
-    random = generator(seed)
+    random = generator(seed, "after_edit")
     for fact in random_facts(model, 3, random):
         layer = int(torch.randint(model.n_layers - 1, (), generator=random))
         weight = model.ffn_out(layer)
@@ -192,10 +194,9 @@ def after_edit(function: Callable[..., Any], *, model: LabModel, seed: int = 0) 
     return Passed("after_edit")
 
 
-@torch.no_grad()
 def _says(model: LabModel, prompt: str) -> Tensor:
     """Log-probabilities of the next token."""
-    return model.hf(model.tokens([prompt]).ids).logits[0, -1].double().log_softmax(0)
+    return next_logprobs(model, [prompt])[0].double()
 
 
 @torch.no_grad()

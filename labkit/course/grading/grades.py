@@ -1,6 +1,7 @@
 """Grades: points per exercise, a table, and a report per student."""
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -167,8 +168,6 @@ def _same(earlier: Submission, one: Submission) -> bool:
 
 def _slug(one: Submission, folder: Path) -> str:
     """A file's name for a submission, which no other has."""
-    import hashlib
-
     inner = str(one.path.relative_to(folder))
     digest = hashlib.sha256(inner.encode("utf-8", "surrogateescape")).hexdigest()[:10]
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", inner.removesuffix(".ipynb"))[:60].strip("-")
